@@ -1,0 +1,65 @@
+# kubeq: every target says what it does; `make help` lists them.
+SHELL := /bin/bash
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+TESTS ?=
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types imports unit contract model cli e2e images engine bench clean
+
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "kubeq needs Python 3.11 or newer"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq python3-venv; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(VENV)/installed ## Install kubeq and the developers' tools into .venv
+
+engine: ## Start a Docker engine here if none answers (installs Debian's if need be and allowed)
+	@images/engine.sh
+
+images: $(VENV)/installed engine ## Build the base and the example images (from this machine's files where no registry answers)
+	@$(BIN)/python images/base/build.py
+	@$(BIN)/python images/base/build.py --minimal
+
+demo: $(VENV)/installed ## Run the main job: the Mandelbrot sweep, from nothing to fetched pictures and a contact sheet
+	@examples/mandelbrot/demo.sh
+
+format: $(VENV)/installed ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only --quiet .
+
+lint: $(VENV)/installed ## Check format and style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/installed ## Check types (mypy --strict)
+	$(BIN)/mypy
+
+imports: $(VENV)/installed ## Check who imports whom
+	$(BIN)/lint-imports
+
+unit contract model cli: $(VENV)/installed ## One test suite
+	$(BIN)/pytest tests/$@ $(TESTS)
+
+check: lint types imports ## Format, lint, types, import contracts, then unit, contract, model and cli tests
+	@images/engine.sh || [ "$$CI" != true ]
+	$(BIN)/pytest -n 2 tests/test_architecture.py tests/unit tests/contract tests/model tests/cli $(TESTS)
+
+e2e: $(VENV)/installed ## The real command line and real agents, with real Docker
+	@images/engine.sh || [ "$$CI" != true ]
+	$(BIN)/pytest tests/e2e $(TESTS)
+
+test: check e2e ## Everything that must hold
+
+bench: $(VENV)/installed engine ## Measure against peers, side by side; prints ratios
+	$(BIN)/python -m bench
+
+clean: ## Remove what the targets above made here
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-out

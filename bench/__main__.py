@@ -1,0 +1,20 @@
+"""`python -m bench [containers|records|files|claims]...`: all of them by default."""
+
+from __future__ import annotations
+
+import sys
+
+from bench import containers, files, records
+
+SUITES = {"containers": containers.run, "records": records.run, "files": files.run}
+
+
+def main() -> None:
+    """Run the suites that were named, or all."""
+    for name in sys.argv[1:] or SUITES:
+        if name not in SUITES:
+            sys.exit(f"there is no benchmark {name!r}; there are {', '.join(SUITES)} (and bench/claims.py by itself)")
+        SUITES[name]()
+
+
+main()

@@ -1,0 +1,51 @@
+"""`kubeq-consumer`: environment -> settings -> objects -> run the agent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from kubeq.core.clock import SystemClock
+from kubeq.core.model import GoneReason
+from kubeq.errors import KubeqError
+from kubeq_consumer.logs import log_to
+from kubeq_consumer.settings import AgentConfig, read_settings
+
+log = logging.getLogger("kubeq_consumer")
+
+
+def main() -> None:
+    """Run an agent until it has a reason to leave."""
+    try:
+        config = read_settings(os.environ)
+        log_to(config.log_path)
+        run(config)
+    except KubeqError as error:
+        print(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+
+
+def run(config: AgentConfig) -> None:
+    """Build the agent, clear up after dead ones, and work."""
+    from kubeq_consumer.building import build
+
+    os.umask(0o077)
+    for name in [name for name in os.environ if name.startswith("KUBEQ_")]:
+        del os.environ[name]  # nothing that the agent was told reaches a task of the process runtime
+    built = build(config, SystemClock())
+    signal.signal(signal.SIGTERM, lambda *_: built.agent.ask_to_leave(GoneReason.TERMINATED, release=True))
+    signal.signal(signal.SIGINT, lambda *_: built.agent.ask_to_leave(GoneReason.TERMINATED, release=True))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    built.clear_up()
+    try:
+        built.agent.run()
+    finally:
+        built.close()
+
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).parents[1])]
+    main()

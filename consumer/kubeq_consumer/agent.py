@@ -1,0 +1,240 @@
+"""The agent: claims while there is room, lets attempts go when they fit, and leaves when there is nothing left to do."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import threading
+from dataclasses import replace
+
+import kubeq
+from kubeq.core.clock import Clock
+from kubeq.core.model import GoneReason, NodeOrder, NodeState
+from kubeq.core.model import Node as NodeRecord
+from kubeq.core.outcome import Stop
+from kubeq.core.resources import Resources
+from kubeq.errors import BackendError
+from kubeq.queue.claims import Claims, Grant
+from kubeq_consumer.attempt import Attempt, Node, Phase
+from kubeq_consumer.lease import Renewer
+from kubeq_consumer.ledger import Ledger
+from kubeq_consumer.settings import AgentConfig
+from kubeq_consumer.slots import free_slot, room_for, waiting
+
+log = logging.getLogger(__name__)
+LONGEST_PAUSE_S = 30.0
+BREATH_S = 0.02
+"""The least time between two looks at a queue that keeps changing."""
+DELIVERY_PATIENCE_S = 15.0
+"""How long a leaving agent waits for the queue to take its last outcomes; the spool keeps them after that."""
+
+
+class Agent:
+    """One agent on one machine. `run` is called once."""
+
+    def __init__(self, node: Node, claims: Claims, ledger: Ledger, total: Resources) -> None:
+        self._node = node
+        self._config: AgentConfig = node.config
+        self._clock: Clock = node.clock
+        self._claims = claims
+        self._ledger = ledger
+        self._total = total
+        self._attempts: dict[str, Attempt] = {}
+        self._news = threading.Condition()
+        self._hungry = True
+        self._leaving: GoneReason | None = None
+        self._had_jobs = False
+        self._open_jobs = 0
+        self._nodes = 1
+        self._note: str | None = None
+        self._pause = 0.0
+        self._claim_again_at = 0.0
+        self._started_at = node.now()
+        self._busy_at = node.clock.monotonic()
+        self._ended = threading.Event()
+        self._renewer = Renewer(claims, node.clock, held=self._held, describe=self.describe, ordered=self._ordered)
+
+    def run(self) -> GoneReason:
+        """Work until there is a reason to leave; answers with it."""
+        log.info("node %s of pool %s starts with %s", self._config.node, self._config.pool, self._total)
+        for part in (self._renewer, self._node.finisher, self._node.shipper):
+            part.start()
+        threading.Thread(target=self._watch, name="watcher", daemon=True).start()
+        while self._leaving is None or self._attempts:
+            self._turn()
+        self._ended.set()
+        return self._leave(self._leaving)
+
+    def ask_to_leave(self, reason: GoneReason, *, release: bool) -> None:
+        """Claim no more and leave; with `release`, what runs is stopped and given back. May be called from a signal."""
+        threading.Thread(target=self._begin_leaving, args=(reason, release), daemon=True).start()
+
+    def describe(self) -> NodeRecord:
+        """The node's own row as it should read now."""
+        with self._news:
+            running = tuple(
+                attempt.grant.task.id for attempt in self._attempts.values() if attempt.phase is Phase.RUNNING
+            )
+            leaving, note = self._leaving, self._note
+        return NodeRecord(
+            name=self._config.node,
+            pool=self._config.pool,
+            number=self._config.number,
+            provider=self._config.provider,
+            state=NodeState.ACTIVE if leaving is None else NodeState.DRAINING,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            total=self._total,
+            tasks=running,
+            requested_at=self._started_at,
+            started_at=self._started_at,
+            seen_at=self._node.now(),
+            note=note,
+            version=kubeq.__version__,
+        )
+
+    def _turn(self) -> None:
+        """Let go what fits, claim what there is room for, then wait for news."""
+        self._let_go()
+        claimed = self._claim()
+        if self._leaving is None and not self._attempts and self._time_to_leave():
+            self._leaving = GoneReason.IDLE
+            return
+        with self._news:
+            if not claimed and not self._hungry:
+                self._news.wait(self._config.poll_s)
+
+    def _let_go(self) -> None:
+        """Start prepared attempts that fit what the machine's ledger leaves; give back what waited too long."""
+        for attempt in waiting(self._snapshot()):
+            if attempt.phase is not Phase.READY:
+                continue
+            if self._ledger.reserve(attempt.label, attempt.grant.need):
+                attempt.go()
+            elif self._clock.monotonic() - attempt.renewed_at > attempt.grant.job.policy.lease_s / 3:
+                attempt.stop(Stop.RELEASED)
+
+    def _claim(self) -> bool:
+        """Whether anything was claimed."""
+        if self._leaving is not None or not self._hungry or self._clock.monotonic() < self._claim_again_at:
+            self._hungry = False
+            return False
+        self._hungry = False
+        room = room_for(self._snapshot(), self._ledger.free(), self._total, self._nodes)
+        try:
+            claimed = self._claims.claim(self._config.pool, self._config.node, room)
+        except BackendError as error:
+            self._back_off(f"the queue does not answer: {error.message}")
+            return False
+        self._open_jobs = claimed.open_jobs
+        self._had_jobs = self._had_jobs or claimed.open_jobs > 0
+        if claimed.too_big:
+            self._note = f"task {claimed.too_big[0]} asks for more than this node has ({self._total})"
+        for grant in claimed.grants:
+            self._take_on(grant)
+        return bool(claimed.grants)
+
+    def _take_on(self, grant: Grant) -> None:
+        with self._news:
+            attempt = Attempt(self._node, grant, free_slot(self._attempts.values()), self._changed)
+            self._attempts[attempt.label] = attempt
+        attempt.begin()
+
+    def _changed(self, attempt: Attempt) -> None:
+        """News of an attempt, on its own thread."""
+        if attempt.phase is Phase.SETTLING:
+            self._ledger.release(attempt.label)
+            if attempt.engine_failed:
+                self._back_off("attempts cannot be started here; see the agent's log")
+            elif attempt.started_at is not None:
+                self._pause, self._note = 0.0, None
+        with self._news:
+            if attempt.phase is Phase.DONE:
+                self._attempts.pop(attempt.label, None)
+                self._busy_at = self._clock.monotonic()
+            self._hungry = True
+            self._news.notify_all()
+
+    def _back_off(self, why: str) -> None:
+        """Claim nothing for a while, longer each time; what runs goes on."""
+        self._pause = min(max(0.5, 2 * self._pause), LONGEST_PAUSE_S)
+        self._claim_again_at = self._clock.monotonic() + random.uniform(self._pause / 2, self._pause)
+        self._note = why
+        log.warning("%s; the next claim is tried in %.1f s", why, self._pause)
+
+    def _watch(self) -> None:
+        """Wake the loop when the queue may have changed, and once a poll anyway."""
+        while not self._ended.wait(BREATH_S):
+            try:
+                self._claims.wait(self._config.poll_s)
+            except BackendError:
+                self._ended.wait(self._config.poll_s)
+            with self._news:
+                self._hungry = True
+                self._news.notify_all()
+
+    def _time_to_leave(self) -> bool:
+        idle = self._clock.monotonic() - self._busy_at
+        if self._config.until_idle and self._had_jobs:
+            return self._open_jobs == 0
+        if idle < min(self._config.linger_others_s, self._config.linger_s):
+            return False
+        return idle >= (self._config.linger_s if self._is_first() else self._config.linger_others_s)
+
+    def _is_first(self) -> bool:
+        """Whether this is the node that lingers: the lowest number among those that are alive and not leaving."""
+        now = self._node.now()
+        try:
+            peers = self._claims.peers(self._config.pool)
+        except BackendError:
+            return True
+        alive = [
+            peer.number
+            for peer in peers
+            if peer.state is NodeState.ACTIVE and now - (peer.seen_at or 0.0) < 180 and peer.name != self._config.node
+        ]
+        self._nodes = len(alive) + 1
+        return all(number > self._config.number for number in alive)
+
+    def _ordered(self, order: NodeOrder) -> None:
+        self._begin_leaving(GoneReason.DRAINED, order is NodeOrder.RELEASE)
+
+    def _begin_leaving(self, reason: GoneReason, release: bool) -> None:
+        with self._news:
+            if self._leaving is None:
+                log.info("node %s leaves: %s", self._config.node, reason)
+                self._leaving = reason
+            self._news.notify_all()
+        for attempt in self._snapshot():
+            if release or attempt in waiting([attempt]):
+                attempt.stop(Stop.RELEASED)
+
+    def _leave(self, reason: GoneReason | None) -> GoneReason:
+        reason = reason or GoneReason.IDLE
+        if not self._node.finisher.stop(DELIVERY_PATIENCE_S):
+            log.warning("some outcomes could not be delivered; the next agent of this pool on this machine will")
+        self._renewer.stop()
+        self._node.shipper.stop()
+        gone = replace(self.describe(), state=NodeState.GONE, gone=reason, ended_at=self._node.now(), tasks=())
+        try:
+            self._claims.report(gone)
+        except BackendError as error:
+            log.warning("the end of node %s could not be reported: %s", self._config.node, error)
+        log.info("node %s has left: %s", self._config.node, reason)
+        return reason
+
+    def _held(self) -> list[Attempt]:
+        """Everything that must be renewed: all but what is on its way to a queue that answers."""
+        undelivered = self._node.finisher.failing
+        return [
+            attempt
+            for attempt in self._snapshot()
+            if attempt.phase is not Phase.DONE
+            and (attempt.phase is not Phase.SETTLING or not attempt.handed_over or undelivered)
+        ]
+
+    def _snapshot(self) -> list[Attempt]:
+        with self._news:
+            return list(self._attempts.values())

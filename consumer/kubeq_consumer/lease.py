@@ -1,0 +1,134 @@
+"""Renewing: one thread that does no bulk work keeps the leases of everything the agent holds.
+
+It tells an attempt that it has been superseded or is to be cancelled, and nothing else stops a command from here; an
+exclusive attempt is also stopped when its own lease is about to end by the monotonic clock. The node's own row is written
+from here too.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from kubeq.core.clock import Clock
+from kubeq.core.model import Node, NodeOrder, Reach
+from kubeq.core.outcome import Stop
+from kubeq.errors import BackendError
+from kubeq.queue.claims import Claims, Grant
+
+log = logging.getLogger(__name__)
+LOOK_S = 0.5
+"""How often an agent looks at its own rows on a table of this machine (a read that costs nobody anything)."""
+REPORT_S = 60.0
+
+
+class Held(Protocol):
+    """An attempt, as far as its lease is concerned."""
+
+    lock: threading.Lock
+    """Held around every use of the grant, so that a renewal and a finish never race on one row version."""
+    grant: Grant
+    renewed_at: float
+    """Monotonic time of the last answered claim or renewal."""
+    started_at: float | None
+
+    def stop(self, why: Stop) -> None: ...
+
+
+class Renewer:
+    """Renews what `held` answers, reports what `describe` answers, and hands on the user's orders."""
+
+    def __init__(
+        self,
+        claims: Claims,
+        clock: Clock,
+        *,
+        held: Callable[[], Sequence[Held]],
+        describe: Callable[[], Node],
+        ordered: Callable[[NodeOrder], None],
+    ) -> None:
+        self._claims = claims
+        self._clock = clock
+        self._held = held
+        self._describe = describe
+        self._ordered = ordered
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="renewer", daemon=True)
+        self._reported_at = float("-inf")
+        self._last: Node | None = None
+        self._looked_at = float("-inf")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; nothing is renewed any more."""
+        self._stop.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_S / 2):
+            try:
+                self._tick()
+            except BackendError as error:
+                log.warning("leases could not be renewed; what runs goes on: %s", error)
+                self._guard_exclusive()
+                self._stop.wait(LOOK_S)
+
+    def _tick(self) -> None:
+        now = self._clock.monotonic()
+        held = self._held()
+        urgent = self._look(held, now)
+        due = [one for one in held if one in urgent or now - one.renewed_at >= one.grant.job.policy.lease_s / 3]
+        self.renew(due)
+        self._report(now)
+        self._guard_exclusive()
+
+    def renew(self, held: Sequence[Held]) -> None:
+        """Renew those now; an attempt that is about to be finished is passed over."""
+        ready = [one for one in held if one.lock.acquire(blocking=False)]
+        try:
+            if not ready:
+                return
+            asked_at = self._clock.monotonic()
+            answers = self._claims.renew([one.grant for one in ready], [one.started_at for one in ready])
+            for one, answer in zip(ready, answers, strict=True):
+                if answer is None:
+                    one.stop(Stop.SUPERSEDED)
+                    continue
+                one.grant, one.renewed_at = answer, asked_at
+                if answer.task.cancel_asked:
+                    one.stop(Stop.CANCELLED)
+        finally:
+            for one in ready:
+                one.lock.release()
+
+    def _look(self, held: Sequence[Held], now: float) -> list[Held]:
+        """Attempts whose rows somebody else has changed; asked often only where asking costs nothing."""
+        if self._claims.reach is not Reach.HOST or now - self._looked_at < LOOK_S:
+            return []
+        self._looked_at = now
+        grants = [one.grant for one in held]
+        seen = self._claims.look(self._describe(), grants)
+        if seen.order is not None:
+            self._ordered(seen.order)
+        return [one for one, grant in zip(held, grants, strict=True) if grant in seen.urgent]
+
+    def _report(self, now: float) -> None:
+        node = self._describe()
+        changed = self._last is None or (self._last.state, self._last.note) != (node.state, node.note)
+        if not changed and now - self._reported_at < REPORT_S:
+            return
+        written = self._claims.report(node)
+        self._reported_at, self._last = now, node
+        if written.order is not None:
+            self._ordered(written.order)
+
+    def _guard_exclusive(self) -> None:
+        now = self._clock.monotonic()
+        for one in self._held():
+            policy = one.grant.job.policy
+            if policy.exclusive and one.started_at is not None and now - one.renewed_at > policy.lease_s * 0.75:
+                one.stop(Stop.SUPERSEDED)

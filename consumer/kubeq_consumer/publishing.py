@@ -1,0 +1,96 @@
+"""Publishing an attempt: collect its outputs, store them and its output, and write the result document last."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kubeq.core.model import Ending, NodeName, Reason
+from kubeq.core.outcome import Verdict
+from kubeq.core.spec import JobSpec
+from kubeq.core.transitions import Report
+from kubeq.errors import BackendError, IntegrityError
+from kubeq.queue.claims import Grant
+from kubeq.store.outputs import OutputFile, Outputs, ResultDocument, Skipped, result_document
+from kubeq_consumer.capture import Capture
+from kubeq_consumer.staging import Collected, Staged, collect
+
+log = logging.getLogger(__name__)
+LONGEST_PAUSE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """An attempt whose command has ended, with everything that its result document will say."""
+
+    grant: Grant
+    spec: JobSpec
+    command: Sequence[str]
+    image: str | None
+    staged: Staged
+    work: Path
+    capture: Capture
+    node: NodeName
+    verdict: Verdict
+    report: Report
+
+
+def publish(outputs: Outputs, ended: Ended, given_up: Callable[[], bool]) -> tuple[Verdict, Report] | None:
+    """The verdict and report to record, once every byte they name is stored; None if `given_up` said so meanwhile.
+
+    A store that cannot be reached is waited for, since the work is done and only its delivery is late. One that refuses
+    for good (no space, no right) makes the attempt failed, reason `output`.
+    """
+    found = collect(ended.work, ended.staged, ended.spec.results, ended.spec.ignore)
+    verdict, pause = ended.verdict, 0.5
+    while not given_up():
+        try:
+            _store(outputs, ended, found, verdict)
+            return verdict, replace(ended.report, outputs=len(found.files), message=verdict.message)
+        except (BackendError, IntegrityError) as error:
+            if isinstance(error, BackendError) and error.transient:
+                log.warning("the outputs of %s cannot be stored yet: %s", ended.grant.task.id, error)
+                threading.Event().wait(random.uniform(pause / 2, pause))
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+                continue
+            message = f"its outputs could not be stored: {error.message}"
+            log.error("task %s: %s", ended.grant.task.id, message)
+            verdict = Verdict(ending=Ending.FAILED, reason=Reason.OUTPUT, message=message)
+            return verdict, replace(ended.report, outputs=0, message=message)
+    return None
+
+
+def _store(outputs: Outputs, ended: Ended, found: Collected, verdict: Verdict) -> None:
+    task, grant, report = ended.grant.task, ended.grant, ended.report
+    attempt = task.current
+    files = [
+        OutputFile(path=file.path, open=file.open, digest=file.digest, executable=file.executable)
+        for file in found.files
+    ]
+    document = result_document(
+        ResultDocument(
+            task=task.id,
+            attempt=grant.attempt,
+            parameters=dict(zip(ended.spec.columns, task.values, strict=True)),
+            command=ended.command,
+            state=verdict.ending,
+            reason=verdict.reason,
+            message=verdict.message,
+            exit=report.exit,
+            usage=report.usage,
+            node=ended.node,
+            image_digest=ended.image,
+            claimed_at=attempt.claimed_at if attempt else report.ended_at,
+            started_at=report.started_at,
+            ended_at=report.ended_at,
+            files=[file.entry for file in files],
+            skipped=[Skipped(path=path, why=why) for path, why in found.skipped],
+            stdout_size=ended.capture.path.stat().st_size,
+            stdout_dropped=ended.capture.dropped,
+        )
+    )
+    outputs.publish(task.id, grant.attempt, files, ended.capture.path, document)

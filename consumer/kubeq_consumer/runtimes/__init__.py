@@ -1,0 +1,1 @@
+"""How an agent runs a command: one protocol, one module a way."""

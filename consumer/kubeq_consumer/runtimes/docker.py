@@ -1,0 +1,270 @@
+"""The Docker runtime: an engine on this machine runs each attempt in a container of its own.
+
+Here is what the runtime is asked (`base.Runtime`) and how its parts are put together: `docker_engine` talks to the
+engine, `docker_create` says what is made, `docker_image` has images, `docker_slots` networks, `docker_run` follows a
+container.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubeq.core.model import JobId, NodeName, TaskId
+from kubeq.core.spec import Mount
+from kubeq.errors import BackendError
+from kubeq_consumer.runtimes.base import Execution
+from kubeq_consumer.runtimes.docker_create import (
+    WORK_INSIDE,
+    Surroundings,
+    container_name,
+    giving_back_body,
+    network_kind,
+    pause_body,
+    task_body,
+)
+from kubeq_consumer.runtimes.docker_created import DockerCreated, Made, Maker
+from kubeq_consumer.runtimes.docker_engine import DEFAULT_URL, Document, Engine, EngineRefused
+from kubeq_consumer.runtimes.docker_image import Images
+from kubeq_consumer.runtimes.docker_run import Parts
+from kubeq_consumer.runtimes.docker_slots import Place, SlotNetworks
+from kubeq_consumer.runtimes.exec import exec_path
+from kubeq_consumer.runtimes.identity import ProcessMark, has_ended, own_mark
+from kubeq_consumer.runtimes.sampler import Sampler
+
+ENGINE_SOCKETS = (
+    "/var/run/docker.sock",
+    "/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/podman/podman.sock",
+)
+REMOVAL_S = 30
+"""How long a removal that somebody else began may take."""
+
+
+class DockerRuntime:
+    """Runs attempts as containers. `uid` and `gid` own the files; `state` is a directory of the agent's own.
+
+    `label` begins the names of all labels, and tells apart several installations that share an engine.
+    """
+
+    name = "docker"
+
+    def __init__(
+        self,
+        *,
+        uid: int,
+        gid: int,
+        state: Path,
+        engine_url: str = DEFAULT_URL,
+        network_per_slot: bool = True,
+        label: str = "kubeq",
+    ) -> None:
+        self._uid = uid
+        self._gid = gid
+        self._state = state
+        self._network_per_slot = network_per_slot
+        self._label = label
+        self._engine = Engine(engine_url)
+        self._images = Images(self._engine)
+        self._slots = SlotNetworks(self._engine, self._make_pause)
+        self._sampler = Sampler()
+        self._installed: Path | None = None
+
+    def ping(self) -> None:
+        """Raises BackendError, with the reason and what to do, unless the engine answers."""
+        self._engine.ping()
+
+    def resolve(self, image: str) -> str:
+        """The pinned name of an image, pulled if it is not there. Raises UsageError for what cannot be a name."""
+        return self._images.resolve(image)
+
+    def prepare(self, image: str) -> None:
+        """Have the pinned image here."""
+        self._images.facts(image)
+
+    def create(self, execution: Execution) -> DockerCreated:
+        """The container of an attempt, not started, in the network of its slot."""
+        refuse_engine_socket(execution.mounts, (self._engine.socket_path, *ENGINE_SOCKETS))
+        maker = Maker(slots=self._slots, make=self._make)
+        parts = Parts(engine=self._engine, sampler=self._sampler, give_back=self._give_back)
+        return DockerCreated(maker, parts, execution, self._make(execution))
+
+    def leftovers(self, node: NodeName | None) -> Sequence[DockerLeftover]:
+        """Containers of `node`, or of all agents that are dead (None); never this process's own."""
+        label = f"{self._label}.agent" if node is None else f"{self._label}.node={node}"
+        found = []
+        for container in self._engine.containers(label):
+            labels: Mapping[str, str] = container.get("Labels") or {}
+            mark = ProcessMark.parse(labels.get(f"{self._label}.agent", ""))
+            if mark is None or mark == own_mark() or (node is None and not has_ended(mark)):
+                continue
+            found.append(self._leftover(str(container["Id"]), labels))
+        return sorted(found, key=lambda leftover: leftover.task is None)  # networks last: tasks stand in them
+
+    def close(self) -> None:
+        """Remove the networks of the slots and close the connections. Safe twice."""
+        self._slots.close()
+        self._engine.close()
+
+    def _make(self, execution: Execution) -> Made:
+        try:
+            return self._make_once(execution)
+        except EngineRefused as error:
+            if error.status != 404 or execution.image is None:
+                raise
+        self._images.forget(execution.image)  # somebody removed it since it was prepared
+        return self._make_once(execution)
+
+    def _make_once(self, execution: Execution) -> Made:
+        assert execution.image is not None, "a container needs an image"
+        facts = self._images.facts(execution.image)
+        program = self._program()
+        mode, per_slot = network_kind(execution.network, self._network_per_slot)
+        joined = None
+        if per_slot and program is not None:
+            place = Place(node=execution.node, slot=execution.slot, mode=mode)
+            joined = (place, self._slots.join(place, execution.image))
+            mode = f"container:{joined[1]}"
+        around = Surroundings(
+            uid=self._uid,
+            gid=self._gid,
+            program=program,
+            network_mode=mode,
+            image_entrypoint=facts.entrypoint,
+            image_sets_home=facts.sets_home,
+            labels=self._labels_of(execution),
+        )
+        task = execution.task
+        name = container_name(task.job, task.index, execution.attempt, secrets.token_hex(4))
+        return Made(container=self._engine.create(name, task_body(execution, around)), joined=joined)
+
+    def _make_pause(self, place: Place, image: str) -> str:
+        program = self._program()
+        assert program is not None, "without our program every container has a namespace of its own"
+        labels = {**self._agent_labels(place.node), f"{self._label}.pause": f"{place.slot}/{place.mode}"}
+        name = container_name("pause", place.node, place.slot, place.mode, secrets.token_hex(4))
+        return self._engine.create(name, pause_body(image, program, place.mode, labels))
+
+    def _labels_of(self, execution: Execution) -> dict[str, str]:
+        labels = {
+            f"{self._label}.job": str(execution.task.job),
+            f"{self._label}.task": str(execution.task.index),
+            f"{self._label}.attempt": str(execution.attempt),
+            **self._agent_labels(execution.node),
+        }
+        if self._must_give_back(execution):
+            labels[f"{self._label}.owner"] = f"{self._uid}:{self._gid}"
+        return labels
+
+    def _agent_labels(self, node: NodeName) -> dict[str, str]:
+        return {f"{self._label}.node": str(node), f"{self._label}.agent": str(own_mark())}
+
+    def _program(self) -> Path | None:
+        """kubeq-exec where the engine can mount it from; None if we have none for this machine."""
+        if self._installed is None:
+            source = exec_path(self._engine.machine())
+            if source is None:
+                return None
+            self._installed = installed(source, self._state / "exec")
+        return self._installed
+
+    def _must_give_back(self, execution: Execution) -> bool:
+        return execution.user is not None and self._uid != 0
+
+    def _give_back(self, execution: Execution) -> None:
+        """Files that a command made as another user become the submitting user's, so that the agent can read them."""
+        if self._must_give_back(execution):
+            assert execution.image is not None, "a container needs an image"
+            owner = f"{self._uid}:{self._gid}"
+            self._run_giving_back(execution.image, execution.work, owner, self._agent_labels(execution.node))
+
+    def _run_giving_back(self, image: str, work: Path, owner: str, labels: Mapping[str, str]) -> None:
+        body = giving_back_body(image, work, owner, self._program(), labels)
+        container = self._engine.create(container_name("own", secrets.token_hex(8)), body)
+        try:
+            self._engine.start(container)
+            while not self._engine.wait(container):
+                pass
+            found = self._engine.inspect(container)
+            if found is None or found["State"]["ExitCode"] != 0:
+                raise BackendError(f"not every file in {work} could be given to user {owner}")
+        finally:
+            self._engine.remove(container)
+
+    def _leftover(self, container: str, labels: Mapping[str, str]) -> DockerLeftover:
+        job, index = labels.get(f"{self._label}.job"), labels.get(f"{self._label}.task", "")
+        return DockerLeftover(
+            task=TaskId(JobId(job), int(index)) if job and index.isdigit() else None,
+            attempt=int(labels.get(f"{self._label}.attempt", "0")),
+            node=NodeName(labels.get(f"{self._label}.node", "")),
+            container=container,
+            runtime=self,
+        )
+
+    def _clear(self, container: str) -> None:
+        found = self._engine.inspect(container)
+        if found is None:
+            return
+        self._engine.remove(container)
+        deadline = time.monotonic() + REMOVAL_S
+        while self._engine.inspect(container) is not None:
+            if time.monotonic() > deadline:
+                raise BackendError(f"container {container[:12]} could not be removed within {REMOVAL_S} s")
+            time.sleep(0.05)
+        labels: Mapping[str, str] = found["Config"].get("Labels") or {}
+        owner, work = labels.get(f"{self._label}.owner"), _work_of(found)
+        if owner is not None and work is not None and work.is_dir():
+            self._run_giving_back(
+                found["Image"], work, owner, self._agent_labels(NodeName(labels[f"{self._label}.node"]))
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerLeftover:
+    """A container whose agent is dead."""
+
+    task: TaskId | None
+    attempt: int
+    node: NodeName
+    container: str
+    runtime: DockerRuntime
+
+    def remove(self) -> None:
+        """Kill and remove it, and give its files back to their owner. Raises BackendError if that cannot be done."""
+        self.runtime._clear(self.container)
+
+
+def refuse_engine_socket(mounts: Iterable[Mount], sockets: Iterable[str]) -> None:
+    """Raises BackendError for a mount that would show a container engine's socket: whoever has it owns the machine."""
+    places = {os.path.realpath(socket) for socket in sockets}
+    for mount in mounts:
+        source = os.path.realpath(mount.source)
+        if any(os.path.commonpath((source, place)) == source for place in places):
+            raise BackendError(
+                f"the mount {mount.source}:{mount.target} would show the container engine's socket to the task",
+                hint="mount a directory that does not hold it",
+            )
+
+
+def installed(program: Path, folder: Path) -> Path:
+    """A copy of a program in a folder of ours, executable, named by its contents; made once."""
+    content = program.read_bytes()
+    place = folder / f"{program.name}.{hashlib.sha256(content).hexdigest()[:12]}"
+    if not place.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{secrets.token_hex(8)}"
+        draft.write_bytes(content)
+        draft.chmod(0o755)
+        draft.rename(place)
+    return place
+
+
+def _work_of(container: Document) -> Path | None:
+    mounts: Iterable[Mapping[str, str]] = container.get("Mounts") or ()
+    return next((Path(mount["Source"]) for mount in mounts if mount["Destination"] == WORK_INSIDE), None)

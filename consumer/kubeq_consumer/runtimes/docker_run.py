@@ -1,0 +1,245 @@
+"""One container that was started: following its output to the end, what became of it, stopping and removing it.
+
+A thread a running container reads its output, then asks how it ended. If the engine goes away meanwhile, the thread
+waits until one answers again and then looks what is left; `wait` answers None as long as its caller has patience.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kubeq.core.images import is_image_id
+from kubeq.core.model import Exit, TaskId, Usage
+from kubeq.errors import BackendError
+from kubeq_consumer.runtimes.base import Execution
+from kubeq_consumer.runtimes.cgroup import GroupV1, GroupV2, Reading, find_group
+from kubeq_consumer.runtimes.docker_engine import Engine, EngineGone, EngineRefused
+from kubeq_consumer.runtimes.docker_exit import Circumstances, exit_of, seconds_run
+from kubeq_consumer.runtimes.docker_socket import Attached
+from kubeq_consumer.runtimes.docker_stream import TaskOutput, pump
+from kubeq_consumer.runtimes.sampler import Sampler, Watch
+
+log = logging.getLogger(__name__)
+GAP = b"\nkubeq: the Docker engine was restarted while this ran; output may be missing here\n"
+AGAIN_S = 1.0
+"""How soon what failed for now is tried again."""
+END_PING_S = 2.0
+"""An engine that takes longer to answer at the end of a container may just be starting, having ended it itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a running container needs of the runtime."""
+
+    engine: Engine
+    sampler: Sampler
+    give_back: Callable[[Execution], None]
+
+
+class DockerRunning:
+    """A container that was started."""
+
+    def __init__(self, parts: Parts, execution: Execution, container: str, output: TaskOutput) -> None:
+        self._engine = parts.engine
+        self._sampler = parts.sampler
+        self._give_back = parts.give_back
+        self._execution = execution
+        self._container = container
+        self._output = output
+        self._group: GroupV1 | GroupV2 | None = None
+        self._watch = Watch(self._read_group, lambda: self._group.process() if self._group else None)
+        self._begun = time.monotonic()
+        self._wall_s: float | None = None
+        self._settled = threading.Event()
+        self._ended = threading.Event()
+        self._let_go = threading.Event()
+        self._engine_went = False
+        self._exit: Exit | None = None
+        self._failure: BackendError | None = None
+        self._kill_at = float("inf")
+
+    def follow(self, attached: Attached) -> None:
+        """Read its output from now on, and see it through to its end."""
+        self._sampler.add(self._watch)
+        name = f"kubeq-output-{self._execution.task}"
+        threading.Thread(target=self._follow, args=(attached,), name=name, daemon=True).start()
+
+    def settle(self) -> None:
+        """The engine has said that it runs."""
+        self._settled.set()
+
+    def doubt(self) -> None:
+        """The engine's answer to the start was lost: whether it runs will be seen when an engine answers again."""
+        self._engine_went = True
+
+    def abandon(self, attached: Attached) -> None:
+        """It does not run, and what is known of it is said elsewhere."""
+        self._let_go.set()
+        self._settled.set()
+        attached.interrupt()
+
+    def conclude(self, exit: Exit) -> None:
+        """It has ended so, without having run."""
+        self._exit = exit
+        self._ended.set()
+
+    def wait(self, timeout: float) -> Exit | None:
+        """How it ended; raises BackendError if its output could not be written or its end not be learnt."""
+        if not self._ended.wait(timeout):
+            return None
+        if self._failure is not None:
+            raise self._failure
+        assert self._exit is not None, "the thread that follows a container ends with an exit or a failure"
+        return self._exit
+
+    def usage(self) -> Usage:
+        """What it has used up to now."""
+        if not self._ended.is_set():
+            self._watch.look()
+        reading = self._watch.reading
+        wall_s = time.monotonic() - self._begun if self._wall_s is None else self._wall_s
+        return Usage(
+            wall_s=wall_s,
+            cpu_s=reading.cpu_s,
+            peak_memory_bytes=reading.peak_memory_bytes,
+            read_bytes=reading.read_bytes,
+            written_bytes=reading.written_bytes,
+        )
+
+    def stop(self, grace: float) -> None:
+        """TERM to the command's process group, KILL to everything in the container after `grace` seconds."""
+        kill_at = time.monotonic() + grace
+        if kill_at < self._kill_at and not self._ended.is_set():
+            self._kill_at = kill_at
+            name = f"kubeq-stop-{self._execution.task}"
+            threading.Thread(target=self._stop, args=(kill_at,), name=name, daemon=True).start()
+
+    def remove(self) -> None:
+        """Remove the container. What the engine does not remove now is left to the next clean-up of leftovers."""
+        self._let_go.set()
+        try:
+            self._engine.remove(self._container)
+        except BackendError as error:
+            log.warning("container %s of task %s was not removed: %s", self._container, self._execution.task, error)
+
+    @property
+    def task(self) -> TaskId:
+        return self._execution.task
+
+    def _follow(self, attached: Attached) -> None:
+        try:
+            self._exit = self._seen_through(attached)
+            self._return_files()
+            if self._output.failure is not None:
+                raise BackendError(f"the output of task {self.task} could not be written: {self._output.failure}")
+        except BackendError as error:
+            self._failure = error
+        finally:
+            if self._wall_s is None:
+                self._wall_s = time.monotonic() - self._begun
+            self._watch.end()
+            self._ended.set()
+
+    def _return_files(self) -> None:
+        try:
+            self._give_back(self._execution)
+        except BackendError as error:
+            log.warning("task %s may have left files that this user cannot read: %s", self.task, error)
+
+    def _seen_through(self, attached: Attached) -> Exit:
+        while True:
+            self._drain(attached)
+            self._settled.wait()
+            exit = self._verdict()
+            if exit is not None:
+                return exit
+            try:
+                attached = self._engine.attach(self._container)
+            except BackendError as error:
+                log.warning("the output of container %s cannot be followed again yet: %s", self._container, error)
+                time.sleep(AGAIN_S)
+
+    def _drain(self, attached: Attached) -> None:
+        try:
+            pump(attached.read, self._output)
+        except OSError as error:
+            log.info("the output connection of container %s broke: %s", self._container, error)
+        finally:
+            attached.close()
+
+    def _verdict(self) -> Exit | None:
+        """How it ended; None if it runs on, under an engine that went away and came back."""
+        while not self._let_go.is_set():
+            try:
+                if self._engine_went:
+                    self._await_engine()
+                while not (self._engine_went or self._engine.wait(self._container)):
+                    pass
+                found = self._engine.inspect(self._container)
+                self._engine.ping(END_PING_S)  # an engine that is going down ends its containers and answers nobody new
+                if found is None:
+                    break
+                if not found["State"].get("Running"):
+                    return self._exit_in(found["State"])
+                self._engine_went = False
+                return None
+            except EngineRefused as error:
+                if error.status == 404:
+                    break
+                log.warning("how container %s ended cannot be learnt yet: %s", self._container, error)
+                time.sleep(AGAIN_S)
+            except EngineGone:
+                self._engine_went = True
+        return Exit(vanished=True)
+
+    def _exit_in(self, state: dict[str, Any]) -> Exit:
+        refusal = self._output.refusal
+        around = Circumstances(
+            oom_kills=self._watch.reading.oom_kills or 0,
+            refusal=refusal and f"{refusal} ({image_of(self._execution)})",
+            engine_went=self._engine_went,
+            engine_keeps_containers=self._engine_went and self._engine.keeps_containers(),
+        )
+        self._wall_s = seconds_run(state)
+        return exit_of(state, around)
+
+    def _await_engine(self) -> None:
+        pause = 0.05
+        while not self._let_go.is_set():
+            try:
+                self._engine.ping()
+                self._output.write(GAP)
+                return
+            except BackendError:
+                self._let_go.wait(pause)
+                pause = min(1.0, pause * 2)
+
+    def _stop(self, kill_at: float) -> None:
+        if kill_at > time.monotonic():
+            self._signal("SIGTERM")
+            self._ended.wait(kill_at - time.monotonic())
+        while not self._ended.is_set() and not self._let_go.is_set():
+            self._signal("SIGKILL")
+            self._ended.wait(AGAIN_S)
+
+    def _signal(self, name: str) -> None:
+        try:
+            self._engine.kill(self._container, name)
+        except BackendError as error:
+            log.warning("container %s of task %s could not be sent %s: %s", self._container, self.task, name, error)
+
+    def _read_group(self) -> Reading | None:
+        if self._group is None:
+            self._group = find_group(self._container)
+        return None if self._group is None else self._group.read()
+
+
+def image_of(execution: Execution) -> str:
+    """The image for people: an id needs no more than its first twelve digits."""
+    name = str(execution.image)
+    return f"image {name[:19] if is_image_id(name) else name}"

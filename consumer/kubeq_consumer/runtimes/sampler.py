@@ -1,0 +1,141 @@
+"""Looks at running commands from time to time, in one thread for all of them: often at first, then once a second.
+
+The figures of a container vanish within milliseconds of its end, before the engine says that it has ended. So the
+sampler also waits on the container's first process, by a process descriptor, and takes the last look as it dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+
+from kubeq_consumer.runtimes.cgroup import Reading, later
+
+FIRST_S = 0.01
+LONGEST_S = 1.0
+
+
+class Watch:
+    """The figures of one command so far. Safe to use from several threads.
+
+    `look` reads them (None: there is nothing yet, or nothing any more), `process` names a process whose end is worth a
+    look at once (None: no such one).
+    """
+
+    def __init__(self, look: Callable[[], Reading | None], process: Callable[[], int | None]) -> None:
+        self._look = look
+        self.process = process
+        self._lock = threading.Lock()
+        self._reading: Reading | None = None
+        self.over = False
+
+    @property
+    def reading(self) -> Reading:
+        """The latest figures."""
+        return self._reading or Reading()
+
+    def look(self) -> bool:
+        """Take the figures of now; False as long as there were none."""
+        with self._lock:
+            now = self._look()
+            if now is not None:
+                self._reading = later(self.reading, now)
+            return self._reading is not None
+
+    def end(self) -> None:
+        """The last look: the sampler lets go of it."""
+        self.over = True
+        self.look()
+
+
+class Sampler:
+    """Keeps watches fresh. Its thread lives while there is anything to watch."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._incoming: list[Watch] = []
+        self._running = False
+        self._wake = -1
+
+    def add(self, watch: Watch) -> None:
+        """Look at it from now on, until it is over."""
+        with self._lock:
+            self._incoming.append(watch)
+            if not self._running:
+                self._running = True
+                self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+                threading.Thread(target=self._run, name="kubeq-sampler", daemon=True).start()
+            os.eventfd_write(self._wake, 1)
+
+    def _run(self) -> None:
+        rounds = _Rounds(self._wake)
+        while True:
+            with self._lock:
+                rounds.take(self._incoming)
+                self._incoming = []
+                if not rounds.watches:
+                    self._running = False
+                    os.close(self._wake)
+                    return
+            rounds.once()
+
+
+class _Rounds:
+    """What the sampler's thread keeps: when each watch is due, and whose process it waits for."""
+
+    def __init__(self, wake: int) -> None:
+        self._wake = wake
+        self._poll = select.poll()
+        self._poll.register(wake, select.POLLIN)
+        self._by_descriptor: dict[int, Watch] = {}
+        self.watches: dict[Watch, tuple[float, float]] = {}
+        """Watch -> (when it is due, how long to the next time)."""
+
+    def take(self, incoming: list[Watch]) -> None:
+        """Begin with new watches, and let go of those that are over."""
+        now = time.monotonic()
+        self.watches.update((watch, (now + FIRST_S, FIRST_S)) for watch in incoming)
+        for watch in [watch for watch in self.watches if watch.over]:
+            del self.watches[watch]
+        for descriptor in [key for key, watch in self._by_descriptor.items() if watch.over]:
+            self._drop(descriptor)
+
+    def once(self) -> None:
+        """Wait for what comes first: a process that ends, a watch that is due, a new one."""
+        next_at = min(at for at, _ in self.watches.values())
+        for descriptor, _ in self._poll.poll(max(0.0, next_at - time.monotonic()) * 1000):
+            if descriptor == self._wake:
+                os.eventfd_read(self._wake)
+            else:
+                watch = self._by_descriptor[descriptor]
+                watch.look()
+                self._drop(descriptor)
+                self._arm(watch)
+        now = time.monotonic()
+        for watch, (at, interval) in list(self.watches.items()):
+            if at <= now:
+                self._visit(watch, now, interval)
+
+    def _visit(self, watch: Watch, now: float, interval: float) -> None:
+        if watch.look():
+            interval = min(interval * 2, LONGEST_S)
+            if watch not in self._by_descriptor.values():
+                self._arm(watch)
+        self.watches[watch] = (now + interval, interval)
+
+    def _arm(self, watch: Watch) -> None:
+        process = watch.process()
+        if process:
+            with contextlib.suppress(OSError):  # it was quicker, or lives in a pid namespace that cannot be seen
+                descriptor = os.pidfd_open(process)
+                self._by_descriptor[descriptor] = watch
+                self._poll.register(descriptor, select.POLLIN)
+
+    def _drop(self, descriptor: int) -> None:
+        self._poll.unregister(descriptor)
+        os.close(descriptor)
+        del self._by_descriptor[descriptor]

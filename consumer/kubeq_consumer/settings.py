@@ -1,0 +1,89 @@
+"""AgentConfig: everything an agent is told, read once from its environment. The only reader of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubeq.core.model import NodeName, PoolId
+from kubeq.core.resources import Resources
+from kubeq.errors import UsageError
+
+PREFIX = "KUBEQ_AGENT_"
+_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """What an agent is told. Durations in seconds.
+
+    `limit` is the most it may give to attempts (None: the whole machine). `until_idle`: leave as soon as the pool, having
+    had an open job, has none. `grace_s` is how long a command has between TERM and KILL.
+    """
+
+    pool: PoolId
+    node: NodeName
+    number: int
+    provider: str
+    queue_url: str
+    store_url: str
+    state_dir: Path
+    cache_dir: Path
+    log_path: Path | None
+    linger_s: float = 600.0
+    linger_others_s: float = 60.0
+    poll_s: float = 0.25
+    until_idle: bool = False
+    limit: Resources | None = None
+    grace_s: float = 10.0
+
+
+def read_settings(environ: Mapping[str, str]) -> AgentConfig:
+    """The settings in the environment. Raises UsageError that names every variable that is missing or wrong."""
+    wrong: list[str] = []
+
+    def text(name: str, default: str | None = None) -> str:
+        value = environ.get(PREFIX + name, default)
+        if value is None or value == "":
+            wrong.append(f"{PREFIX}{name} is not set")
+            return ""
+        return value
+
+    def number(name: str, default: float) -> float:
+        value = environ.get(PREFIX + name, "")
+        try:
+            return float(value) if value else default
+        except ValueError:
+            wrong.append(f"{PREFIX}{name}={value!r} is not a number")
+            return default
+
+    node = text("NODE")
+    if node and not _NODE.fullmatch(node):
+        wrong.append(f"{PREFIX}NODE={node!r} is not a node name")
+    state = Path(text("STATE"))
+    cpu, memory = number("CPU", 0.0), number("MEMORY", 0.0)
+    log = environ.get(PREFIX + "LOG", "")
+    settings = AgentConfig(
+        pool=PoolId(text("POOL")),
+        node=NodeName(node),
+        number=int(number("NUMBER", 1)),
+        provider=text("PROVIDER", "local"),
+        queue_url=text("QUEUE"),
+        store_url=text("STORE"),
+        state_dir=state,
+        cache_dir=Path(text("CACHE", str(state / "cache"))),
+        log_path=Path(log) if log else None,
+        linger_s=number("LINGER", 600.0),
+        linger_others_s=number("LINGER_OTHERS", 60.0),
+        poll_s=number("POLL", 0.25),
+        until_idle=environ.get(PREFIX + "UNTIL_IDLE", "0") == "1",
+        limit=Resources(cpu=cpu, memory=int(memory) or None) if cpu else None,
+        grace_s=number("GRACE", 10.0),
+    )
+    if wrong:
+        raise UsageError(
+            "the agent cannot start: " + "; ".join(wrong), hint="kubeq agent prints the whole command for an agent"
+        )
+    return settings

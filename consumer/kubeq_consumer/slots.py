@@ -1,0 +1,47 @@
+"""How many attempts run side by side: what fits the node's cpu and memory, and what may be claimed next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from kubeq.core.resources import Resources, fits, minus
+from kubeq.queue.claims import Room
+from kubeq_consumer.attempt import Attempt, Phase
+
+MOST_STARTS = 64
+"""Attempts claimed in one go: enough to fill any node in a few rounds, few enough to share a pool's first moments."""
+HOLDING_SLOT = frozenset({Phase.PREPARING, Phase.READY, Phase.RUNNING})
+
+
+def waiting(attempts: Iterable[Attempt]) -> list[Attempt]:
+    """Attempts whose command has not been let go yet, oldest claim first."""
+    return [attempt for attempt in attempts if attempt.phase in (Phase.PREPARING, Phase.READY) and not attempt.gone]
+
+
+def room_for(attempts: Sequence[Attempt], free: Resources, total: Resources, nodes: int) -> Room:
+    """What may be claimed now, when `free` is what the machine's ledger has left and `nodes` share the pool.
+
+    At most one attempt ahead for every two that run (one at least): enough to hide the start of the next, and the fewer
+    are held back from other nodes the better.
+    """
+    ahead = 0
+    for attempt in waiting(attempts):
+        if fits(attempt.grant.need, free):
+            free = minus(free, attempt.grant.need)
+        else:
+            ahead += 1
+    running = sum(attempt.phase is Phase.RUNNING for attempt in attempts)
+    allowed = (running + 1) // 2
+    return Room(
+        free=free,
+        total=total,
+        starts=MOST_STARTS if free.cpu > 0 else 0,
+        ahead=max(0, allowed - ahead),
+        pool_slots=max(1, running) * max(1, nodes),
+    )
+
+
+def free_slot(attempts: Iterable[Attempt]) -> int:
+    """The smallest slot number that no attempt holds whose command has yet to end."""
+    taken = {attempt.slot for attempt in attempts if attempt.phase in HOLDING_SLOT}
+    return next(number for number in range(len(taken) + 1) if number not in taken)

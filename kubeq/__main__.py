@@ -1,0 +1,5 @@
+"""`python -m kubeq`."""
+
+from kubeq.cli.main import main
+
+main()

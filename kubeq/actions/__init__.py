@@ -1,0 +1,1 @@
+"""What a user can do, a module each: takes objects, returns values; never prints, never reads flags."""

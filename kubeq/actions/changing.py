@@ -1,0 +1,143 @@
+"""What a user changes about submitted work: kill and reset. What may become of a task is in `core.transitions`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from kubeq.actions.finding import EVERYTHING, Choice, Chosen, find_chosen, tasks_of
+from kubeq.actions.session import Session
+from kubeq.core.model import UNFINISHED, Job, JobId, NodeName, NodeOrder, NodeState, PoolId, Task, TaskState
+from kubeq.core.resources import Resources
+from kubeq.core.selectors import is_glob
+from kubeq.errors import NotFound
+from kubeq.queue.queue import Changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """The ids of tasks (or jobs) that were changed, and those that were left alone, with why.
+
+    `jobs` are the jobs that something was changed of.
+    """
+
+    changed: tuple[str, ...] = ()
+    unchanged: tuple[tuple[str, str], ...] = ()
+    jobs: tuple[Job, ...] = ()
+
+    @staticmethod
+    def sum(parts: Iterable[Changes]) -> Changes:
+        """All of them together."""
+        every = list(parts)
+        return Changes(
+            changed=tuple(id for part in every for id in part.changed),
+            unchanged=tuple(pair for part in every for pair in part.unchanged),
+            jobs=tuple({job.id: job for part in every for job in part.jobs}.values()),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetRequest:
+    """What `reset` is to touch beyond its default: failed and cancelled tasks, and claims whose lease has ended.
+
+    `orphaned`: only such claims. `all`: succeeded and pending tasks too. `force`: healthy claims too. `node`: only
+    claims of that node. `resources` replace the job's for the tasks that are reset.
+    """
+
+    choice: Choice = EVERYTHING
+    orphaned: bool = False
+    all: bool = False
+    force: bool = False
+    node: NodeName | None = None
+    resources: Resources | None = None
+
+
+def kill(session: Session, texts: Sequence[str]) -> Changes:
+    """Cancel those jobs and tasks; on return nothing of them is or becomes claimed but what was told to stop.
+
+    What has ended stays as it is, and a second kill changes nothing.
+    """
+    return Changes.sum(_kill(session, chosen) for chosen in find_chosen(session, texts))
+
+
+def stop_nodes(session: Session, pools: Iterable[PoolId]) -> list[NodeName]:
+    """Ask every node of the pools to give back what it runs and leave; their names."""
+    asked: list[NodeName] = []
+    for pool in dict.fromkeys(pools):
+        present = [node for node in session.queue.peers(pool) if node.state is not NodeState.GONE]
+        asked += [node.name for node in present if session.queue.order(node, NodeOrder.RELEASE)]
+        asked += [name for name, seen in session.provider.observe(pool).items() if seen.alive and name not in asked]
+    session.provider.terminate(asked)
+    return asked
+
+
+def reset(session: Session, texts: Sequence[str], request: ResetRequest) -> Changes:
+    """Make tasks pending again, exactly those that were asked for; the ids of the jobs are in the answer.
+
+    A glob that matches several jobs resets only claims whose lease has ended, unless filters or `all` say more.
+    """
+    every = find_chosen(session, texts)
+    if request.node is not None:
+        _check_node(session, request.node, every)
+    several = len({chosen.job.id for chosen in every}) > 1 and any(map(is_glob, texts))
+    orphans_only = request.orphaned or (several and request.choice.empty and not request.all and request.node is None)
+    return Changes.sum(_reset(session, chosen, request, orphans_only) for chosen in every)
+
+
+def _kill(session: Session, chosen: Chosen) -> Changes:
+    job, queue = chosen.job, session.queue
+    if not chosen.whole:
+        return _changes(job, queue.cancel_tasks(job, list(chosen.indexes.of(job.name, job.total))))
+    left = [outcome for outcome in queue.outcomes(job.id, consistent=True) if outcome.state in UNFINISHED]
+    if not left and job.sealed_at is not None:
+        return Changes(unchanged=((job.id, f"job {job.id} ({job.name}) has ended"),))
+    done = queue.cancel_job(job)
+    queue.sweep(queue.refresh(job))
+    queue.close_if_done(job)
+    return _changes(job, done)
+
+
+def _reset(session: Session, chosen: Chosen, request: ResetRequest, orphans_only: bool) -> Changes:
+    wanted = [task.id.index for task in _wanted(session, chosen, request, orphans_only)]
+    if not wanted:
+        return Changes()
+    done = session.queue.reset(
+        chosen.job,
+        wanted,
+        succeeded=request.all or not chosen.whole,
+        force=request.force,
+        resources=request.resources,
+    )
+    return _changes(chosen.job, done)
+
+
+def _wanted(session: Session, chosen: Chosen, request: ResetRequest, orphans_only: bool) -> Iterator[Task]:
+    """The tasks that the user means; whether each may be reset is for the queue to say, and to explain."""
+    now = session.queue.now()
+    by_choice = request.all or not chosen.whole or not request.choice.empty
+    for task in tasks_of(session, chosen, request.choice):
+        claimed = task.state is TaskState.CLAIMED
+        if orphans_only and not (claimed and (task.claimable_at or 0.0) <= now):
+            continue
+        if request.node is not None and not (claimed and task.current and task.current.node == request.node):
+            continue
+        if by_choice or task.state in (TaskState.FAILED, TaskState.CANCELLED, TaskState.CLAIMED):
+            yield task
+
+
+def _check_node(session: Session, node: NodeName, every: Sequence[Chosen]) -> None:
+    known = {peer.name for pool in {chosen.job.pool for chosen in every} for peer in session.queue.peers(pool)}
+    if node not in known:
+        raise NotFound(f"no job that was named has a node {node!r}", hint="kubeq nodes --all lists the nodes")
+
+
+def _changes(job: Job, done: Changed) -> Changes:
+    return Changes(
+        changed=tuple(_id(job.id, index) for index in done.changed),
+        unchanged=tuple((_id(job.id, index), why) for index, why in done.unchanged),
+        jobs=(job,) if done.changed else (),
+    )
+
+
+def _id(job: JobId, index: int) -> str:
+    return f"{job}/{index}"

@@ -1,0 +1,114 @@
+"""Forgetting jobs that nobody needs any more. Which blobs are left over then is in `unused_blobs`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from kubeq.actions.finding import find_jobs
+from kubeq.actions.session import Session
+from kubeq.actions.status import JobSummary, count_states, summarize
+from kubeq.core.model import Job, JobStatus, TaskState
+from kubeq.core.quantities import format_duration
+from kubeq.core.selectors import is_glob
+from kubeq.errors import Conflict
+
+SUBMITTING_S = 3600.0
+"""An incomplete job that is younger may still be on its way: the largest submission takes minutes."""
+PAUSE_S = 0.5
+"""Between two looks at whether the last attempts have stopped."""
+STOPPING_S = 60.0
+"""How long attempts may take to stop once their nodes know, on top of a lease."""
+_ENDED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanPlan:
+    """The jobs that would be forgotten, and those that would be kept, with why."""
+
+    jobs: tuple[JobSummary, ...]
+    kept: tuple[tuple[Job, str], ...] = ()
+
+
+def plan_clean(
+    session: Session, texts: Sequence[str], *, older_s: float | None = None, force: bool = False
+) -> CleanPlan:
+    """What a clean of those jobs, or of every job, would do; changes nothing.
+
+    Raises Conflict for a job that was named, not by a glob, and is not to be forgotten.
+    """
+    named = bool(texts) and not any(is_glob(text) for text in texts)
+    chosen: list[JobSummary] = []
+    kept: list[tuple[Job, str]] = []
+    for summary in summarize(session, find_jobs(session, texts)):
+        why = _why_keep(session, summary, older_s, force)
+        if why is None:
+            chosen.append(summary)
+        elif named:
+            raise Conflict(f"job {summary.job.id} ({summary.job.name}) was not removed: {why[0]}", hint=why[1])
+        else:
+            kept.append((summary.job, why[0]))
+    return CleanPlan(jobs=tuple(chosen), kept=tuple(kept))
+
+
+def clean_job(session: Session, summary: JobSummary, *, results: bool = False) -> None:
+    """Forget one job, stopped first if it runs; with `results` also what it stored. Safe to repeat after a crash.
+
+    Its private pool goes with it. Raises Conflict if its attempts do not stop.
+    """
+    job = summary.job
+    if summary.status not in _ENDED:
+        _stop(session, job)
+    if results:
+        session.outputs.delete_job(job.id)
+    else:
+        session.outputs.delete_logs(job.id)
+    session.queue.forget(job)
+    pool = session.queue.pool(job.pool)
+    if pool is not None and pool.private and not session.queue.has_jobs(job.pool):
+        session.queue.forget_pool(job.pool)
+
+
+def clean_jobs(
+    session: Session, plan: CleanPlan, *, results: bool = False, progress: Callable[[JobSummary], None] | None = None
+) -> None:
+    """Forget every job of the plan; `progress` is told each before it is begun."""
+    for summary in plan.jobs:
+        if progress is not None:
+            progress(summary)
+        clean_job(session, summary, results=results)
+
+
+def _why_keep(
+    session: Session, summary: JobSummary, older_s: float | None, force: bool
+) -> tuple[str, str | None] | None:
+    """Why the job is to be kept, and what to do about it; None if it may go."""
+    job, now = summary.job, session.queue.now()
+    age = now - (job.closed_at or job.submitted_at)
+    if older_s is not None and age < older_s:
+        return f"it is only {format_duration(age)} old", "leave --older out"
+    if summary.status in _ENDED or force:
+        return None
+    if summary.status is JobStatus.INCOMPLETE:
+        if age >= SUBMITTING_S:
+            return None
+        return "its submission may still be under way", f"kubeq resume {job.id} completes it, --force removes it"
+    return f"it is {summary.status}", f"kubeq kill {job.id} first, or add --force"
+
+
+def _stop(session: Session, job: Job) -> None:
+    """Cancel the job and wait until none of its attempts holds a lease any more."""
+    queue = session.queue
+    queue.cancel_job(job)
+    deadline = session.clock.monotonic() + job.policy.lease_s + STOPPING_S
+    while True:
+        queue.sweep(queue.refresh(job))
+        running = count_states(queue.outcomes(job.id, consistent=True))[TaskState.CLAIMED]
+        if not running:
+            return
+        if session.clock.monotonic() >= deadline:
+            raise Conflict(
+                f"job {job.id} was not removed: {running} of its attempts did not stop",
+                hint=f"see kubeq status {job.id}, then run kubeq clean again",
+            )
+        queue.wait(PAUSE_S)

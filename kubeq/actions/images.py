@@ -1,0 +1,101 @@
+"""The submitter's question about an image: does it exist, and which digest is meant. Pulls and starts nothing.
+
+The docker library is imported here only (on this side), on first use; nothing of it leaves the module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from kubeq.core.images import is_image_id, parse_image_name, pinned_name
+from kubeq.errors import AccessDenied, BackendError, ImageUnavailable
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+ANSWER_S = 60
+"""The engine asks a registry for us; slower than this, it does not answer."""
+_UNREACHABLE = ("dial tcp", "no such host", "timeout", "refused", "unreachable", "proxyconnect", "misbehaving", "eof")
+
+
+def resolve_image(image: str) -> str:
+    """The digest-pinned name of an image; the engine's own id for one that no registry gave.
+
+    Raises ImageUnavailable with the engine's reason, and BackendError when no engine answers.
+    """
+    with _engine() as engine, closing(engine):
+        found = _on_this_machine(engine, image)
+        if found is not None:
+            return pinned_name(image, str(found["Id"]), [str(name) for name in found.get("RepoDigests") or ()])
+        if is_image_id(image):
+            raise ImageUnavailable(
+                f"the image {image[:19]} is not on this machine, and no registry can be asked for an id",
+                hint="push it to a registry and name it by that, or build it on this machine",
+            )
+        return f"{parse_image_name(image).repository}@{_digest_in_registry(engine, image)}"
+
+
+def _on_this_machine(engine: APIClient, image: str) -> dict[str, Any] | None:
+    from docker.errors import ImageNotFound
+
+    try:
+        found: dict[str, Any] = engine.inspect_image(image)  # type: ignore[no-untyped-call]
+    except ImageNotFound:
+        return None
+    return found
+
+
+def _digest_in_registry(engine: APIClient, image: str) -> str:
+    from docker.errors import APIError
+
+    try:
+        answer = engine.inspect_distribution(image)  # type: ignore[no-untyped-call]
+    except APIError as error:
+        raise _unavailable(image, str(error.explanation or error)) from error
+    return str(answer["Descriptor"]["digest"])
+
+
+def _unavailable(image: str, words: str) -> ImageUnavailable:
+    reason = f"({' '.join(words.split())})"
+    said = words.lower()
+    if any(sign in said for sign in _UNREACHABLE):
+        return ImageUnavailable(
+            f"the image {image} is not on this machine, and its registry cannot be reached {reason}",
+            hint="look at its name and the network, or build or load it here (docker build, docker load)",
+            transient=True,
+        )
+    return ImageUnavailable(
+        f"the image {image} does not exist, or may not be pulled {reason}",
+        hint="look at its spelling; if it is private: docker login",
+    )
+
+
+@contextmanager
+def _engine() -> Iterator[APIClient]:
+    """The engine of this machine. What its library or the connection raises leaves as one of ours."""
+    import requests
+    from docker import APIClient
+    from docker.errors import APIError, DockerException
+    from docker.utils import kwargs_from_env
+
+    hint = "start Docker (sudo systemctl start docker), or run without containers: --image none"
+    try:
+        yield APIClient(**kwargs_from_env(), timeout=ANSWER_S)
+    except APIError as error:
+        raise BackendError(f"the Docker engine refused: {error.explanation or error}", transient=True) from error
+    except (DockerException, requests.exceptions.RequestException, OSError) as error:
+        if "Permission denied" in str(error) or isinstance(error, PermissionError):
+            raise AccessDenied(
+                "this user may not use the Docker engine",
+                hint="join the group of its socket (sudo usermod -aG docker $USER; log in again), or use --image none",
+            ) from error
+        raise BackendError(f"no Docker engine answers on this machine: {_innermost(error)}", hint=hint) from error
+
+
+def _innermost(error: BaseException) -> str:
+    """The last cause's own words: the library wraps `connection refused` several times."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return str(error)

@@ -1,0 +1,127 @@
+"""Nodes for a job: which pool it belongs to, how many agents it needs now, and starting the difference.
+
+Repeating any step is harmless: node numbers are never given out twice and a name is launched once.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubeq.actions.naming import node_name, private_pool_id, shared_pool_id
+from kubeq.actions.session import Session
+from kubeq.core.model import Job, Node, NodeName, NodeState, Pool, PoolId
+from kubeq.errors import BackendError
+from kubeq.nodes.base import Launched, NodeRequest, Observation, Refused
+from kubeq.nodes.boot import agent_command, agent_environment, node_directory, python_path
+
+SEEN_RECENTLY_S = 150.0
+"""A node reports itself once a minute; after two missed reports it is not counted on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nodes:
+    """What is known of a pool's nodes now: those that work or come up, and those that the provider saw end."""
+
+    live: tuple[NodeName, ...] = ()
+    draining: tuple[NodeName, ...] = ()
+    dead: tuple[Observation, ...] = ()
+
+
+def pool_of_request(session: Session, *, private: bool) -> Pool:
+    """The pool that a submission of this configuration belongs to; makes no request."""
+    config = session.config
+    id = private_pool_id() if private else shared_pool_id(config.queue_url, config.store_url, config.provider)
+    return Pool(id=id, provider=config.provider, private=private, created_at=session.clock.now())
+
+
+def pool_of_job(session: Session, job: Job) -> Pool:
+    """The job's recorded pool; if no node of it was ever numbered, as the job's row describes it."""
+    standing = session.queue.pool(job.pool)
+    if standing is not None:
+        return standing
+    shared = pool_of_request(session, private=False)
+    return Pool(
+        id=job.pool,
+        provider=session.config.provider,
+        private=job.pool != shared.id,
+        created_at=session.clock.now(),
+    )
+
+
+def observe_pool(session: Session, pool: PoolId) -> Nodes:
+    """The pool's nodes as the provider sees them, and those that others started, as they last reported themselves."""
+    observed = session.provider.observe(pool)
+    rows = {node.name: node for node in session.queue.peers(pool)}
+    now = session.clock.now()
+    live = [name for name, seen in observed.items() if seen.alive]
+    live += [name for name, node in rows.items() if name not in observed and _reports(node, now)]
+    leaving = {name for name in live if name in rows and _is_leaving(rows[name])}
+    return Nodes(
+        live=tuple(name for name in live if name not in leaving),
+        draining=tuple(sorted(leaving)),
+        dead=tuple(seen for seen in observed.values() if not seen.alive),
+    )
+
+
+def ensure_nodes(session: Session, pool: Pool, wanted: int = 1) -> tuple[NodeName, ...]:
+    """Start what is missing to `wanted` live nodes; the names of those that were started. Raises BackendError."""
+    live = observe_pool(session, pool.id).live
+    return add_nodes(session, pool, wanted - len(live)) if len(live) < wanted else ()
+
+
+def add_nodes(session: Session, pool: Pool, count: int) -> tuple[NodeName, ...]:
+    """Start `count` more nodes of the pool, whatever is there. Raises BackendError with the provider's reason."""
+    numbers = session.queue.number_nodes(pool, count)
+    names = {node_name(pool.id, number): number for number in numbers}
+    answers = session.provider.launch(node_request(session, pool), names)
+    refused = [answer for answer in answers.values() if isinstance(answer, Refused)]
+    if refused:
+        raise BackendError(f"{len(refused)} of {count} nodes could not be started: {refused[0].reason}")
+    return tuple(name for name, answer in answers.items() if isinstance(answer, Launched))
+
+
+def node_request(session: Session, pool: Pool) -> NodeRequest:
+    """What every node of the pool is told."""
+    config = session.config
+    return NodeRequest(
+        pool=pool.id,
+        queue_url=config.queue_url,
+        store_url=config.store_url,
+        state_dir=config.state_dir,
+        cache_dir=config.cache_dir,
+        linger_s=config.linger_s,
+        linger_others_s=config.linger_others_s,
+        poll_s=config.poll_s,
+        until_idle=pool.private,
+    )
+
+
+def agent_line(session: Session, pool: Pool) -> str:
+    """One shell line that makes the machine it is typed on a node of the pool; its number is taken from the pool."""
+    number = session.queue.number_nodes(pool, 1)[0]
+    own = agent_environment(node_request(session, pool), node_name(pool.id, number), number, pool.provider)
+    path = python_path("")
+    variables = {**({"PYTHONPATH": path} if path else {}), **own}
+    words = ["env", *(f"{name}={value}" for name, value in variables.items()), *agent_command()]
+    return shlex.join(words)
+
+
+def log_of(session: Session, node: NodeName) -> Path:
+    """Where a node of this machine prints what its log cannot hold."""
+    return node_directory(session.config.state_dir, node) / "agent.out"
+
+
+def rows_of(session: Session, pool: PoolId) -> Mapping[NodeName, Node]:
+    """The pool's node rows by name."""
+    return {node.name: node for node in session.queue.peers(pool)}
+
+
+def _reports(node: Node, now: float) -> bool:
+    return node.state is not NodeState.GONE and node.seen_at is not None and now - node.seen_at < SEEN_RECENTLY_S
+
+
+def _is_leaving(node: Node) -> bool:
+    return node.order is not None or node.state in (NodeState.DRAINING, NodeState.GONE)

@@ -1,0 +1,187 @@
+"""What tasks printed and what nodes logged: which attempt is meant, reading it whole, following it while it runs.
+
+How bytes become lines on a screen is in `lines`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+from kubeq.actions.finding import Chosen
+from kubeq.actions.session import Session
+from kubeq.core.model import UNFINISHED, Job, NodeName, Task, TaskState
+from kubeq.errors import NotFound, ObjectNotFound, UsageError
+from kubeq.nodes.boot import node_directory
+from kubeq.store.disk import disk_errors
+from kubeq.store.logs import LogReader
+
+CHUNK = 2**20
+"""Bytes of stored output held in memory at a time."""
+LOG = "agent.log"
+LOOK_S = 0.5
+"""Between two looks for new output, at most; a queue that knows of changes wakes us sooner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Some output of an attempt as it came; pieces are cut anywhere, also inside a character."""
+
+    task: Task
+    attempt: int
+    content: bytes
+
+
+def pick_task(session: Session, chosen: Chosen) -> tuple[Task, str | None]:
+    """The one task whose output is meant, and why it was picked where the user named several.
+
+    The first that runs, else the first that failed, else the first.
+    """
+    if not chosen.whole or chosen.job.total == 1:
+        indexes = [1] if chosen.whole else list(chosen.indexes.of(chosen.job.name, chosen.job.total))
+        if len(indexes) == 1:
+            return session.queue.tasks_at(chosen.job.id, indexes)[0], None
+        raise UsageError(
+            f"{len(indexes)} tasks of job {chosen.job.name} are named, and their output would be mixed",
+            hint="name one, or add --all to see each line with its task",
+        )
+    best: Task | None = None
+    for task in session.queue.tasks(chosen.job.id):
+        if _started(task):
+            return task, "the first that runs"
+        if best is None or (task.state is TaskState.FAILED and best.state is not TaskState.FAILED):
+            best = task
+    if best is None:
+        raise NotFound(f"job {chosen.job.name} has no tasks yet", hint=f"kubeq resume {chosen.job.id} completes it")
+    return best, "the first that failed" if best.state is TaskState.FAILED else "the first"
+
+
+def read_output(session: Session, task: Task, attempt: int | None = None) -> Iterator[Piece]:
+    """All that an attempt (the latest if none is named) has printed so far. Raises NotFound if it never ran."""
+    number = _attempt_of(task, attempt)
+    try:
+        with session.outputs.open_stdout(task.id, number) as stream:
+            while chunk := stream.read(CHUNK):
+                yield Piece(task=task, attempt=number, content=chunk)
+        return
+    except ObjectNotFound:
+        pass
+    reader = LogReader(session.store, session.outputs, task.id, number)
+    while chunk := reader.read_new():
+        yield Piece(task=task, attempt=number, content=chunk)
+
+
+def follow_output(session: Session, job: Job, index: int, attempt: int | None = None) -> Iterator[Piece]:
+    """The output of a task as it comes, nothing lost and nothing twice, until the task (or that attempt) has ended.
+
+    Without `attempt` it goes on with the next attempt when one ends and the task runs again. An empty piece says that
+    nothing came since the last one.
+    """
+    task = session.queue.tasks_at(job.id, [index])[0]
+    number = attempt or task.attempt
+    while True:
+        while number == 0 or number > task.attempt:
+            if task.state not in UNFINISHED:
+                return
+            session.queue.wait(LOOK_S)
+            task = session.queue.tasks_at(job.id, [index])[0]
+            number = number or task.attempt
+        yield from _follow_attempt(session, task, number)
+        task = session.queue.tasks_at(job.id, [index])[0]
+        if attempt is not None or (task.state not in UNFINISHED and task.attempt == number):
+            return
+        number += 1
+
+
+def node_log_path(session: Session, name: NodeName) -> Path:
+    """Where a node of this machine logs. Raises NotFound if there is no such file here."""
+    path = node_directory(Path(session.config.state_dir), name) / LOG
+    if "/" in name or name in (".", "..") or not path.is_file():
+        raise NotFound(
+            f"there is no job and no node {name!r} with a log on this machine", hint="kubeq nodes --all lists the nodes"
+        )
+    return path
+
+
+def read_node_log(session: Session, name: NodeName, *, follow: bool = False) -> Iterator[str]:
+    """The lines that a node of this machine has logged, readable; with `follow` also those to come, without end."""
+    path = node_log_path(session, name)
+    for older in sorted(path.parent.glob(f"{LOG}.[0-9]"), reverse=True):
+        with disk_errors("read", older), older.open(encoding="utf-8", errors="replace") as file:
+            yield from map(readable_log_line, file)
+    rest = ""
+    with disk_errors("read", path), ExitStack() as opened:
+        file = opened.enter_context(path.open(encoding="utf-8", errors="replace"))
+        while True:
+            piece = file.readline()
+            rest += piece
+            if rest.endswith("\n"):
+                yield readable_log_line(rest)
+                rest = ""
+            elif piece:
+                continue
+            elif not follow:
+                break
+            elif _was_rotated(path, file):
+                file = opened.enter_context(path.open(encoding="utf-8", errors="replace"))
+            else:
+                session.queue.wait(LOOK_S)
+    if rest:
+        yield readable_log_line(rest)
+
+
+def readable_log_line(line: str) -> str:
+    """A JSON line of an agent as `time LEVEL message`, its traceback below; anything else as it is."""
+    try:
+        document = json.loads(line)
+    except ValueError:
+        return line.rstrip("\n")
+    if not isinstance(document, dict) or "message" not in document:
+        return line.rstrip("\n")
+    at, level, message = document.get("at", ""), document.get("level", "info"), document["message"]
+    with suppress(ValueError, TypeError):
+        at = datetime.fromisoformat(at).strftime("%Y-%m-%d %H:%M:%SZ")
+    more = "".join("\n    " + part for part in str(document.get("traceback", "")).splitlines())
+    return f"{at} {str(level).upper():7} {message}{more}"
+
+
+def _was_rotated(path: Path, file: TextIO) -> bool:
+    """Whether another file has taken the name."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_ino != os.fstat(file.fileno()).st_ino
+    return False
+
+
+def _follow_attempt(session: Session, task: Task, number: int) -> Iterator[Piece]:
+    reader = LogReader(session.store, session.outputs, task.id, number)
+    while not reader.finished:
+        ended = _has_ended(session.queue.tasks_at(task.id.job, [task.id.index])[0], number)
+        content = reader.read_new()
+        yield Piece(task=task, attempt=number, content=content)
+        if content:
+            continue
+        if ended:  # looked at before the reading, so that what it printed last has been read
+            return
+        session.queue.wait(LOOK_S)
+
+
+def _has_ended(task: Task, number: int) -> bool:
+    return task.attempt > number or task.state is not TaskState.CLAIMED
+
+
+def _attempt_of(task: Task, attempt: int | None) -> int:
+    if task.attempt == 0:
+        raise NotFound(f"task {task.id} has not run yet", hint=f"kubeq logs -f {task.id} waits for it")
+    if attempt is not None and not 1 <= attempt <= task.attempt:
+        raise NotFound(f"task {task.id} has no attempt {attempt}", hint=f"its attempts are 1 to {task.attempt}")
+    return attempt or task.attempt
+
+
+def _started(task: Task) -> bool:
+    return task.state is TaskState.CLAIMED and task.current is not None and task.current.started_at is not None

@@ -1,0 +1,65 @@
+"""Names and ids: of jobs, of pools, and of a pool's nodes. Pure but for the random part of an id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import re
+import secrets
+import time
+from collections.abc import Sequence
+
+import kubeq
+from kubeq.core.model import NAME, NAME_RULE, RESERVED_NAMES, JobId, NodeName, PoolId
+from kubeq.core.spec import is_staged, placeholders
+from kubeq.errors import UsageError
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford's base 32: no i, l, o, u, so that an id can be read aloud."""
+_JOB_ID = re.compile(r"\d{8}-\d{6}-[0-9a-hjkmnp-tv-z]{4}")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
+FALLBACK_NAME = "job"
+
+
+def new_job_id(now: float) -> JobId:
+    """`YYYYMMDD-HHMMSS-xxxx`, in UTC: sorts by time, never given twice."""
+    letters = "".join(secrets.choice(_CROCKFORD) for _ in range(4))
+    return JobId(f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{letters}")
+
+
+def is_job_id(text: str) -> bool:
+    """Whether the text could be the whole id of a job."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
+def check_name(name: str) -> str:
+    """The name. Raises UsageError with the rule."""
+    if not NAME.fullmatch(name) or name in RESERVED_NAMES or is_job_id(name):
+        why = "is reserved" if name in RESERVED_NAMES or is_job_id(name) else "is no job name"
+        raise UsageError(f"{name!r} {why}", hint=f"a name is {NAME_RULE}, and neither LAST nor like an id")
+    return name
+
+
+def default_name(command: Sequence[str]) -> str:
+    """A name from the command's first staged file, else from its first word."""
+    files = [word[1:] for word in command if is_staged(word) and not placeholders(word)]
+    word = (files or [command[0].lstrip("^")])[0]
+    clean = _NOT_IN_NAMES.sub("-", posixpath.basename(word.rstrip("/")))[:64].strip("._-")
+    return clean if NAME.fullmatch(clean) and clean not in RESERVED_NAMES and not is_job_id(clean) else FALLBACK_NAME
+
+
+def shared_pool_id(queue_url: str, store_url: str, provider: str) -> PoolId:
+    """The pool of everybody who asks for the same kind of node with the same kubeq: a digest of the request."""
+    request = json.dumps([queue_url, store_url, provider, kubeq.__version__])
+    return PoolId(hashlib.sha256(request.encode()).hexdigest()[:12])
+
+
+def private_pool_id() -> PoolId:
+    """A pool that no other job will ever be in."""
+    return PoolId(secrets.token_hex(6))
+
+
+def node_name(pool: PoolId, number: int) -> NodeName:
+    """The name of the pool's node of that number."""
+    return NodeName(f"{pool}-{number}")

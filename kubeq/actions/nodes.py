@@ -1,0 +1,108 @@
+"""The nodes there are and were, and asking one to leave: what nodes say of themselves, and what the provider sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from kubeq.actions.launching import SEEN_RECENTLY_S
+from kubeq.actions.session import Session
+from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeOrder, NodeState, Pool
+from kubeq.errors import Conflict, NotFound, UsageError
+from kubeq.nodes.base import Observation
+
+RECENTLY_S = 3600.0
+"""Nodes that left longer ago are listed only on demand."""
+MOST_NODES = 256
+"""More agents than this on one machine are a slip of the finger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """A node as it stands; `because` is the provider's or the agent's own word on why it is as it is."""
+
+    node: Node
+    because: str | None = None
+
+
+def list_nodes(session: Session, job: Job | None = None, *, every: bool = False) -> list[NodeFacts]:
+    """Nodes of the job's pool, or of all pools, by pool and number: the live ones and those that left recently."""
+    known = {pool.id: pool for pool in session.queue.pools()}
+    pools = list(known.values()) if job is None else [known[job.pool]] if job.pool in known else []
+    found = [facts for pool in pools for facts in _of_pool(session, pool)]
+    oldest = session.clock.now() - RECENTLY_S
+    return [
+        facts
+        for facts in sorted(found, key=lambda facts: (facts.node.requested_at, facts.node.number))
+        if every or facts.node.state is not NodeState.GONE or (facts.node.ended_at or 0.0) >= oldest
+    ]
+
+
+def find_node(session: Session, text: str) -> Node:
+    """The live node of that name or number, or of the only name that begins so. Raises NotFound or Conflict."""
+    live = [facts.node for facts in list_nodes(session) if facts.node.state is not NodeState.GONE]
+    for found in (
+        [node for node in live if node.name == text],
+        [node for node in live if text.isdigit() and node.number == int(text)],
+        [node for node in live if text and node.name.startswith(text)],
+    ):
+        if len(found) > 1:
+            names = ", ".join(node.name for node in found)
+            raise Conflict(f"{text!r} could be any of {len(found)} nodes: {names}", hint="type the whole name")
+        if found:
+            return found[0]
+    raise NotFound(f"there is no live node {text!r}", hint="kubeq nodes lists them")
+
+
+def drain_node(session: Session, node: Node) -> None:
+    """Ask the node to finish what it runs, to claim no more and to leave. Raises Conflict if it cannot be told."""
+    if not session.queue.order(node, NodeOrder.FINISH):
+        raise Conflict(
+            f"node {node.name} cannot be asked yet: it has not reported itself", hint=f"kubeq nodes --stop {node.name}"
+        )
+
+
+def check_count(text: str) -> int:
+    """A number of nodes. Raises UsageError."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST_NODES:
+        raise UsageError(f"{text!r} is not a number of nodes", hint=f"write a whole number from 1 to {MOST_NODES}")
+    return int(text)
+
+
+def _of_pool(session: Session, pool: Pool) -> Sequence[NodeFacts]:
+    observed = dict(session.provider.observe(pool.id))
+    now = session.clock.now()
+    facts = [_joined(node, observed.pop(node.name, None), now) for node in session.queue.peers(pool.id)]
+    return facts + [_unreported(session, pool, name, seen) for name, seen in observed.items()]
+
+
+def _joined(node: Node, seen: Observation | None, now: float) -> NodeFacts:
+    """What the node says, corrected by what the provider sees: a dead agent cannot report its own end."""
+    if node.state is NodeState.GONE:
+        return NodeFacts(node=node, because=node.note)
+    if seen is not None and not seen.alive:
+        gone = replace(node, state=NodeState.GONE, gone=GoneReason.LOST, ended_at=node.seen_at, tasks=())
+        return NodeFacts(node=gone, because=seen.reason)
+    if node.order is not None:
+        return NodeFacts(node=replace(node, state=NodeState.DRAINING), because="asked to leave")
+    if seen is None and node.seen_at is not None and now - node.seen_at > SEEN_RECENTLY_S:
+        return NodeFacts(node=replace(node, state=NodeState.GONE, gone=GoneReason.LOST, ended_at=node.seen_at))
+    return NodeFacts(node=node, because=node.note)
+
+
+def _unreported(session: Session, pool: Pool, name: NodeName, seen: Observation) -> NodeFacts:
+    """A node that the provider knows and that has never reported itself."""
+    tail = name.rpartition("-")[2]
+    node = Node(
+        name=name,
+        pool=pool.id,
+        number=int(tail) if tail.isdigit() else 0,
+        provider=pool.provider,
+        state=NodeState.STARTING if seen.alive else NodeState.GONE,
+        host=session.host,
+        pid=seen.pid,
+        requested_at=pool.created_at,
+        ended_at=None if seen.alive else pool.created_at,
+        gone=None if seen.alive else GoneReason.NEVER_STARTED,
+    )
+    return NodeFacts(node=node, because=seen.reason)

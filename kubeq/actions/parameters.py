@@ -1,0 +1,37 @@
+"""Parameter tables from files. What a table may hold is in `core.tables`; here is only how its bytes are got."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kubeq.core.tables import Table, parse_table, product, sequence
+from kubeq.errors import UsageError
+
+LARGEST_TABLE = 2**30
+"""Bytes. A table is held in memory; ten million rows of a hundred characters have this size."""
+
+
+def read_parameters(files: Sequence[Path], numbers: str | None) -> Table | None:
+    """The product of all `--params` files and `--seq`; None when there is neither. Raises UsageError."""
+    tables = [read_table(path) for path in files]
+    if numbers is not None:
+        tables.append(sequence(numbers))
+    return product(tables) if tables else None
+
+
+def read_table(path: Path) -> Table:
+    """The table in a file, which may be a pipe (`<(command)`). Raises UsageError."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_TABLE + 1)
+    except FileNotFoundError:
+        raise UsageError(f"the parameter table {str(path)!r} does not exist", hint="check the path") from None
+    except OSError as error:
+        raise UsageError(f"the parameter table {str(path)!r} cannot be read: {error.strerror}") from error
+    if len(content) > LARGEST_TABLE:
+        raise UsageError(
+            f"the parameter table {str(path)!r} is larger than {LARGEST_TABLE:,} bytes",
+            hint="keep what is large in files, and name them in the table: ^{column}",
+        )
+    return parse_table(content, str(path))

@@ -1,0 +1,215 @@
+"""The plan of a submission: what the user typed, understood and checked. Reads files, asks and stores nothing.
+
+All bad input is refused here, before anything is hashed, read from the store or sent. Options come as a Config, which
+has read each of them by itself; here they are held against each other and against the command.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubeq.actions.inputs import Inputs, collect_inputs
+from kubeq.actions.naming import check_name, default_name
+from kubeq.actions.parameters import read_parameters
+from kubeq.config import Config, task_environment
+from kubeq.core.images import check_image_name
+from kubeq.core.manifest import clean_destination
+from kubeq.core.model import Policy, Reach
+from kubeq.core.resources import Resources, fits
+from kubeq.core.spec import JobSpec, check_template
+from kubeq.core.table_rules import listing
+from kubeq.core.tables import Table, empty_cells, repeated_rows, unusable_columns
+from kubeq.errors import UsageError
+from kubeq.nodes.base import NodeProvider
+
+NO_ISOLATION = (
+    "without a container the commands run on the node itself, as the agent's user: they see its files and its network, "
+    "and nothing limits their memory"
+)
+LONGEST_WORD = 131_071
+"""Bytes of one argument: Linux takes 128 KiB with the final zero (MAX_ARG_STRLEN, execve(2))."""
+LONGEST_COMMAND = 2_000_000
+"""Bytes of all arguments: Linux takes 2 MiB with the environment (a quarter of the usual stack limit, execve(2))."""
+_INSPECTED_ROWS = 1_000_000
+"""Larger tables are not looked through for empty cells and repeated rows: the notes are not worth the seconds."""
+_IN_CONTAINERS_ONLY = ("entrypoint", "user", "network", "shm_size", "mount")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A submission that makes sense. `spec` has neither the image's digest nor the inputs' manifest yet; `named` says
+    that the user chose the name.
+    """
+
+    name: str
+    named: bool
+    spec: JobSpec
+    table: Table | None
+    inputs: Inputs
+    policy: Policy
+    warnings: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """How many tasks."""
+        return 1 if self.table is None else len(self.table.rows)
+
+
+def make_plan(command: Sequence[str], config: Config, provider: NodeProvider) -> Plan:
+    """The plan of a submission to nodes of that provider.
+
+    Raises UsageError for the first thing that is wrong, with all its instances.
+    """
+    words = _check_command(command)
+    _check_options(config)
+    name = default_name(words) if config.name is None else check_name(config.name)
+    table = read_parameters(config.params, config.seq)
+    warnings = [] if table is None else _check_table(words, table, config)
+    spec = _spec(words, table, config)
+    _check_nodes(spec, provider)
+    if spec.image is None:
+        warnings.append(NO_ISOLATION)
+    inputs = collect_inputs(config.upload, words, table, config.place.base, own=[config.state_dir, config.cache_dir])
+    return Plan(
+        name=name,
+        named=config.name is not None,
+        spec=spec,
+        table=table,
+        inputs=inputs,
+        policy=Policy(
+            retries=config.retries, loss_limit=config.loss_limit, lease_s=config.lease_s, exclusive=config.exclusive
+        ),
+        warnings=(*warnings, *inputs.warnings),
+    )
+
+
+def _spec(words: tuple[str, ...], table: Table | None, config: Config) -> JobSpec:
+    image = config.container_image
+    resources = config.task_resources
+    return JobSpec(
+        command=words,
+        columns=() if table is None else table.columns,
+        shell=config.shell,
+        image=image,
+        entrypoint=config.entrypoint,
+        directory=_directory(config.cd),
+        environment=tuple(sorted(task_environment(config))),
+        user=config.user,
+        network=config.network,
+        shm_size=config.shm_size,
+        mounts=config.mount,
+        results=tuple(_pattern(text, "--results") for text in config.results),
+        ignore=tuple(_pattern(text, "--ignore") for text in config.ignore),
+        resources=resources if image is not None else Resources(cpu=resources.cpu),
+        timeout_s=config.timeout_s,
+        log_limit=config.log_limit,
+    )
+
+
+def _check_nodes(spec: JobSpec, provider: NodeProvider) -> None:
+    """Whether a node can have what the tasks ask for."""
+    largest = provider.largest()
+    if largest is not None and not fits(spec.resources, largest):
+        raise UsageError(
+            f"a task asks for {spec.resources}, and the largest node has {largest}",
+            hint="ask for less: -r cpu=N,memory=SIZE",
+        )
+    if provider.capabilities.reach is Reach.HOST:
+        missing = [mount.source for mount in spec.mounts if not Path(mount.source).exists()]
+        if missing:
+            raise UsageError(f"--mount shows what does not exist: {listing(missing)}", hint="make it first")
+
+
+def _check_command(command: Sequence[str]) -> tuple[str, ...]:
+    if not command or not command[0]:
+        raise UsageError("nothing to run: there is no command", hint="give it after the options: kubeq sub echo hi")
+    sizes = [len(word.encode(errors="surrogateescape")) for word in command]
+    if max(sizes) > LONGEST_WORD or sum(sizes) > LONGEST_COMMAND:
+        raise UsageError(
+            f"the command is too long: {sum(sizes):,} bytes, its longest word {max(sizes):,}",
+            hint=f"at most {LONGEST_COMMAND:,} and {LONGEST_WORD:,}; put it into a file and stage that: ^FILE",
+        )
+    for word in command:
+        _check_text(word, "the word")
+    return tuple(command)
+
+
+def _check_options(config: Config) -> None:
+    """Options that contradict each other, named in pairs."""
+    pairs = (
+        ("--no-wait", config.no_wait, "--fetch", config.fetch is not None),
+        ("--prepare", config.prepare, "--fetch", config.fetch is not None),
+        ("--prepare", config.prepare, "--dry-run", config.dry_run),
+        ("--runtime process", config.runtime == "process", f"--image {config.image}", _names_image(config)),
+    )
+    for one, has_one, other, has_other in pairs:
+        if has_one and has_other:
+            raise UsageError(f"{one} and {other} contradict each other", hint="leave one of them out")
+    image = config.container_image
+    if image is not None:
+        check_image_name(image)
+        return
+    given = ["--" + name.replace("_", "-") for name in _IN_CONTAINERS_ONLY if config.origins[name] != "default"]
+    if config.resources is not None and config.task_resources.memory != config.default_resource_memory:
+        given.append("--resources memory=...")
+    if given:
+        raise UsageError(
+            f"without a container there is no {listing(given)}", hint="leave it out, or name an image: --image IMAGE"
+        )
+
+
+def _names_image(config: Config) -> bool:
+    return config.image != "none" and config.origins["image"] == "--image"
+
+
+def _check_table(words: Sequence[str], table: Table, config: Config) -> list[str]:
+    """Warnings about the table. Raises UsageError for a placeholder that names no column."""
+    counted = () if config.seq is None else ("index",)
+    unused = [name for name in check_template(words, table.columns) if name not in counted]
+    unusable = [repr(name) for name in unusable_columns(table)]
+    warnings = []
+    if unused:
+        warnings.append(f"no word of the command uses the column{'s' * (len(unused) > 1)} {listing(unused)}")
+    if unusable:
+        warnings.append(f"no placeholder can name {listing(unusable)}; rename to letters, digits and '_'")
+    if config.params and len(table.rows) <= _INSPECTED_ROWS:
+        empty, repeated = empty_cells(table), repeated_rows(table)
+        if empty:
+            warnings.append(f"cells of the parameter table that are empty: {empty:,}")
+        if repeated:
+            warnings.append(
+                f"rows of the parameter table that repeat an earlier one, each a task of its own: {repeated:,}"
+            )
+    return warnings
+
+
+def _directory(text: str) -> str:
+    """The directory in the work directory where the command starts."""
+    if text and posixpath.normpath(text) == ".":
+        return "."
+    try:
+        return clean_destination(text)
+    except UsageError as error:
+        raise UsageError(
+            f"--cd {text!r} is no directory inside the work directory", hint="give a relative path without '..'"
+        ) from error
+
+
+def _pattern(text: str, option: str) -> str:
+    """A pattern over paths in the work directory."""
+    if text.startswith("/") or ".." in text.split("/"):
+        raise UsageError(
+            f"{option} {text!r} is no pattern inside the work directory", hint="write for instance '*.png' or 'out/**'"
+        )
+    _check_text(text, option)
+    return text
+
+
+def _check_text(text: str, what: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what} {text!r} is not valid UTF-8", hint="only the path of an input may be that") from error

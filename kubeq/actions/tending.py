@@ -1,0 +1,74 @@
+"""Keeping a job's nodes up while its submitter waits: finding out that none is left, saying why, starting another.
+
+Only the command that submitted a job (or resumed it) does this; `watch` changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kubeq.actions.launching import add_nodes, log_of, observe_pool, pool_of_job, rows_of
+from kubeq.actions.session import Session
+from kubeq.core.model import UNFINISHED, Job
+from kubeq.errors import BackendError
+from kubeq.nodes.base import Observation
+from kubeq.queue.rows import Outcome
+
+MOST_RELAUNCHES = 3
+"""In a row, without any task ending in between: then it is not bad luck."""
+
+
+class Tending:
+    """The `tend` of `waiting.follow`; `say` gets sentences for the user."""
+
+    def __init__(self, session: Session, say: Callable[[str], None]) -> None:
+        self._session = session
+        self._say = say
+        self._relaunches = 0
+        self._finished = -1
+        self._told_stopped = False
+
+    def __call__(self, job: Job, outcomes: Mapping[Outcome, int]) -> None:
+        """Start a node if work is left and nobody is there to do it. Raises BackendError when none stays up."""
+        finished = sum(count for outcome, count in outcomes.items() if outcome.state not in UNFINISHED)
+        if finished != self._finished:
+            self._finished, self._relaunches = finished, 0
+        if job.sealed_at is None or job.paused or job.cancelled or finished >= job.total:
+            return
+        nodes = observe_pool(self._session, job.pool)
+        if nodes.live:
+            self._told_stopped = False
+            return
+        if self._stopped_by_hand(job):
+            if not self._told_stopped:
+                self._say(f"its nodes were stopped; kubeq addnodes 1 {job.id} starts one")
+            self._told_stopped = True
+            return
+        if nodes.draining:
+            return
+        self._relaunch(job, nodes.dead)
+
+    def _relaunch(self, job: Job, dead: tuple[Observation, ...]) -> None:
+        last = max(dead, key=lambda seen: _number(seen.name), default=None)
+        why = (last.reason if last is not None else None) or "it left no reason"
+        log = "" if last is None else f"; its output is in {log_of(self._session, last.name)}"
+        if self._relaunches >= MOST_RELAUNCHES:
+            raise BackendError(
+                f"no node of job {job.id} stays up, after {self._relaunches + 1} tries: {why}{log}",
+                hint=f"mend that, then kubeq resume {job.id}; kubeq kill {job.id} gives it up",
+            )
+        self._relaunches += 1
+        if last is not None:
+            self._say(f"node {last.name} has ended with work left ({why}); starting another")
+        add_nodes(self._session, pool_of_job(self._session, job), 1)
+
+    def _stopped_by_hand(self, job: Job) -> bool:
+        """Whether the newest node of the pool was told to leave by a user."""
+        rows = rows_of(self._session, job.pool)
+        newest = max(rows.values(), key=lambda node: node.number, default=None)
+        return newest is not None and newest.order is not None
+
+
+def _number(name: str) -> int:
+    tail = name.rpartition("-")[2]
+    return int(tail) if tail.isdigit() else 0

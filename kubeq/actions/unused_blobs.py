@@ -1,0 +1,108 @@
+"""Blobs that no job refers to any more: finding them, and removing them without breaking a submission on its way.
+
+A store cannot say how old a blob is, so a blob is removed only when it was found unused at least `GRACE_S` ago and is
+unused still; when it was found first is kept in the state folder. The row of a submission stands in the queue before
+it asks which blobs are missing, so while there is an incomplete job nothing is removed at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubeq.actions.session import Session
+from kubeq.core.digest import Digest
+from kubeq.core.model import Job, JobId
+from kubeq.core.wire import decode_spec
+from kubeq.errors import Conflict
+from kubeq.queue.swaps import batches
+from kubeq.store.disk import disk_errors
+
+GRACE_S = 7 * 86400.0
+"""Longer than any pause between two submissions that use the same files on purpose."""
+BATCH = 1000
+"""Blobs removed between two looks at whether a submission has begun."""
+MARKS = "unused-blobs.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnusedBlobs:
+    """`ripe` may be removed now; `young` were not unused for long enough yet. `jobs` are those that were looked at."""
+
+    ripe: tuple[Digest, ...]
+    young: tuple[Digest, ...]
+    jobs: frozenset[JobId]
+
+
+def find_unused(session: Session, *, grace_s: float = GRACE_S) -> UnusedBlobs:
+    """The blobs that no job refers to; notes those that were not known to be unused before.
+
+    Raises Conflict while a job is incomplete, for what it will refer to cannot be known.
+    """
+    jobs = session.queue.jobs(session.queue.entries())
+    for job in jobs:
+        _refuse_incomplete(job)
+    used = {digest for job in jobs for digest in _used_by(session, job)}
+    unused = sorted(digest for digest in session.blobs.stored() if digest not in used)
+    now = session.clock.now()
+    since = _note(session, unused, now)
+    ripe = tuple(digest for digest in unused if now - since[str(digest)] >= grace_s)
+    young = tuple(digest for digest in unused if now - since[str(digest)] < grace_s)
+    return UnusedBlobs(ripe=ripe, young=young, jobs=frozenset(job.id for job in jobs))
+
+
+def remove_unused(session: Session, unused: UnusedBlobs) -> int:
+    """Remove the ripe ones; how many bytes that were. Raises Conflict as soon as a new submission has begun."""
+    removed = 0
+    for batch in batches(unused.ripe, BATCH):
+        new = [entry for entry in session.queue.entries() if entry.id not in unused.jobs]
+        if new:
+            raise Conflict(
+                f"no more blobs were removed: job {new[0].id} ({new[0].name}) was submitted meanwhile",
+                hint="run kubeq clean --blobs again",
+            )
+        session.blobs.delete(batch)
+        removed += sum(digest.size for digest in batch)
+    return removed
+
+
+def _refuse_incomplete(job: Job) -> None:
+    if job.sealed_at is None:
+        raise Conflict(
+            f"blobs cannot be cleaned while job {job.id} ({job.name}) is incomplete: it may be on its way",
+            hint=f"kubeq resume {job.id} completes it, kubeq clean {job.id} --force removes it",
+        )
+
+
+def _used_by(session: Session, job: Job) -> Iterator[Digest]:
+    """All that a job refers to: its spec, its manifests, the files in them."""
+    yield job.spec
+    shared = decode_spec(session.blobs.read(job.spec)).inputs
+    manifests = {shared} if shared is not None else {task.inputs for task in session.queue.tasks(job.id) if task.inputs}
+    for manifest in manifests:
+        yield manifest
+        yield from (entry.digest for entry in session.blobs.read_manifest(manifest).entries)
+
+
+def _note(session: Session, unused: Sequence[Digest], now: float) -> Mapping[str, float]:
+    """Since when each of them is known to be unused; what is used again is forgotten."""
+    path = Path(session.config.state_dir) / MARKS
+    before = _read_marks(path, session.store.url)
+    since = {str(digest): min(now, before.get(str(digest), now)) for digest in unused}
+    with disk_errors("write", bytes(path)):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = path.with_name(f"{MARKS}.new")
+        temporary.write_text(json.dumps({"schema": 1, "store": session.store.url, "since": since}))
+        temporary.replace(path)
+    return since
+
+
+def _read_marks(path: Path, store: str) -> Mapping[str, float]:
+    """What was noted for that store; nothing where there is no readable note, which only makes the wait begin anew."""
+    try:
+        document = json.loads(path.read_text())
+        return {str(name): float(at) for name, at in document["since"].items()} if document["store"] == store else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}

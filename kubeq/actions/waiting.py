@@ -1,0 +1,100 @@
+"""Waiting for a job: a tick whenever something changed, until everything in it has ended. Starts and stops nothing.
+
+Whoever looks may make the swaps that nobody else can be relied on for: expired leases of a paused or killed job, and
+the job's own gate once nothing is left to do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from kubeq.actions.launching import Nodes, observe_pool
+from kubeq.actions.session import Session
+from kubeq.core.model import UNFINISHED, Job, JobStatus, Reach, TaskState
+from kubeq.core.transitions import job_status
+from kubeq.queue.rows import Outcome
+
+LONGEST_WAIT_S = {Reach.HOST: 0.25, Reach.NETWORK: 1.0}
+"""How long to wait where nothing changes; a table on this machine wakes us within a hundredth of a second anyway."""
+SHORTEST_WAIT_S = 0.01
+"""Between two counts, so that a job whose tasks end by the thousand is not counted for each of them."""
+COUNTING_SHARE = 5
+"""A count of a huge job takes a while: no more than this fraction of the time goes into counting."""
+LOOK_AROUND_S = 0.5
+"""Between two looks at the job's own row and at its nodes."""
+
+Tend = Callable[[Job, Mapping[Outcome, int]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """A job as it stands now. `elapsed_s` counts from the beginning of the waiting; `ended` is true in the last one."""
+
+    job: Job
+    outcomes: Mapping[Outcome, int]
+    nodes: Nodes
+    elapsed_s: float
+    ended: bool = False
+
+    @property
+    def tasks(self) -> dict[TaskState, int]:
+        """How many tasks are in each state; every state is there."""
+        counts = dict.fromkeys(TaskState, 0)
+        for outcome, count in self.outcomes.items():
+            counts[outcome.state] += count
+        return counts
+
+    @property
+    def finished(self) -> int:
+        """How many tasks have ended, one way or another."""
+        return sum(count for outcome, count in self.outcomes.items() if outcome.state not in UNFINISHED)
+
+    @property
+    def status(self) -> JobStatus:
+        return job_status(self.job, self.tasks)
+
+
+def follow(session: Session, job: Job, *, tend: Tend | None = None) -> Iterator[Tick]:
+    """A tick at once, then one for every change of the counts and every half second, and a last one at the end.
+
+    `tend` is called every half second while there is work left; what it raises ends the waiting. Raises NotFound when
+    the job is removed meanwhile.
+    """
+    queue, clock = session.queue, session.clock
+    started = looked = clock.monotonic()
+    nodes = observe_pool(session, job.pool)
+    before: Mapping[Outcome, int] | None = None
+    while True:
+        began = clock.monotonic()
+        outcomes = queue.outcomes(job.id, consistent=True)
+        counting_s = clock.monotonic() - began
+        if _all_ended(job, outcomes) and queue.close_if_done(job):
+            break
+        due = began - looked >= LOOK_AROUND_S
+        if due:
+            looked = began
+            job = queue.refresh(job)
+            queue.sweep(job)
+            nodes = observe_pool(session, job.pool)
+            if tend is not None:
+                tend(job, outcomes)
+        if due or outcomes != before:
+            before = outcomes
+            yield Tick(job=job, outcomes=outcomes, nodes=nodes, elapsed_s=clock.monotonic() - started)
+        time.sleep(max(SHORTEST_WAIT_S, COUNTING_SHARE * counting_s))
+        queue.wait(LONGEST_WAIT_S[queue.reach])
+    yield Tick(
+        job=queue.refresh(job),
+        outcomes=queue.outcomes(job.id, consistent=True),
+        nodes=nodes,
+        elapsed_s=clock.monotonic() - started,
+        ended=True,
+    )
+
+
+def _all_ended(job: Job, outcomes: Mapping[Outcome, int]) -> bool:
+    """Whether it is worth asking for the job's end: all its rows are there and none is unfinished."""
+    ended = sum(count for outcome, count in outcomes.items() if outcome.state not in UNFINISHED)
+    return ended == job.total == sum(outcomes.values())

@@ -1,0 +1,1 @@
+"""The command line: flags in, actions called, values shown."""

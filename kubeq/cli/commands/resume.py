@@ -1,0 +1,25 @@
+"""`kubeq resume`: go on with a job."""
+
+from __future__ import annotations
+
+import click
+
+from kubeq.cli.main import Globals, global_options
+
+
+@click.command(short_help="Go on with a paused or interrupted job.")
+@global_options
+@click.argument("job")
+@click.pass_obj
+def command(settings: Globals, job: str) -> None:
+    """Complete JOB's submission if that was interrupted, let its tasks be claimed if it was paused, and start a node
+    if none is there; then return. `kubeq watch JOB` follows it.
+    """
+    from kubeq.actions.finding import find_job
+    from kubeq.actions.resume import resume
+    from kubeq.cli.views_sub import ResumedView
+
+    resumed = resume(settings.session, find_job(settings.session, job))
+    settings.output.show(ResumedView(resumed))
+    if resumed.job.open:
+        settings.output.note(f"kubeq watch {resumed.job.id} follows it")

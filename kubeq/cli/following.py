@@ -1,0 +1,122 @@
+"""Waiting at the screen: progress, what tasks print, how the job ended. What waiting is stands in `actions.waiting`."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from kubeq.actions.lines import Lines
+from kubeq.actions.logs import read_output
+from kubeq.actions.output_feed import OutputFeed, Printed
+from kubeq.actions.session import Session
+from kubeq.actions.waiting import Tend, Tick, follow
+from kubeq.cli.output import Mode, Output
+from kubeq.cli.progress import Progress
+from kubeq.core.model import Job, JobStatus, Task, TaskState
+from kubeq.core.quantities import format_duration
+from kubeq.errors import KubeqError, NotFound, TasksFailed
+
+TAIL_LINES = 20
+"""So much of a failed task's output is shown at the end."""
+
+
+def wait_for_end(session: Session, job: Job, output: Output, *, tend: Tend | None, printing: bool) -> Tick:
+    """The last tick of the job. With `printing`, what its tasks print goes to stdout as it comes, in text mode."""
+    progress = Progress(output)
+    feed = OutputFeed(session, job) if printing and output.mode is Mode.TEXT else None
+    printer = Printer(output, one_task=job.total == 1)
+    try:
+        for tick in follow(session, job, tend=tend):
+            if not tick.ended:
+                progress.show(tick)
+            for printed in feed.poll(tick) if feed is not None else ():
+                progress.hide()
+                printer.show(printed)
+    finally:
+        progress.hide()
+        printer.close()
+    return tick
+
+
+class Printer:
+    """Output of tasks on stdout: as it is for a job of one task, else every line with its task's index before it."""
+
+    def __init__(self, output: Output, *, one_task: bool) -> None:
+        self._output = output
+        self._as_it_is = one_task and not output.on_terminal
+        self._prefixed = not one_task
+        self._lines: dict[int, Lines] = {}
+
+    def show(self, printed: Printed) -> None:
+        """Print what is a whole line now; the rest is kept."""
+        if self._as_it_is:
+            self._output.raw(printed.content)
+            return
+        lines = self._lines.setdefault(printed.index, Lines())
+        self._print(printed.index, lines.feed(printed.content))
+
+    def close(self) -> None:
+        """Print last lines that have no end."""
+        for index, lines in self._lines.items():
+            self._print(index, lines.close())
+        self._lines.clear()
+
+    def _print(self, index: int, lines: list[str]) -> None:
+        prefix = f"[{index}] " if self._prefixed else ""
+        for line in lines:
+            self._output.raw(f"{prefix}{line}\n".encode())
+
+
+def tell_end(output: Output, tick: Tick) -> None:
+    """One line about how the job ended."""
+    job, tasks = tick.job, tick.tasks
+    counts = [f"{tasks[state]:,} {state}" for state in TaskState if tasks[state]]
+    elapsed = format_duration((job.closed_at or job.submitted_at) - job.submitted_at)
+    output.note(f"{job.name} {tick.status}: {', '.join(counts)} of {job.total:,} in {elapsed}")
+
+
+def show_failed_tail(session: Session, output: Output, tick: Tick) -> None:
+    """The last lines of the first task that failed, on stderr."""
+    task = first_failed(session, tick)
+    if task is None:
+        return
+    why = task.current.message if task.current is not None and task.current.message else str(task.reason)
+    lines = tail_of(session, task)
+    output.note(f"task {task.id} failed: {why}" + ("; its last lines:" if lines else "; it printed nothing"))
+    for line in lines:
+        output.note(f"  {line}")
+
+
+def first_failed(session: Session, tick: Tick) -> Task | None:
+    """The failed task with the lowest index."""
+    if not tick.tasks[TaskState.FAILED]:
+        return None
+    return next((task for task in session.queue.tasks(tick.job.id) if task.state is TaskState.FAILED), None)
+
+
+def tail_of(session: Session, task: Task) -> list[str]:
+    """The last lines that a task has printed."""
+    kept: deque[str] = deque(maxlen=TAIL_LINES)
+    lines = Lines()
+    try:
+        for piece in read_output(session, task):
+            kept.extend(lines.feed(piece.content))
+    except NotFound:
+        return []
+    kept.extend(lines.close())
+    return list(kept)
+
+
+def end_error(tick: Tick) -> KubeqError | None:
+    """The error that the exit code follows from; None if every task succeeded."""
+    if tick.status is JobStatus.SUCCEEDED:
+        return None
+    job, tasks = tick.job, tick.tasks
+    parts = [
+        f"{tasks[state]:,} {verb}"
+        for state, verb in ((TaskState.FAILED, "failed"), (TaskState.CANCELLED, "were cancelled"))
+        if tasks[state]
+    ]
+    return TasksFailed(
+        f"of {job.total:,} task{'s' * (job.total != 1)} of job {job.id} ({job.name}), {' and '.join(parts)}",
+        hint=f"kubeq list {job.id} --failed; kubeq reset {job.id} --failed runs them again",
+    )

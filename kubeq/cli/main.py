@@ -1,0 +1,210 @@
+"""The click group, the global options (before or after the command's name), and where errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+import kubeq
+from kubeq.cli.output import Mode, Output
+from kubeq.errors import Interrupted, KubeqError, UsageError
+
+COMMANDS = (
+    "addnodes",
+    "agent",
+    "clean",
+    "completion",
+    "config",
+    "fetch",
+    "kill",
+    "list",
+    "logs",
+    "nodes",
+    "reset",
+    "resume",
+    "show",
+    "status",
+    "sub",
+    "watch",
+)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Globals:
+    """The global options, wherever on the line they stood; a later one wins."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def set(self, name: str, value: Any) -> None:
+        if name == "set":
+            self.values["set"] = (*self.values.get("set", ()), *value)
+        else:
+            self.values[name] = value
+
+    @property
+    def mode(self) -> Mode:
+        """The output mode, from the flags or KUBEQ_OUTPUT. Raises UsageError."""
+        text = self.values.get("output") or os.environ.get("KUBEQ_OUTPUT") or Mode.TEXT.value
+        try:
+            return Mode(text)
+        except ValueError:
+            raise UsageError(
+                f"there is no output mode {text!r}", hint="the modes are text, json, csv and quiet"
+            ) from None
+
+    @cached_property
+    def output(self) -> Output:
+        color = self.values.get("color") or os.environ.get("KUBEQ_COLOR") or "auto"
+        return Output(self.mode, color={"always": True, "never": False}.get(color))
+
+    @property
+    def yes(self) -> bool:
+        return bool(self.values.get("yes"))
+
+    @cached_property
+    def config(self) -> Any:
+        """The effective configuration; its notes are printed once."""
+        from kubeq.config import load_config
+
+        config = load_config(
+            file=self.values.get("config"),
+            profile=self.values.get("profile"),
+            overrides=self.values.get("set", ()),
+            environ=os.environ,
+            cwd=Path.cwd(),
+            home=Path.home(),
+        )
+        for note in config.notes:
+            self.output.warn(note)
+        return config
+
+    @cached_property
+    def session(self) -> Any:
+        from kubeq.actions.session import Session
+
+        return Session(self.config)
+
+
+def global_options(command: F) -> F:
+    """The options that every command takes, before or after its name."""
+
+    def remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value is None or value == () or value is False or value == 0:
+            return
+        fixed = {"json": ("output", "json"), "csv": ("output", "csv"), "quiet": ("output", "quiet")}
+        assert parameter.name is not None
+        name, value = fixed.get(parameter.name, (parameter.name, value))
+        context.ensure_object(Globals).set(name, value)
+
+    def option(*names: str, **more: Any) -> Callable[[F], F]:
+        return click.option(*names, callback=remember, expose_value=False, is_eager=True, **more)
+
+    for decorate in (
+        option("-c", "--config", type=click.Path(path_type=Path), help="Configuration file to use."),
+        option("-P", "--profile", help="Profile of the configuration file to use."),
+        option("-o", "--set", multiple=True, metavar="KEY=VALUE", help="Set one configuration key for this run."),
+        option("--output", type=click.Choice([mode.value for mode in Mode]), help="Form of the answer."),
+        option("--json", is_flag=True, help="Same as --output json."),
+        option("--csv", is_flag=True, help="Same as --output csv (tables only)."),
+        option("-q", "--quiet", is_flag=True, help="Same as --output quiet: ids only."),
+        option("-v", "--verbose", count=True, help="Say more; twice: say everything."),
+        option("--color", type=click.Choice(["auto", "always", "never"]), help="Colours on stderr."),
+        option("-y", "--yes", is_flag=True, help="Answer every question with yes."),
+    ):
+        command = decorate(command)
+    return command
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when that command is asked for, so that `kubeq --version` starts at once."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"kubeq.cli.commands.{name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else "kubeq --help lists the commands"
+            raise UsageError(f"there is no command {args[0]!r}", hint=hint)
+        return super().resolve_command(context, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@global_options
+@click.version_option(kubeq.__version__, prog_name="kubeq")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Run ten to a million independent commands in containers, here or anywhere."""
+    context.ensure_object(Globals)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with the documented exit code."""
+    settings = Globals()
+    try:
+        with cli.make_context("kubeq", list(sys.argv[1:] if arguments is None else arguments), obj=settings) as context:
+            _set_up_logging(settings.values.get("verbose", 0))
+            cli.invoke(context)
+        code = 0
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        code = _fail(settings, UsageError(error.format_message(), hint=_usage_hint(error)))
+    except (click.Abort, KeyboardInterrupt):
+        code = _fail(settings, Interrupted("interrupted"))
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - the reader of stdout has gone; nothing to close
+        code = 0
+    except KubeqError as error:
+        code = _fail(settings, error)
+    except Exception:
+        traceback.print_exc()
+        message = f"this is a bug in kubeq {kubeq.__version__}"
+        code = _fail(settings, KubeqError(message, hint="please report it together with the lines above"))
+    sys.exit(code)
+
+
+def _fail(settings: Globals, error: KubeqError) -> int:
+    try:
+        output = settings.output
+    except UsageError as wrong_mode:
+        error, output = wrong_mode, Output(Mode.TEXT)
+    output.error(error)
+    return error.exit_code
+
+
+def _usage_hint(error: click.ClickException) -> str | None:
+    if isinstance(error, click.NoSuchOption) and error.possibilities:
+        return f"did you mean {' or '.join(sorted(error.possibilities))}?"
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path} --help" if context is not None else None
+
+
+def _set_up_logging(verbosity: int) -> None:
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

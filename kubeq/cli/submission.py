@@ -1,0 +1,193 @@
+"""`sub` from the first word to the exit code: plan, submit, nodes, wait, fetch; what an interrupt means on the way."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import sys
+import termios
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from kubeq.actions.aborting import abort
+from kubeq.actions.existing import IfExists
+from kubeq.actions.images import resolve_image
+from kubeq.actions.launching import agent_line, ensure_nodes, pool_of_job, pool_of_request
+from kubeq.actions.plan import Plan, make_plan
+from kubeq.actions.preview import preview
+from kubeq.actions.session import Session
+from kubeq.actions.submit import Submitted, Upload, submit
+from kubeq.actions.tending import Tending
+from kubeq.actions.waiting import Tick
+from kubeq.cli.following import end_error, show_failed_tail, tell_end, wait_for_end
+from kubeq.cli.interrupts import interruptible
+from kubeq.cli.output import Mode, Output
+from kubeq.cli.views_sub import IdView, PreviewView, SubView, count, sent_text
+from kubeq.core.model import Job, Pool
+from kubeq.core.quantities import format_size
+from kubeq.errors import Interrupted, KubeqError, UsageError
+
+_REDRAW_S = 0.2
+
+
+def run_submission(session: Session, output: Output, command: Sequence[str]) -> None:
+    """Everything that `sub` does, in the configuration that its options are part of."""
+    if output.mode is Mode.CSV:
+        raise UsageError("the answer of sub is not a table, so it has no csv form", hint="use --json")
+    config = session.config
+    plan = make_plan(command, config, session.provider)
+    for sentence in plan.warnings:
+        output.warn(sentence)
+    _tell_unread_stdin(output)
+    if config.dry_run:
+        output.show(PreviewView(preview(session, plan)))
+        return
+    with interruptible():
+        pool = pool_of_request(session, private=config.local)
+        submitted = _submit(session, plan, pool, output)
+        if output.mode is not Mode.JSON:
+            output.show(IdView(submitted.job.id))
+        _go_on(session, submitted, pool if submitted.created else pool_of_job(session, submitted.job), output)
+
+
+def _submit(session: Session, plan: Plan, pool: Pool, output: Output) -> Submitted:
+    config = session.config
+    report = _Report(output)
+    try:
+        return submit(
+            session,
+            plan,
+            pool,
+            if_exists=IfExists(config.if_exists) if config.if_exists else None,
+            resolve=resolve_image,
+            report=report,
+        )
+    except KeyboardInterrupt:
+        if report.job is None:
+            raise Interrupted("interrupted; nothing was submitted") from None
+        raise Interrupted(
+            f"interrupted; job {report.job.id} is incomplete and none of it runs",
+            hint=f"kubeq resume {report.job.id} completes it; kubeq clean {report.job.id} --force removes it",
+        ) from None
+    except KubeqError:
+        if report.job is not None:
+            output.note(f"job {report.job.id} is incomplete: kubeq resume {report.job.id} tries to complete it")
+        raise
+    finally:
+        report.hide()
+
+
+def _go_on(session: Session, submitted: Submitted, pool: Pool, output: Output) -> None:
+    """From the seal on: nothing that happens here can lose the job."""
+    config, job = session.config, submitted.job
+    if not submitted.created:
+        output.note(f"job {job.id} ({job.name}) has the same specification; nothing was submitted")
+        if not job.open:
+            output.show(SubView(submitted=submitted, nodes=0))
+            return
+    if config.prepare:
+        output.show(SubView(submitted=submitted, nodes=0, command=agent_line(session, pool)))
+        return
+    end, nodes = None, 0
+    try:
+        nodes = len(ensure_nodes(session, pool))
+        if not config.no_wait:
+            printing = config.local or job.total == 1
+            end = wait_for_end(session, job, output, tend=Tending(session, output.note), printing=printing)
+    except KeyboardInterrupt:
+        raise _interrupted(session, job, output) from None
+    if end is None:
+        output.note(f"kubeq watch {job.id} follows it")
+        output.show(SubView(submitted=submitted, nodes=nodes))
+        return
+    _end(session, output, SubView(submitted=submitted, nodes=nodes, end=end), end)
+
+
+def _end(session: Session, output: Output, view: SubView, end: Tick) -> None:
+    """What is said and done after the job's end; the exit code follows from the error that is raised."""
+    tell_end(output, end)
+    if not (session.config.local or end.job.total == 1):
+        show_failed_tail(session, output, end)
+    error = end_error(end)
+    if session.config.fetch is not None:
+        error = _fetch(session, end.job, output) or error
+    output.show(view)
+    if error is not None:
+        raise error
+
+
+def _fetch(session: Session, job: Job, output: Output) -> KubeqError | None:
+    """The error that kept some results from being fetched, but for tasks that have none."""
+    from kubeq.actions.fetch import FetchRequest, fetch_job
+
+    assert session.config.fetch is not None
+    fetched = fetch_job(session, job, FetchRequest(destination=session.config.fetch))
+    moved = sum(task.moved for task in fetched.tasks)
+    output.note(f"fetched {count(moved, 'file')} of {count(len(fetched.tasks), 'task')} into {session.config.fetch}")
+    return fetched.error() if fetched.refused else None
+
+
+def _interrupted(session: Session, job: Job, output: Output) -> Interrupted:
+    """What an interrupt did, as the error that gives the exit code. A second one ends the command at once."""
+    if session.config.on_interrupt == "detach":
+        return Interrupted(
+            f"detached from job {job.id} ({job.name}), which goes on by itself on this machine",
+            hint=f"kubeq watch {job.id} follows it; kubeq kill {job.id} stops it",
+        )
+    output.note(f"pausing job {job.id} and stopping its nodes; interrupt again to leave at once")
+    stopped = abort(session, job)
+    kept = "" if stopped.asked else "; its nodes serve other jobs too and go on"
+    late = f"; still leaving: {', '.join(stopped.left_over)}" if stopped.left_over else ""
+    return Interrupted(f"job {job.id} ({job.name}) is paused{kept}{late}", hint=f"kubeq resume {job.id} goes on")
+
+
+class _Report:
+    """Tells on stderr how a submission goes; remembers the job once there is one."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._upload = Upload()
+        self._sent = 0
+        self._drawn_at = 0.0
+        self.job: Job | None = None
+
+    def hashed(self, files: int, size: int) -> None:
+        self._draw(f"read {count(files, 'file')}, {format_size(size)}")
+
+    def begun(self, job: Job) -> None:
+        self.job = job
+        self.hide()
+        self._output.note(f"submitting {job.name} as {job.id}: {count(job.total, 'task')}")
+
+    def uploading(self, upload: Upload) -> None:
+        self._upload = upload
+        if upload.files or upload.already:
+            self._output.note(f"sending {sent_text(upload)}")
+
+    def sent(self, size: int) -> None:
+        self._sent += size
+        self._draw(f"sent {format_size(self._sent)} of {format_size(self._upload.size)}")
+
+    def hide(self) -> None:
+        """Take the live line away."""
+        if self._drawn_at:
+            self._output.draw("\r\x1b[2K")
+            self._drawn_at = 0.0
+
+    def _draw(self, line: str) -> None:
+        now = time.monotonic()
+        if self._output.live and now - self._drawn_at >= _REDRAW_S:
+            self._drawn_at = now
+            self._output.draw(f"\r\x1b[2K{line}")
+
+
+def _tell_unread_stdin(output: Output) -> None:
+    """Say so when something was piped in: no task will ever read it."""
+    with suppress(OSError, ValueError, AttributeError):
+        handle = sys.stdin.fileno()
+        if not stat.S_ISFIFO(os.fstat(handle).st_mode):
+            return
+        if any(fcntl.ioctl(handle, termios.FIONREAD, bytes(4))):  # the number of bytes that wait, as an int of C
+            output.warn("stdin is a pipe that nothing reads: tasks have no stdin")

@@ -1,0 +1,103 @@
+"""How the answer of `nodes` looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from kubeq.actions.nodes import NodeFacts
+from kubeq.cli.output import columns
+from kubeq.core.model import NodeState
+from kubeq.core.quantities import format_duration
+
+HEADER = ("no", "name", "class", "state", "age", "slots", "tasks", "because")
+FIELDS = (
+    "number", "name", "provider", "class", "pool", "state", "reason", "started_at", "ended_at", "machine_type", "zone",
+    "slots", "tasks", "jobs", "address", "pid", "price_per_hour",
+)  # fmt: skip
+SHOWN_TASKS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class NodesView:
+    """Nodes, a line each; `now` is what ages are counted to."""
+
+    nodes: Sequence[NodeFacts]
+    now: float
+
+    def text(self) -> Iterable[str]:
+        if not self.nodes:
+            return ["no nodes"]
+        return columns(HEADER, [self._line(facts) for facts in self.nodes])
+
+    def json(self) -> Mapping[str, Any]:
+        return {"nodes": [_record(facts) for facts in self.nodes]}
+
+    def quiet(self) -> Iterable[str]:
+        return [facts.node.name for facts in self.nodes]
+
+    def table(self) -> tuple[Sequence[str], Iterable[Sequence[object]]]:
+        return FIELDS, [[_cell(_record(facts)[field]) for field in FIELDS] for facts in self.nodes]
+
+    def _line(self, facts: NodeFacts) -> Sequence[object]:
+        node = facts.node
+        ended = node.ended_at if node.state is NodeState.GONE and node.ended_at is not None else self.now
+        tasks = " ".join(str(task) for task in node.tasks[:SHOWN_TASKS])
+        more = f" +{len(node.tasks) - SHOWN_TASKS}" if len(node.tasks) > SHOWN_TASKS else ""
+        return (
+            node.number,
+            node.name,
+            node.provider,
+            node.state if node.gone is None else f"{node.state} ({node.gone})",
+            format_duration(ended - (node.started_at or node.requested_at)),
+            "-" if node.total is None else str(node.total),
+            tasks + more or "-",
+            facts.because or "",
+        )
+
+
+def _record(facts: NodeFacts) -> dict[str, Any]:
+    """A node as JSON has it."""
+    node = facts.node
+    return {
+        "number": node.number,
+        "name": node.name,
+        "provider": node.provider,
+        "class": node.provider,
+        "pool": node.pool,
+        "state": node.state,
+        "reason": node.gone,
+        "started_at": _time(node.started_at),
+        "ended_at": _time(node.ended_at),
+        "machine_type": None,
+        "zone": None,
+        "slots": {} if node.total is None else {"cpu": node.total.cpu, "memory": node.total.memory},
+        "tasks": [str(task) for task in node.tasks],
+        "jobs": sorted({task.job for task in node.tasks}),
+        "address": node.address,
+        "pid": node.pid,
+        "price_per_hour": None,
+        "because": facts.because,
+    }
+
+
+def _time(at: float | None) -> str | None:
+    return (
+        None
+        if at is None
+        else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
+
+
+def _cell(value: object) -> object:
+    match value:
+        case None:
+            return ""
+        case list():
+            return " ".join(map(str, value))
+        case dict():
+            return " ".join(f"{name}={amount}" for name, amount in value.items() if amount is not None)
+        case _:
+            return value

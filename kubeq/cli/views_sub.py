@@ -1,0 +1,174 @@
+"""How the answers of `sub`, `resume`, `addnodes` and `agent` look."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kubeq.actions.preview import Preview
+from kubeq.actions.resume import Resumed
+from kubeq.actions.submit import Submitted, Upload
+from kubeq.actions.waiting import Tick
+from kubeq.core.model import JobId, NodeName, TaskState
+from kubeq.core.quantities import format_size
+
+OUTCOMES = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class IdView:
+    """A job's id, alone: what text and quiet mode print once the job is sealed."""
+
+    id: JobId
+
+    def text(self) -> Iterable[str]:
+        return [self.id]
+
+    def json(self) -> Mapping[str, Any]:
+        return {"job": self.id}
+
+    def quiet(self) -> Iterable[str]:
+        return [self.id]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubView:
+    """The one JSON value of `sub`, at its end; `command` is what starts an agent by hand after `--prepare`."""
+
+    submitted: Submitted
+    nodes: int
+    command: str | None = None
+    end: Tick | None = None
+
+    def text(self) -> Iterable[str]:
+        return [] if self.command is None else [self.command]
+
+    def json(self) -> Mapping[str, Any]:
+        job, upload = self.submitted.job, self.submitted.upload
+        value: dict[str, Any] = {
+            "job": job.id,
+            "name": job.name,
+            "created": self.submitted.created,
+            "tasks": job.total,
+            "uploaded": {"files": upload.files, "bytes": upload.size, "already": upload.already},
+            "results_url": job.results_url,
+            "nodes_requested": self.nodes,
+        }
+        if self.command is not None:
+            value["agent_command"] = self.command
+        if self.end is not None:
+            tasks = self.end.tasks
+            value["status"] = self.end.status
+            value["outcomes"] = {str(state): tasks[state] for state in OUTCOMES if tasks[state]}
+        return value
+
+    def quiet(self) -> Iterable[str]:
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewView:
+    """The answer of `sub --dry-run`."""
+
+    preview: Preview
+
+    def text(self) -> Iterable[str]:
+        seen = self.preview
+        where = "without a container" if seen.image is None else f"in {seen.image}"
+        yield f"would submit {count(seen.total, 'task')} as {seen.name}, {where}:"
+        for index, words in enumerate(seen.commands, 1):
+            yield f"  {index}: {shlex.join(words)}"
+        if seen.total > len(seen.commands):
+            yield f"  and {seen.total - len(seen.commands):,} more"
+        yield f"would send {sent_text(seen.upload)}"
+        pool = "a pool of its own" if seen.pool is None else f"pool {seen.pool}"
+        yield f"would start {count(seen.nodes, 'node')} ({seen.provider}) in {pool}"
+
+    def json(self) -> Mapping[str, Any]:
+        seen = self.preview
+        return {
+            "dry_run": True,
+            "job": None,
+            "name": seen.name,
+            "tasks": seen.total,
+            "image": seen.image,
+            "commands": [list(words) for words in seen.commands],
+            "uploaded": {"files": seen.upload.files, "bytes": seen.upload.size, "already": seen.upload.already},
+            "nodes_requested": seen.nodes,
+            "provider": seen.provider,
+            "pool": seen.pool,
+        }
+
+    def quiet(self) -> Iterable[str]:
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class ResumedView:
+    """The answer of `resume`."""
+
+    resumed: Resumed
+
+    def text(self) -> Iterable[str]:
+        seen, job = self.resumed, self.resumed.job
+        done = ["its submission is complete"] * seen.completed + ["it is not paused any more"] * seen.unpaused
+        done += [f"{count(len(seen.launched), 'node')} started for it"] if seen.launched else []
+        yield f"job {job.id} ({job.name}): {', '.join(done) or 'nothing had to be done'}"
+
+    def json(self) -> Mapping[str, Any]:
+        seen = self.resumed
+        return {
+            "job": seen.job.id,
+            "completed": seen.completed,
+            "unpaused": seen.unpaused,
+            "nodes_requested": len(seen.launched),
+        }
+
+    def quiet(self) -> Iterable[str]:
+        return [self.resumed.job.id]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchedView:
+    """The answer of `addnodes`."""
+
+    names: tuple[NodeName, ...]
+
+    def text(self) -> Iterable[str]:
+        return [f"started {count(len(self.names), 'node')}: {', '.join(self.names)}"]
+
+    def json(self) -> Mapping[str, Any]:
+        return {"nodes": list(self.names)}
+
+    def quiet(self) -> Iterable[str]:
+        return self.names
+
+
+@dataclass(frozen=True, slots=True)
+class AgentView:
+    """The answer of `agent`: one line that makes a machine a node."""
+
+    command: str
+    pool: str
+
+    def text(self) -> Iterable[str]:
+        return [self.command]
+
+    def json(self) -> Mapping[str, Any]:
+        return {"command": self.command, "pool": self.pool}
+
+    def quiet(self) -> Iterable[str]:
+        return [self.command]
+
+
+def count(number: int, noun: str) -> str:
+    """`1 task`, `24 tasks`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def sent_text(upload: Upload) -> str:
+    """What is sent and what the store has already, in words."""
+    sent = f"{count(upload.files, 'file')} ({format_size(upload.size)})" if upload.files else "no file"
+    return f"{sent}; {count(upload.already, 'file')} already in the store"

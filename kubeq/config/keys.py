@@ -1,0 +1,273 @@
+"""The one table of what can be set: the fields of Config.
+
+Parsing, `kubeq config`, docs/configuration.md and the defaults of the command line's options follow from it. A key's
+environment variable is `KUBEQ_` and its name in capitals. How the layers are put together is in `load`.
+"""
+
+# ruff: noqa: RUF009, SIM905  (`key` makes a dataclass field; a list of words is easier to read)
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from kubeq.config import values
+from kubeq.config.values import Parser, Place
+from kubeq.core.resources import Resources, parse_resources
+from kubeq.core.spec import Mount, Network
+
+PUBLIC_IMAGE = "python:3.12-slim"
+"""What a task runs in when nobody names an image: the official Python image of one minor version, on Debian."""
+LINGER_OTHERS_S = 60.0
+"""How long the nodes of a pool wait for work when they are not the one that lingers."""
+VARIABLE_PREFIX = "KUBEQ_"
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A default that follows from other values: in words, and as what would be typed (None: no value)."""
+
+    words: str
+    of: Callable[[Place, Mapping[str, Any]], str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One thing that can be set. `default` is what would be typed; None means that there is no value."""
+
+    name: str
+    attribute: str
+    parse: Parser
+    default: str | Derived | None
+    help: str
+    many: bool
+    in_environment: bool
+    secret: bool
+
+    @property
+    def variable(self) -> str:
+        return VARIABLE_PREFIX + self.name.upper()
+
+    @property
+    def default_words(self) -> str:
+        """The default for a reader; empty when there is none."""
+        return self.default.words if isinstance(self.default, Derived) else self.default or ""
+
+
+def key(
+    parse: Parser,
+    default: str | Derived | None,
+    help: str,
+    *,
+    name: str = "",
+    many: bool = False,
+    in_environment: bool = True,
+) -> Any:
+    """A field of Config that can be set. Values of `many` keys are written one a line in a file."""
+    secret = parse is values.variable
+    about = {"parse": parse, "default": default, "help": help, "name": name, "many": many, "secret": secret}
+    return field(metadata={"key": about | {"in_environment": in_environment}}, repr=not secret)
+
+
+def _state_dir(place: Place, known: Mapping[str, Any]) -> str:
+    return str(_xdg(place, "XDG_STATE_HOME", ".local/state") / "kubeq")
+
+
+def _cache_dir(place: Place, known: Mapping[str, Any]) -> str:
+    return str(_xdg(place, "XDG_CACHE_HOME", ".cache") / "kubeq")
+
+
+def _queue_url(place: Place, known: Mapping[str, Any]) -> str:
+    return f"sqlite:{known['state_dir']}/queue.db"
+
+
+def _store_url(place: Place, known: Mapping[str, Any]) -> str:
+    return (Path(known["state_dir"]) / "store").as_uri()
+
+
+def _default_image(place: Place, known: Mapping[str, Any]) -> str:
+    return str(known["default_image"])
+
+
+def _xdg(place: Place, variable: str, fallback: str) -> Path:
+    """A base directory; one that is not absolute is to be ignored (XDG Base Directory Specification 0.8)."""
+    named = Path(place.environ.get(variable, ""))
+    return named if named.is_absolute() else place.home / fallback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every setting of one run. Frozen; values of the environment are not in its `repr`."""
+
+    state_dir: Path = key(
+        values.path,
+        Derived("`$XDG_STATE_HOME/kubeq`, else `~/.local/state/kubeq`", _state_dir),
+        "Directory of the embedded queue and store, of node logs and of the journal.",
+    )
+    cache_dir: Path = key(
+        values.path,
+        Derived("`$XDG_CACHE_HOME/kubeq`, else `~/.cache/kubeq`", _cache_dir),
+        "Directory of what can be made again: input digests, the nodes' input cache.",
+    )
+    provider: str = key(values.choice("local"), "local", "Where nodes come from.")
+    queue_url: str = key(
+        values.queue_url,
+        Derived("`sqlite:STATE_DIR/queue.db`", _queue_url),
+        "Where jobs and tasks are recorded.",
+    )
+    default_url_prefix: str = key(
+        values.store_url,
+        Derived("`file://STATE_DIR/store`", _store_url),
+        "Where inputs, results and logs are stored.",
+    )
+    default_image: str = key(values.text, PUBLIC_IMAGE, "Image of tasks when the submission names none.")
+    default_resource_cpu: float = key(values.cpu, "1", "Cores of a task when the submission asks for none.")
+    default_resource_memory: int | None = key(
+        values.memory, None, "Memory of a task when the submission asks for none; without it memory is not limited."
+    )
+    lease_s: float = key(values.term, "120s", "How long a claim holds without being renewed.", name="lease")
+    linger_s: float = key(
+        values.duration,
+        "600s",
+        "How long one node of a pool waits for more work; the others wait as long, but at most 60s.",
+        name="linger",
+    )
+    poll_s: float = key(values.duration, "250ms", "How often an idle node looks for work.", name="poll")
+    loss_limit: int = key(values.whole(0, 1000), "5", "How many attempts of a task may be lost with their node.")
+    log_limit: int = key(values.size, "100M", "How much output of one attempt is kept.")
+    output: str = key(values.choice("text", "json", "csv", "quiet"), "text", "Form of the answer.")
+    color: str = key(values.choice("auto", "always", "never"), "auto", "Colours on stderr.")
+
+    name: str | None = key(values.text, None, "Name of the job.", in_environment=False)
+    image: str = key(
+        values.text,
+        Derived("`default_image`", _default_image),
+        "Image that tasks run in; `none` runs them on the node itself.",
+    )
+    runtime: str = key(values.choice("docker", "process"), "docker", "How a node runs a command.")
+    entrypoint: tuple[str, ...] | None = key(
+        values.entrypoint, None, "Entrypoint in place of the image's; `image` keeps the image's."
+    )
+    resources: str | None = key(values.resources, None, "What a task needs: `cpu=1,memory=2G`.")
+    upload: tuple[str, ...] = key(
+        values.text, None, "Inputs, `SRC[:DST]` or `@LIST`; always relative to the current directory.", many=True
+    )
+    params: tuple[Path, ...] = key(values.path, None, "Parameter tables; several make a product.", many=True)
+    seq: str | None = key(values.text, None, "Fan out over numbers: `N` or `A-B[:STEP]`.")
+    cd: str = key(values.text, ".", "Directory below the work directory in which the command starts.")
+    env: tuple[tuple[str, str], ...] = key(
+        values.variable, None, "Variables for the command, `NAME=VALUE` or `NAME` (its value here).", many=True
+    )
+    env_file: tuple[Path, ...] = key(values.path, None, "Files with a variable a line.", many=True)
+    user: str | None = key(values.user, None, "User inside the container: NAME, UID or UID:GID.")
+    network: Network = key(values.network, "slot", "What network a container sees: slot, none, bridge, host.")
+    shm_size: int | None = key(values.size, None, "Size of `/dev/shm` in the container.")
+    mount: tuple[Mount, ...] = key(
+        values.mount, None, "Directories of the node shown in the container, `SRC:DST[:ro]`.", many=True
+    )
+    shell: bool = key(values.flag, "no", "Run the command as one line for `/bin/sh`.")
+    results: tuple[str, ...] = key(values.text, None, "Patterns of the files to keep; without any, all.", many=True)
+    ignore: tuple[str, ...] = key(values.text, None, "Patterns of files not to keep.", many=True)
+    timeout_s: float | None = key(values.duration, None, "How long one attempt may run.", name="timeout")
+    retries: int = key(values.whole(0, 1000), "0", "How often a failed task is tried again.")
+    exclusive: bool = key(values.flag, "no", "Stop an attempt whose lease ends, even if nobody else has claimed it.")
+    if_exists: str | None = key(
+        values.choice("new", "skip", "abort"), None, "What to do when a job of that name exists: new, skip, abort."
+    )
+    local: bool = key(values.flag, "no", "Run in the foreground with a private pool on this machine.")
+    no_wait: bool = key(values.flag, "no", "Return as soon as the job is submitted.")
+    on_interrupt: str = key(values.choice("detach", "abort"), "detach", "What Ctrl-C does to the job.")
+    fetch: Path | None = key(values.path, None, "Fetch results into this directory when the job has ended.")
+    dry_run: bool = key(values.flag, "no", "Say what would be done, and store and start nothing.")
+    prepare: bool = key(values.flag, "no", "Store everything, start no node, print the agent's command.")
+
+    origins: Mapping[str, str] = field(repr=False)
+    notes: tuple[str, ...]
+    path: Path | None
+    profile: str | None
+    profiles: tuple[str, ...]
+    place: Place = field(repr=False)
+
+    @property
+    def store_url(self) -> str:
+        return self.default_url_prefix
+
+    @property
+    def linger_others_s(self) -> float:
+        return min(LINGER_OTHERS_S, self.linger_s)
+
+    @property
+    def task_resources(self) -> Resources:
+        """What a task asks for: `resources` over the two defaults."""
+        default = Resources(cpu=self.default_resource_cpu, memory=self.default_resource_memory)
+        return parse_resources(self.resources, default) if self.resources else default
+
+    @property
+    def container_image(self) -> str | None:
+        """The image as it was named; None when tasks run without a container."""
+        return None if self.runtime == "process" or self.image == "none" else self.image
+
+
+KEYS: Mapping[str, Key] = {
+    each.name: each
+    for each in (
+        Key(attribute=member.name, **(member.metadata["key"] | {"name": member.metadata["key"]["name"] or member.name}))
+        for member in dataclasses.fields(Config)
+        if "key" in member.metadata
+    )
+}
+
+RENAMED = {"worker_linger": "linger"}
+"""Names of kubeque and its descendants that mean a key of ours."""
+
+WITHOUT_MEANING = frozenset(
+    "account boot_volume_in_gb boot_volume_type bootdisksizegb cache_db_path cas_url_prefix cluster_name "
+    "debug_log_prefix gpu_count kubequeconsume_exe_path local_work_dir machine_type max_preemptable_attempts_scale "
+    "monitor_port mount_count preemptible project provision_mode pubsub_topic_prefix pubsub_topics region "
+    "service_account_key sparklesworker_image when_sub_job_exists work_root_dir zone zones".split()
+)
+"""kubeque's keys that say nothing to nodes on this machine: accepted, with a note."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key as it stands: its value for a reader (None: no value) and where that comes from."""
+
+    name: str
+    value: str | None
+    origin: str
+
+
+def settings(config: Config) -> list[Setting]:
+    """Every key with its value and origin, in the order of the table; of variables only the names."""
+    return [
+        Setting(each.name, _shown(each, getattr(config, each.attribute)), config.origins[each.name])
+        for each in KEYS.values()
+    ]
+
+
+def _shown(each: Key, value: Any) -> str | None:
+    if value is None or (each.many and not value):
+        return None
+    if each.secret:
+        return "\n".join(f"{name}=..." for name, _ in value)
+    return "\n".join(map(_word, value)) if each.many else _word(value)
+
+
+def _word(value: Any) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return str(int(value)) if value.is_integer() else str(value)
+        case tuple():
+            return " ".join(value) or "image"
+        case Mount():
+            return f"{value.source}:{value.target}{':ro' if value.read_only else ''}"
+        case StrEnum():
+            return value.value
+        case _:
+            return str(value)

@@ -1,0 +1,280 @@
+"""The layers of the configuration put together: default < environment < file with profiles < command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kubeq.config.files import OLD_NAME, find_file, read_file
+from kubeq.config.ini import Section, parse_ini
+from kubeq.config.keys import KEYS, RENAMED, VARIABLE_PREFIX, WITHOUT_MEANING, Config, Derived, Key
+from kubeq.config.values import Place
+from kubeq.core.table_rules import listing
+from kubeq.errors import NotFound, UsageError
+
+DEFAULT = "default"
+_EXTRA_DISK = re.compile(r"mount_[0-9]+_[a-z_]+")
+_NOT_SETTINGS = (
+    "KUBEQ_AGENT_",
+    "KUBEQ_JOB",
+    "KUBEQ_TASK_",
+    "KUBEQ_PARAM_",
+    "KUBEQ_ATTEMPT",
+    "KUBEQ_NODE_",
+    "KUBEQ_PEERS",
+)
+_GLOBAL_OPTIONS = ("KUBEQ_CONFIG", "KUBEQ_PROFILE")
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What somebody wrote for a key: its items (one, unless the key takes many), where, and relative to what."""
+
+    items: tuple[str, ...]
+    origin: str
+    place: Place
+    in_file: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path | None
+    sections: Mapping[str, Section]
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        names = (title.partition(" ") for title in self.sections)
+        return tuple(name for word, _, name in names if word == "profile" and name)
+
+
+def load_config(
+    *,
+    file: Path | None,
+    profile: str | None,
+    overrides: Sequence[str],
+    environ: Mapping[str, str],
+    cwd: Path,
+    home: Path,
+) -> Config:
+    """The configuration of one run. Raises UsageError naming where the wrong thing stands.
+
+    `file` None searches; `overrides` are `KEY=VALUE` texts. `KUBEQ_CONFIG` and `KUBEQ_PROFILE` stand in where `file`
+    and `profile` are None.
+    """
+    here = Place(cwd, home, environ)
+    notes: list[str] = []
+    named = file if file is not None else Path(environ["KUBEQ_CONFIG"]) if environ.get("KUBEQ_CONFIG") else None
+    found = _open(named, here, notes)
+    chosen = profile or environ.get("KUBEQ_PROFILE") or None
+    given = _from_environment(here, notes)
+    given |= _from_file(found, chosen, here, notes)
+    given |= _from_overrides(overrides, here, notes)
+    values, origins = _values(given, here)
+    return Config(
+        **values,
+        origins=origins,
+        notes=tuple(notes),
+        path=found.path,
+        profile=chosen,
+        profiles=found.profiles,
+        place=here,
+    )
+
+
+def with_flags(config: Config, flags: Mapping[str, str | bool | Sequence[str] | None]) -> Config:
+    """The configuration with the options of a command over it, by key; None and empty sequences change nothing.
+
+    Raises UsageError that names the option.
+    """
+    changed: dict[str, Any] = {}
+    origins = dict(config.origins)
+    for name, flag in flags.items():
+        if flag is None or flag == () or flag == []:
+            continue
+        option = "--" + name.replace("_", "-")
+        items = (
+            ("yes" if flag else "no",) if isinstance(flag, bool) else (flag,) if isinstance(flag, str) else tuple(flag)
+        )
+        changed[KEYS[name].attribute] = _parse(KEYS[name], _Given(items, option, config.place))
+        origins[name] = option
+    known = {each.attribute: getattr(config, each.attribute) for each in KEYS.values()} | changed
+    for each in KEYS.values():
+        if origins[each.name] == DEFAULT and isinstance(each.default, Derived):
+            changed[each.attribute] = known[each.attribute] = _default(each, config.place, known)
+    return dataclasses.replace(config, **changed, origins=origins)
+
+
+def _open(named: Path | None, here: Place, notes: list[str]) -> _File:
+    path = here.base / named if named is not None else find_file(here)
+    if path is None:
+        return _File(None, {})
+    sections = parse_ini(read_file(path), str(path))
+    if named is None and path.name == OLD_NAME:
+        notes.append(f"using {path}, kubeque's name for the configuration; rename it to .kubeq")
+    unknown = [
+        f"[{title}] (line {section.line})"
+        for title, section in sections.items()
+        if title != "config" and not re.fullmatch(r"profile \S+", title)
+    ]
+    if unknown:
+        raise UsageError(f"{path} has an unknown section: {listing(unknown)}", hint="write [config] or [profile NAME]")
+    return _File(path, sections)
+
+
+def _from_environment(here: Place, notes: list[str]) -> dict[str, _Given]:
+    variables = {each.variable: each for each in KEYS.values() if each.in_environment}
+    given = {}
+    for variable, text in here.environ.items():
+        if not variable.startswith(VARIABLE_PREFIX) or not text:
+            continue
+        if variable in variables:
+            each = variables[variable]
+            given[each.name] = _Given(_items(each, text), variable, here)
+        elif not variable.startswith(_NOT_SETTINGS) and variable not in _GLOBAL_OPTIONS:
+            near = _nearest(variable, variables)
+            if near:
+                notes.append(f"the variable {variable} is not known; did you mean {near}?")
+    return given
+
+
+def _from_file(file: _File, profile: str | None, here: Place, notes: list[str]) -> dict[str, _Given]:
+    if file.path is None:
+        if profile is not None:
+            raise NotFound(
+                f"there is no profile {profile!r}: no configuration file was found", hint="name one: --config"
+            )
+        return {}
+    place = dataclasses.replace(here, base=file.path.parent)
+    _check_names(file)
+    given: dict[str, _Given] = {}
+    unused: list[str] = []
+    titles = [f"profile {name}" for name in _chain(file, profile)] if profile is not None else []
+    for title in ("config", *titles):
+        section = file.sections.get(title)
+        for name, entry in section.entries.items() if section else ():
+            origin = f"{file.path}:{entry.line}"
+            if name == "inherit":
+                continue
+            if _is_without_meaning(name):
+                unused.append(f"{name} (line {entry.line})")
+                continue
+            if name in RENAMED:
+                notes.append(f"{origin}: the key {name!r} is now called {RENAMED[name]!r}")
+                name = RENAMED[name]
+            given[name] = _Given(_items(KEYS[name], entry.text), origin, place, True)
+    if unused:
+        notes.append(f"{file.path}: these keys have no meaning with the local provider: {listing(unused)}")
+    return given
+
+
+def _from_overrides(overrides: Sequence[str], here: Place, notes: list[str]) -> dict[str, _Given]:
+    given = {}
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        name = name.strip().lower().replace("-", "_")
+        if not equals or not name:
+            raise UsageError(f"-o {text!r} sets nothing", hint="write -o KEY=VALUE")
+        if _is_without_meaning(name):
+            notes.append(f"-o {name}: this key has no meaning with the local provider")
+            continue
+        name = RENAMED.get(name, name)
+        if name not in KEYS:
+            raise UsageError(f"-o {text!r}: there is no key {name!r}", hint=_hint(name))
+        given[name] = _Given(_items(KEYS[name], value.strip()), f"-o {name}", here)
+    return given
+
+
+def _chain(file: _File, profile: str) -> list[str]:
+    """The profiles to apply, the most general first. Raises UsageError for a cycle, NotFound for an unknown one."""
+    chain: list[str] = []
+    name: str | None = profile
+    while name is not None:
+        if name in chain:
+            raise UsageError(
+                f"{file.path}: the profiles inherit from each other: {' -> '.join([*chain, name])}",
+                hint="take one 'inherit' out",
+            )
+        chain.append(name)
+        section = file.sections.get(f"profile {name}")
+        if section is None:
+            known = ", ".join(file.profiles)
+            via = f", which {chain[-2]!r} inherits" if len(chain) > 1 else ""
+            raise NotFound(
+                f"{file.path} has no profile {name!r}{via}",
+                hint=f"its profiles are: {known}" if known else f"write a section [profile {name}]",
+            )
+        entry = section.entries.get("inherit")
+        name = entry.text if entry else None
+    return chain[::-1]
+
+
+def _check_names(file: _File) -> None:
+    """Raises UsageError with all unknown keys of the file, whatever profile is used."""
+    unknown = [
+        (name, f"{name!r} (line {entry.line})")
+        for section in file.sections.values()
+        for name, entry in section.entries.items()
+        if name not in KEYS
+        and name not in RENAMED
+        and not _is_without_meaning(name)
+        and not (name == "inherit" and section.name != "config")
+    ]
+    if unknown:
+        raise UsageError(
+            f"{file.path} has an unknown key: {listing([shown for _, shown in unknown])}", hint=_hint(unknown[0][0])
+        )
+
+
+def _values(given: Mapping[str, _Given], here: Place) -> tuple[dict[str, Any], dict[str, str]]:
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for each in KEYS.values():
+        if each.name in given:
+            values[each.attribute] = _parse(each, given[each.name])
+            origins[each.name] = given[each.name].origin
+        else:
+            values[each.attribute] = _default(each, here, values)
+            origins[each.name] = DEFAULT
+    return values, origins
+
+
+def _default(each: Key, place: Place, known: Mapping[str, Any]) -> Any:
+    text = each.default.of(place, known) if isinstance(each.default, Derived) else each.default
+    if text is None:
+        return () if each.many else None
+    return each.parse(text, place)
+
+
+def _parse(each: Key, given: _Given) -> Any:
+    try:
+        parsed = tuple(each.parse(item, given.place) for item in given.items)
+    except UsageError as error:
+        called = f"{given.origin}, {each.name}" if given.in_file else given.origin
+        raise UsageError(f"{called}: {error.message}", hint=error.hint) from error
+    return parsed if each.many else parsed[0]
+
+
+def _items(each: Key, text: str) -> tuple[str, ...]:
+    if not each.many:
+        return (text,)
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _is_without_meaning(name: str) -> bool:
+    return name in WITHOUT_MEANING or _EXTRA_DISK.fullmatch(name) is not None
+
+
+def _hint(name: str) -> str:
+    near = _nearest(name, (*KEYS, *RENAMED, *WITHOUT_MEANING))
+    return f"did you mean {near!r}?" if near else "`kubeq config` lists the keys"
+
+
+def _nearest(name: str, names: Iterable[str]) -> str | None:
+    import difflib
+
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.75)
+    return near[0] if near else None

@@ -1,0 +1,195 @@
+"""How each kind of value is written. A parser takes the text and the place it stands in, and raises UsageError."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kubeq.core.quantities import parse_duration, parse_size
+from kubeq.core.resources import Resources, parse_cpu, parse_memory, parse_resources
+from kubeq.core.spec import Mount, Network
+from kubeq.errors import UsageError
+
+SHORTEST_TERM_S = 0.5
+"""Shorter leases than this run out between two renewals on a busy machine."""
+_CREDENTIALS = re.compile(r"//[^/?#]*@")
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?|\d{1,10}(:\d{1,10})?", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_WORDS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value stands: what its relative paths start from, whose home `~` is, and the environment around it."""
+
+    base: Path
+    home: Path
+    environ: Mapping[str, str] = field(repr=False)
+
+
+Parser = Callable[[str, Place], Any]
+E = TypeVar("E", bound=StrEnum)
+
+
+def text(word: str, place: Place) -> str:
+    """Any text but none."""
+    if not word:
+        raise UsageError("it has no value", hint="leave the key out to have its default")
+    return word
+
+
+def choice(*choices: str) -> Parser:
+    """One of these words."""
+
+    def parse(word: str, place: Place) -> str:
+        if word not in choices:
+            raise UsageError(f"{word!r} is none of its values", hint=f"the values are {', '.join(choices)}")
+        return word
+
+    return parse
+
+
+def network(word: str, place: Place) -> Network:
+    """What network a container sees."""
+    return Network(choice(*Network)(word, place))
+
+
+def flag(word: str, place: Place) -> bool:
+    """yes or no."""
+    if word.lower() not in _WORDS:
+        raise UsageError(f"{word!r} is neither yes nor no", hint="write yes or no")
+    return _WORDS[word.lower()]
+
+
+def whole(least: int, most: int) -> Parser:
+    """A whole number within bounds."""
+
+    def parse(word: str, place: Place) -> int:
+        if not re.fullmatch(r"[0-9]{1,18}", word) or not least <= int(word) <= most:
+            raise UsageError(f"{word!r} is no whole number from {least} to {most}")
+        return int(word)
+
+    return parse
+
+
+def duration(word: str, place: Place) -> float:
+    """Seconds."""
+    return parse_duration(word)
+
+
+def term(word: str, place: Place) -> float:
+    """Seconds, not too few for a lease."""
+    seconds = parse_duration(word)
+    if seconds < SHORTEST_TERM_S:
+        raise UsageError(f"{word!r} is too short", hint=f"the least is {SHORTEST_TERM_S:g}s; the default is 120s")
+    return seconds
+
+
+def size(word: str, place: Place) -> int:
+    """Bytes."""
+    return parse_size(word)
+
+
+def cpu(word: str, place: Place) -> float:
+    """Cores."""
+    return parse_cpu(word)
+
+
+def memory(word: str, place: Place) -> int:
+    """Bytes."""
+    return parse_memory(word)
+
+
+def resources(word: str, place: Place) -> str:
+    """`cpu=1,memory=2G` as written; what is left out comes from the defaults, later."""
+    parse_resources(word, Resources())
+    return word
+
+
+def path(word: str, place: Place) -> Path:
+    """An absolute path."""
+    if not word or "\0" in word:
+        raise UsageError(f"{word!r} is no path")
+    if word == "~" or word.startswith("~/"):
+        return place.home / word[2:]
+    return place.base / word
+
+
+def store_url(word: str, place: Place) -> str:
+    """A store's URL; what schemes there are, the store knows."""
+    _refuse_credentials(word)
+    if "://" not in word and not word.startswith("memory:"):
+        raise UsageError(f"{word!r} is not a URL", hint=f"for a directory write {path(word, place).as_uri()}")
+    return word
+
+
+def queue_url(word: str, place: Place) -> str:
+    """A queue's URL; the path after `sqlite:` is made absolute."""
+    _refuse_credentials(word)
+    scheme, colon, rest = word.partition(":")
+    if not colon:
+        raise UsageError(f"{word!r} is not a queue's URL", hint="write sqlite:PATH")
+    if scheme == "sqlite" and rest and not rest.startswith("/"):
+        return f"sqlite:{path(rest, place)}"
+    return word
+
+
+def entrypoint(word: str, place: Place) -> tuple[str, ...]:
+    """The words of a command, or none for `image`: keep the image's own."""
+    if word == "image":
+        return ()
+    try:
+        words = tuple(shlex.split(word))
+    except ValueError as error:
+        raise UsageError(f"{word!r} cannot be split into words: {error}") from error
+    if not words:
+        raise UsageError("it names no command", hint="write a command, or 'image' for the image's own entrypoint")
+    return words
+
+
+def user(word: str, place: Place) -> str:
+    """NAME, UID or UID:GID."""
+    if not _USER.fullmatch(word):
+        raise UsageError(f"{word!r} is no user", hint="write NAME, UID or UID:GID")
+    return word
+
+
+def mount(word: str, place: Place) -> Mount:
+    """`SRC:DST[:ro]`."""
+    source, _, rest = word.partition(":")
+    target, _, mode = rest.partition(":")
+    if not source or not target.startswith("/") or mode not in ("", "ro", "rw"):
+        raise UsageError(f"{word!r} is no mount", hint="write SRC:DST or SRC:DST:ro, where DST is an absolute path")
+    if ".." in target.split("/") or not target.strip("/"):
+        raise UsageError(f"the mount {word!r} has no usable place in the container", hint="write DST without '..'")
+    return Mount(source=os.path.normpath(path(source, place)), target=target, read_only=mode == "ro")
+
+
+def variable(word: str, place: Place) -> tuple[str, str]:
+    """`NAME=VALUE`, or `NAME` for the value it has here."""
+    name, equals, value = word.partition("=")
+    if not _VARIABLE.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be a variable's name", hint="write NAME=VALUE or NAME")
+    if name.startswith("KUBEQ_"):
+        raise UsageError(f"the variable {name} is kubeq's own: names with KUBEQ_ are reserved")
+    if not equals:
+        if name not in place.environ:
+            raise UsageError(f"the variable {name} has no value here", hint=f"set it, or write {name}=VALUE")
+        value = place.environ[name]
+    if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise UsageError(f"the value of the variable {name} is not valid UTF-8 text")
+    return name, value
+
+
+def _refuse_credentials(word: str) -> None:
+    if _CREDENTIALS.search(word):
+        raise UsageError(
+            "the URL holds a user name or a password",
+            hint="leave them out; credentials come from the environment or the provider's own files",
+        )

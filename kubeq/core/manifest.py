@@ -1,0 +1,101 @@
+"""Manifest: which bytes stand at which path. Sorted and canonically encoded: equal trees are equal blobs."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kubeq.core.digest import Digest
+from kubeq.errors import IntegrityError, UsageError, VersionMismatch
+
+SCHEMA = 1
+LONGEST_COMPONENT = 255
+"""NAME_MAX of Linux file systems, in bytes."""
+LONGEST_PATH = 1000
+"""Object keys end at 1,024 bytes (S3 user guide, "Creating object key names"); the rest is left for our prefix."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """One regular file: a relative path with `/` between its parts, its bytes, and whether it may be executed."""
+
+    path: str
+    digest: Digest
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Entries sorted by path, no path twice, no path below another."""
+
+    entries: tuple[Entry, ...] = ()
+
+    @staticmethod
+    def of(entries: Iterable[Entry]) -> Manifest:
+        """The manifest of entries in any order. Raises UsageError when two of them cannot stand side by side."""
+        ordered = tuple(sorted(entries))
+        files: set[str] = set()
+        for entry in ordered:
+            if entry.path in files:
+                raise UsageError(f"two inputs have the destination {entry.path!r}")
+            files.add(entry.path)
+        for entry in ordered:
+            parent = entry.path.rpartition("/")[0]
+            while parent:
+                if parent in files:
+                    raise UsageError(f"the destination {parent!r} is both a file and a directory ({entry.path!r})")
+                parent = parent.rpartition("/")[0]
+        return Manifest(ordered)
+
+    def encode(self) -> bytes:
+        """The one encoding: equal manifests give equal bytes."""
+        rows = [[entry.path, entry.digest.sha256, entry.digest.size, int(entry.executable)] for entry in self.entries]
+        return json.dumps({"schema": SCHEMA, "files": rows}, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @staticmethod
+    def decode(content: bytes) -> Manifest:
+        """The manifest from its bytes. Raises IntegrityError for anything that `encode` did not write."""
+        try:
+            document = json.loads(content)
+            if document["schema"] > SCHEMA:
+                raise VersionMismatch(
+                    f"a manifest has schema {document['schema']}; this kubeq reads up to {SCHEMA}",
+                    hint="install a newer kubeq",
+                )
+            entries = [
+                Entry(clean_destination(path), Digest(sha256, size), bool(executable))
+                for path, sha256, size, executable in document["files"]
+            ]
+            return Manifest.of(entries)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError) as error:
+            raise IntegrityError(f"a manifest cannot be read: {error}") from error
+
+
+def clean_destination(path: str) -> str:
+    """The path with `.` and doubled slashes removed. Raises UsageError unless it stays inside the work directory.
+
+    Names that a task could not use portably are refused: control characters, components over 255 bytes, what is not
+    UTF-8. Unicode is normalised to NFC, so that one name typed on two systems is one name.
+    """
+    if not path or path.startswith("/"):
+        raise UsageError(f"the destination {path!r} must be a relative path", hint="write SRC:DST with DST relative")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if not parts:
+        raise UsageError(f"the destination {path!r} names no file")
+    if ".." in parts:
+        raise UsageError(
+            f"the destination {path!r} leaves the work directory",
+            hint="give another one: -u SRC:DST, without '..'",
+        )
+    clean = unicodedata.normalize("NFC", "/".join(parts))
+    try:
+        encoded = clean.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the destination {path!r} is not valid UTF-8") from error
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in clean):
+        raise UsageError(f"the destination {path!r} holds a control character")
+    if len(encoded) > LONGEST_PATH or any(len(part.encode()) > LONGEST_COMPONENT for part in parts):
+        raise UsageError(f"the destination {clean[:60]!r}... is too long", hint="255 bytes a name, 1000 in all")
+    return clean

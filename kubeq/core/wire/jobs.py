@@ -1,0 +1,171 @@
+"""Jobs, nodes and pools."""
+
+from __future__ import annotations
+
+from kubeq.core.digest import Digest
+from kubeq.core.model import (
+    GoneReason,
+    Job,
+    JobId,
+    Node,
+    NodeName,
+    NodeOrder,
+    NodeState,
+    Policy,
+    Pool,
+    PoolId,
+    TaskId,
+)
+from kubeq.core.wire.base import SCHEMA, Document, decode_resources, dumps, encode_resources, optional, read, sparse
+
+
+def encode_job(job: Job) -> str:
+    """The row body of a job. Its id is the row's key."""
+    return dumps(
+        sparse(
+            {
+                "schema": SCHEMA,
+                "name": job.name,
+                "pool": job.pool,
+                "user": job.user,
+                "host": job.host,
+                "submitted_at": job.submitted_at,
+                "total": job.total,
+                "spec": str(job.spec),
+                "columns": list(job.columns),
+                "resources": encode_resources(job.resources),
+                "policy": {
+                    "retries": job.policy.retries,
+                    "loss_limit": job.policy.loss_limit,
+                    "lease_s": job.policy.lease_s,
+                    "exclusive": job.policy.exclusive,
+                },
+                "results_url": job.results_url,
+                "sealed_at": job.sealed_at,
+                "paused": job.paused or None,
+                "cancelled": job.cancelled or None,
+                "open": job.open,
+                "closed_at": job.closed_at,
+            }
+        )
+    )
+
+
+def decode_job(id: JobId, body: str) -> Job:
+    """The job of a row."""
+
+    def build(document: Document) -> Job:
+        policy = document["policy"]
+        return Job(
+            id=id,
+            name=document["name"],
+            pool=PoolId(document["pool"]),
+            user=document["user"],
+            host=document["host"],
+            submitted_at=document["submitted_at"],
+            total=document["total"],
+            spec=Digest.parse(document["spec"]),
+            columns=tuple(document["columns"]),
+            resources=decode_resources(document["resources"]),
+            policy=Policy(
+                retries=policy["retries"],
+                loss_limit=policy["loss_limit"],
+                lease_s=policy["lease_s"],
+                exclusive=policy["exclusive"],
+            ),
+            results_url=document["results_url"],
+            sealed_at=document.get("sealed_at"),
+            paused=document.get("paused", False),
+            cancelled=document.get("cancelled", False),
+            open=document["open"],
+            closed_at=document.get("closed_at"),
+        )
+
+    return read(f"job {id}", body, build)
+
+
+def encode_node(node: Node) -> str:
+    """The row body of a node. Its name is the row's key."""
+    return dumps(
+        sparse(
+            {
+                "schema": SCHEMA,
+                "pool": node.pool,
+                "number": node.number,
+                "provider": node.provider,
+                "state": node.state,
+                "host": node.host,
+                "pid": node.pid,
+                "address": node.address,
+                "total": node.total and encode_resources(node.total),
+                "tasks": [[task.job, task.index] for task in node.tasks] or None,
+                "requested_at": node.requested_at,
+                "started_at": node.started_at,
+                "seen_at": node.seen_at,
+                "ended_at": node.ended_at,
+                "gone": node.gone,
+                "note": node.note,
+                "version": node.version,
+                "order": node.order,
+            }
+        )
+    )
+
+
+def decode_node(name: NodeName, body: str) -> Node:
+    """The node of a row."""
+
+    def build(document: Document) -> Node:
+        total = document.get("total")
+        return Node(
+            name=name,
+            pool=PoolId(document["pool"]),
+            number=document["number"],
+            provider=document["provider"],
+            state=NodeState(document["state"]),
+            host=document["host"],
+            pid=document.get("pid"),
+            address=document.get("address"),
+            total=decode_resources(total) if total else None,
+            tasks=tuple(TaskId(JobId(job), index) for job, index in document.get("tasks", ())),
+            requested_at=document["requested_at"],
+            started_at=document.get("started_at"),
+            seen_at=document.get("seen_at"),
+            ended_at=document.get("ended_at"),
+            gone=optional(GoneReason, document.get("gone")),
+            note=document.get("note"),
+            version=document.get("version"),
+            order=optional(NodeOrder, document.get("order")),
+        )
+
+    return read(f"node {name}", body, build)
+
+
+def encode_pool(pool: Pool) -> str:
+    """The row body of a pool. Its id is the row's key."""
+    return dumps(
+        sparse(
+            {
+                "schema": SCHEMA,
+                "provider": pool.provider,
+                "private": pool.private or None,
+                "created_at": pool.created_at,
+                "nodes": pool.nodes,
+            }
+        )
+    )
+
+
+def decode_pool(id: PoolId, body: str) -> Pool:
+    """The pool of a row."""
+
+    def build(document: Document) -> Pool:
+        return Pool(
+            id=id,
+            provider=document["provider"],
+            private=document.get("private", False),
+            created_at=document["created_at"],
+            nodes=document["nodes"],
+        )
+
+    return read(f"pool {id}", body, build)

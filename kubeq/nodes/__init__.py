@@ -1,0 +1,1 @@
+"""What makes nodes appear and disappear: one protocol, one module a provider."""

@@ -1,0 +1,89 @@
+"""The NodeProvider protocol: makes machines (here: agent processes) appear and disappear. It remembers nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from kubeq.core.model import NodeName, PoolId, Reach
+from kubeq.core.resources import Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeCapabilities:
+    """What a provider can do and needs; callers ask this and never which provider it is."""
+
+    reach: Reach
+    """HOST: its nodes see what is on this machine; NETWORK: queue and store must be reachable from elsewhere."""
+    costs_money: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRequest:
+    """What every node of one launch is told. Durations in seconds.
+
+    `linger_s` is how long a node stays without work; `until_idle` lets a private pool's node leave as soon as its pool
+    has no open job. `limit` is the most that the node may give to attempts (None: the whole machine).
+    """
+
+    pool: PoolId
+    queue_url: str
+    store_url: str
+    state_dir: Path
+    cache_dir: Path
+    linger_s: float
+    linger_others_s: float
+    poll_s: float
+    until_idle: bool = False
+    limit: Resources | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """The node is coming up."""
+
+    name: NodeName
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The node is not coming, for the provider's own reason."""
+
+    name: NodeName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What the provider sees of a node now."""
+
+    name: NodeName
+    alive: bool
+    pid: int | None = None
+    reason: str | None = None
+
+
+class NodeProvider(Protocol):
+    """Its truth is what `observe` says. Every call may raise BackendError."""
+
+    name: ClassVar[str]
+    capabilities: NodeCapabilities
+
+    def largest(self) -> Resources | None:
+        """The most that any of its nodes can give to one attempt; None if that is not known beforehand."""
+        ...
+
+    def launch(self, request: NodeRequest, names: Mapping[NodeName, int]) -> Mapping[NodeName, Launched | Refused]:
+        """Start nodes of those names and numbers; returns at once. Idempotent by name: one that is alive is Launched."""
+        ...
+
+    def observe(self, pool: PoolId) -> Mapping[NodeName, Observation]:
+        """Every node of the pool that the provider still knows, dead ones included."""
+        ...
+
+    def terminate(self, names: Sequence[NodeName]) -> None:
+        """Ask them to give back what they run and leave; unknown or dead: no error."""
+        ...

@@ -1,0 +1,233 @@
+"""Claiming: which due rows an agent tries for, and what it makes of the answers.
+
+The rules of a single task are in `core.transitions`; here is only how many rows are asked for, in what order, and what
+a lost answer or a collision means.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from secrets import token_hex
+
+from kubeq.core import transitions
+from kubeq.core.clock import Clock
+from kubeq.core.model import Job, JobId, NodeName, PoolId, Task, TaskId, TaskState
+from kubeq.core.resources import Resources, fits, minus
+from kubeq.errors import IllegalTransition, KubeqError, VersionMismatch
+from kubeq.queue.base import Change, Cursor, Key, RecordTable, Row, Swapped
+from kubeq.queue.claims import Claimed, Grant, Room
+from kubeq.queue.rows import job_of, jobs_of, task_change, task_key, task_of, tasks_of
+from kubeq.queue.swaps import get_all, insist, swap_all
+from kubeq.queue.sweeping import close_if_done, sweep
+from kubeq.queue.takeover import TakeoverGuard
+
+OPEN_JOBS_PAGE = 1000
+WIDEST_WINDOW = 256
+PAGES_PER_CLAIM = 20
+"""How many pages of rows that do not fit one claim passes over; the next claim goes on from there."""
+TOO_BIG_REPORTED = 10
+
+
+class Claimer:
+    """Claims for one agent: it remembers collisions, unanswered claims, and where it left off among rows too big."""
+
+    def __init__(self, table: RecordTable, clock: Clock) -> None:
+        self._table = table
+        self._clock = clock
+        self._guard = TakeoverGuard(clock)
+        self._unanswered: dict[Key, tuple[Job, Change, str]] = {}
+        self._collisions = 0
+        self._closable: set[JobId] = set()
+        self._swept_at: dict[JobId, float] = {}
+        self._counted_at: dict[JobId, float] = {}
+        self._passed: dict[JobId, Cursor] = {}
+
+    def now(self) -> float:
+        """The backend's time as well as this machine knows it, epoch seconds."""
+        return self._clock.now() + self._table.clock_offset()
+
+    def finished(self, job: JobId) -> None:
+        """A task of the job has ended: it may be time to close it."""
+        self._closable.add(job)
+
+    def claim(self, pool: PoolId, node: NodeName, room: Room) -> Claimed:
+        """See `Claims.claim`. Takes the oldest tasks first until it meets a collision, then spreads at random."""
+        grants = self._answered()
+        for grant in grants:
+            room = _less(room, grant.need)
+        too_big: list[TaskId] = []
+        jobs = self._open_jobs(pool)
+        for job, version in jobs:
+            if job.paused or job.cancelled:
+                self._sweep(job)
+            elif room.starts > 0 or room.ahead > 0:
+                granted, rejected = self._claim_of(job, node, room)
+                for grant in granted:
+                    room = _less(room, grant.need)
+                grants.extend(granted)
+                too_big.extend(rejected)
+                if granted:
+                    continue
+            self._close_if_done(job, version)
+        for grant in grants:  # not before nothing can go wrong any more: else the next call finds them
+            self._unanswered.pop(task_key(grant.task.id), None)
+        return Claimed(grants=tuple(grants), too_big=tuple(too_big), open_jobs=len(jobs))
+
+    def _open_jobs(self, pool: PoolId) -> list[tuple[Job, int]]:
+        """The open jobs of a pool, oldest first, with their row versions; those of a newer kubeq are passed over."""
+        page = insist(lambda: self._table.due(jobs_of(pool), float("inf"), None, OPEN_JOBS_PAGE))
+        jobs = []
+        for row in page.rows:
+            try:
+                jobs.append((job_of(row), row.version))
+            except VersionMismatch:
+                continue
+        return jobs
+
+    def _claim_of(self, job: Job, node: NodeName, room: Room) -> tuple[list[Grant], list[TaskId]]:
+        """Grants from one job, and due tasks that this node could never hold."""
+        granted: list[Grant] = []
+        too_big: list[TaskId] = []
+        cursor = self._passed.pop(job.id, None)
+        for _ in range(PAGES_PER_CLAIM):
+            wanted = room.starts + room.ahead
+            if wanted <= 0:
+                break
+            window = min(WIDEST_WINDOW, max(4 * wanted, room.pool_slots + 1) << min(self._collisions, 6))
+            page = insist(
+                lambda after=cursor, limit=window: self._table.due(tasks_of(job.id), self.now(), after, limit)  # type: ignore[misc]
+            )
+            candidates, rejected = self._candidates(job, page.rows, room)
+            too_big.extend(rejected)
+            won = self._take(job, node, candidates)
+            granted.extend(won)
+            for grant in won:
+                room = _less(room, grant.need)
+            cursor = page.after
+            if cursor is None:
+                break
+        else:
+            if cursor is not None and not granted:
+                self._passed[job.id] = cursor
+        return granted, too_big[:TOO_BIG_REPORTED]
+
+    def _candidates(self, job: Job, rows: Sequence[Row], room: Room) -> tuple[list[tuple[Task, int]], list[TaskId]]:
+        """The due tasks of a page to try for, chosen among those that fit, and those that never can."""
+        takeover = self._guard.allows(clock_offset=self._table.clock_offset(), lease_s=job.policy.lease_s)
+        fitting: list[tuple[Task, int]] = []
+        too_big: list[TaskId] = []
+        for row in rows:
+            try:
+                task = task_of(row, job.id)
+            except KubeqError:
+                continue  # written by a newer kubeq, or not by kubeq: left as it is
+            need = task.resources or job.resources
+            if not fits(need, room.total):
+                too_big.append(task.id)
+            elif task.state is TaskState.PENDING or (task.state is TaskState.CLAIMED and takeover):
+                fitting.append((task, row.version))
+        if self._collisions:
+            random.shuffle(fitting)
+        chosen: list[tuple[Task, int]] = []
+        starts, free = room.starts, room.free
+        ahead = room.ahead if len(fitting) > room.pool_slots else 0
+        for task, version in fitting:
+            need = task.resources or job.resources
+            if starts > 0 and fits(need, free):
+                free, starts = minus(free, need), starts - 1
+            elif ahead > 0:
+                ahead -= 1
+            else:
+                continue
+            chosen.append((task, version))
+        return chosen, too_big
+
+    def _take(self, job: Job, node: NodeName, candidates: Sequence[tuple[Task, int]]) -> list[Grant]:
+        """The grants among the candidates: one batched swap; a loser is simply not granted."""
+        now = self.now()
+        pending: list[tuple[Task, Change]] = []
+        for task, version in candidates:
+            nonce = self._nonce(task_key(task.id), version)
+            try:
+                claimed = transitions.claim(task, node=node, nonce=nonce, now=now, policy=job.policy)
+            except IllegalTransition:
+                continue
+            change = task_change(claimed, version)
+            pending.append((claimed, change))
+            if claimed.state is TaskState.CLAIMED:
+                self._unanswered[change.key] = (job, change, nonce)
+        if not pending:
+            return []
+        answers = swap_all(self._table, [change for _, change in pending])
+        grants, lost = [], 0
+        for (task, change), answer in zip(pending, answers, strict=True):
+            if not isinstance(answer, Swapped):
+                self._unanswered.pop(change.key, None)
+                lost += 1
+            elif task.state is TaskState.CLAIMED:
+                grants.append(Grant(job=job, task=task, version=change.version + 1))
+            else:
+                self._closable.add(job.id)
+        self._collisions = self._collisions + 1 if lost else max(0, self._collisions - 1)
+        return grants
+
+    def _answered(self) -> list[Grant]:
+        """Claims of ours whose answer was lost and that did land; those that did not are forgotten."""
+        if not self._unanswered:
+            return []
+        asked = list(self._unanswered.items())
+        rows = get_all(self._table, [key for key, _ in asked])
+        grants = []
+        for (key, (job, change, nonce)), row in zip(asked, rows, strict=True):
+            if row is not None and row.version == change.version:
+                continue  # not landed yet; a request that is still under way may land later
+            task = None if row is None else task_of(row, job.id)
+            current = None if task is None else task.current
+            if (
+                row is None
+                or task is None
+                or current is None
+                or current.nonce != nonce
+                or task.state is not TaskState.CLAIMED
+            ):
+                del self._unanswered[key]
+            else:
+                grants.append(Grant(job=job, task=task, version=row.version))
+        return grants
+
+    def _nonce(self, key: Key, version: int) -> str:
+        """The mark of a claim of that row version; the same again if one was sent before and may still land."""
+        _, change, nonce = self._unanswered.get(key, (None, None, ""))
+        return nonce if change is not None and change.version == version else token_hex(8)
+
+    def _sweep(self, job: Job) -> None:
+        """Expired leases of a paused or killed job ended without starting anything; at most once a third of a term."""
+        now, monotonic = self.now(), self._clock.monotonic()
+        last = self._swept_at.get(job.id)
+        if last is not None and monotonic - last < job.policy.lease_s / 3:
+            return
+        if not self._guard.allows(clock_offset=self._table.clock_offset(), lease_s=job.policy.lease_s):
+            return
+        self._swept_at[job.id] = monotonic
+        if sweep(self._table, job, now):
+            self._closable.add(job.id)
+
+    def _close_if_done(self, job: Job, version: int) -> None:
+        """Close the job if nothing of it is unfinished. Asked after a finish of ours, else once a third of a term."""
+        monotonic = self._clock.monotonic()
+        if job.id not in self._closable:
+            last = self._counted_at.setdefault(job.id, monotonic)
+            if monotonic - last < job.policy.lease_s / 3:
+                return
+            self._counted_at[job.id] = monotonic
+        self._closable.discard(job.id)
+        close_if_done(self._table, job, version, self.now())
+
+
+def _less(room: Room, need: Resources) -> Room:
+    """The room left when one more attempt of that need is granted: to start if it can, else ahead."""
+    if room.starts > 0 and fits(need, room.free):
+        return replace(room, free=minus(room.free, need), starts=room.starts - 1)
+    return replace(room, ahead=max(0, room.ahead - 1))

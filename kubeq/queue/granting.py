@@ -1,0 +1,175 @@
+"""The agent's half of the queue over any table: renew, finish, look, report; claiming is in `claiming`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kubeq.core import transitions
+from kubeq.core.clock import Clock
+from kubeq.core.model import Ending, JobId, Node, NodeName, PoolId, Reach, Task, TaskState
+from kubeq.errors import BackendError, IllegalTransition, KubeqError
+from kubeq.queue.base import Change, Key, RecordTable, Row, Swapped
+from kubeq.queue.claiming import Claimer
+from kubeq.queue.claims import Claimed, Final, Grant, Look, Room
+from kubeq.queue.rows import node_change, node_of, node_row, nodes_of, pin_of, pin_row, task_change, task_key, task_of
+from kubeq.queue.swaps import batches, edit_row, edit_tasks, get_all, insist, swap_all
+from kubeq.queue.sweeping import list_all
+
+
+class Granting:
+    """The Claims protocol over a table. One object an agent."""
+
+    def __init__(self, table: RecordTable, clock: Clock) -> None:
+        self._table = table
+        self._claimer = Claimer(table, clock)
+
+    @property
+    def reach(self) -> Reach:
+        return self._table.reach
+
+    def now(self) -> float:
+        """The backend's time as well as this machine knows it, epoch seconds."""
+        return self._claimer.now()
+
+    def claim(self, pool: PoolId, node: NodeName, room: Room) -> Claimed:
+        """See `Claims.claim`."""
+        return self._claimer.claim(pool, node, room)
+
+    def renew(self, grants: Sequence[Grant], started_at: Sequence[float | None]) -> Sequence[Grant | None]:
+        """See `Claims.renew`."""
+        now = self.now()
+        renewed = []
+        for grant, started in zip(grants, started_at, strict=True):
+            task = transitions.renew(
+                grant.task, attempt=grant.attempt, now=now, policy=grant.job.policy, started_at=started
+            )
+            renewed.append((grant, started, task, task_change(task, grant.version)))
+        answers = swap_all(self._table, [change for _, _, _, change in renewed])
+        result: list[Grant | None] = []
+        for (grant, started, task, change), answer in zip(renewed, answers, strict=True):
+            if isinstance(answer, Swapped):
+                result.append(replace(grant, task=task, version=change.version + 1))
+            else:
+                result.append(self._renew_standing(grant, started, answer.row, now))
+        return result
+
+    def finish(self, finals: Sequence[Final]) -> Sequence[Task | None]:
+        """See `Claims.finish`."""
+        answers: list[Task | None] = []
+        for batch in batches(finals, self._table.batch):
+            changes = []
+            for final in batch:
+                task = _ended(final.grant.task, final)
+                changes.append((final, task, task_change(task, final.grant.version)))
+            swapped = swap_all(self._table, [change for _, _, change in changes])
+            for (final, task, _), answer in zip(changes, swapped, strict=True):
+                self._claimer.finished(final.grant.job.id)
+                answers.append(task if isinstance(answer, Swapped) else self._finish_standing(final, answer.row))
+        return answers
+
+    def look(self, node: Node, grants: Sequence[Grant]) -> Look:
+        """See `Claims.look`."""
+        keys = [Key(nodes_of(node.pool), node.name), *(task_key(grant.task.id) for grant in grants)]
+        rows = get_all(self._table, keys)
+        order = node_of(rows[0]).order if rows[0] is not None else None
+        urgent = [
+            grant
+            for grant, row in zip(grants, rows[1:], strict=True)
+            if row is None or (row.version != grant.version and not _same_claim(grant, row))
+        ]
+        return Look(order=order, urgent=tuple(urgent))
+
+    def report(self, node: Node) -> Node:
+        """See `Claims.report`."""
+
+        def edit(row: Row) -> Change:
+            return node_change(replace(node, order=node_of(row).order), row.version)
+
+        key = Key(nodes_of(node.pool), node.name)
+        written = edit_row(self._table, key, f"node {node.name}", edit)
+        if written is None:
+            standing = insist(lambda: self._table.insert([node_row(node)]))[0]
+            return node if standing is None else self.report(node)
+        return node_of(written)
+
+    def pin(self, job: JobId, name: str, value: str) -> str:
+        """See `Claims.pin`."""
+        row = pin_row(job, name, value)
+        standing = insist(lambda: self._table.insert([row]))[0]
+        return value if standing is None else pin_of(standing)
+
+    def peers(self, pool: PoolId) -> Sequence[Node]:
+        """See `Claims.peers`."""
+        return [node_of(row) for row in list_all(self._table, nodes_of(pool))]
+
+    def wait(self, seconds: float) -> None:
+        """See `Claims.wait`."""
+        self._table.wait(seconds)
+
+    def _renew_standing(self, grant: Grant, started: float | None, row: Row | None, now: float) -> Grant | None:
+        """The renewal of a grant whose row somebody has changed (a cancel, or an earlier renewal of ours)."""
+        if row is None:
+            return None
+
+        def edit(task: Task) -> Task:
+            return transitions.renew(task, attempt=grant.attempt, now=now, policy=grant.job.policy, started_at=started)
+
+        answer = edit_tasks(self._table, grant.job.id, [row], edit)[0]
+        if isinstance(answer, IllegalTransition):
+            return None
+        if isinstance(answer, KubeqError):
+            raise answer
+        task, version = answer
+        return replace(grant, task=task, version=version)
+
+    def _finish_standing(self, final: Final, row: Row | None) -> Task | None:
+        """The end of an attempt whose row somebody has changed, or that was recorded before with the answer lost."""
+        if row is None:
+            return None
+        mine = final.grant.task.current
+        standing = task_of(row, final.grant.job.id)
+        for attempt in standing.attempts:
+            if mine is not None and attempt.nonce == mine.nonce and attempt.ended_at is not None:
+                return standing if attempt.ending in _recorded_as(final.ending) else None
+        answer = edit_tasks(self._table, final.grant.job.id, [row], lambda task: _ended(task, final))[0]
+        if isinstance(answer, IllegalTransition):
+            return None
+        if isinstance(answer, KubeqError):
+            raise answer
+        return answer[0]
+
+
+def _recorded_as(ending: Ending) -> tuple[Ending, ...]:
+    """How an end may stand in the history: whether a stop was a release or a cancel, the row's own flag decided."""
+    stops = (Ending.RELEASED, Ending.CANCELLED)
+    return stops if ending in stops else (ending,)
+
+
+def _same_claim(grant: Grant, row: Row) -> bool:
+    """Whether the row is still this grant's with no cancel asked: only a renewal of ours has changed it."""
+    try:
+        task = task_of(row, grant.job.id)
+    except BackendError:
+        return False
+    current, mine = task.current, grant.task.current
+    same = current is not None and mine is not None and current.nonce == mine.nonce
+    return same and task.state is TaskState.CLAIMED and task.cancel_asked == grant.task.cancel_asked
+
+
+def _ended(task: Task, final: Final) -> Task:
+    """The task after that end of its current attempt."""
+    attempt, report = final.grant.attempt, final.report
+    match final.ending:
+        case Ending.SUCCEEDED:
+            return transitions.succeed(task, attempt=attempt, report=report)
+        case Ending.FAILED:
+            assert final.reason is not None
+            policy = final.grant.job.policy
+            return transitions.fail(task, attempt=attempt, reason=final.reason, report=report, policy=policy)
+        case Ending.CANCELLED if task.cancel_asked:
+            return transitions.stopped(task, attempt=attempt, report=report)
+        case Ending.CANCELLED | Ending.RELEASED:
+            return transitions.release(task, attempt=attempt, report=report)
+        case Ending.LOST:
+            raise AssertionError("an agent never says that its own attempt was lost")

@@ -1,0 +1,277 @@
+"""The file under the SQLite table: opening and refusing it, taking turns at writing it, its errors in our words.
+
+Nothing here knows what a row is; the statements are in `sqlite`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import shlex
+import sqlite3
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kubeq.errors import AccessDenied, BackendError, VersionMismatch
+
+SCHEMA = 1
+APPLICATION = 0x6B756271
+"""`kubq` in ASCII, in the file's header (SQLite: "Database File Format", application id)."""
+TABLES = (
+    "CREATE TABLE partitions (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",
+    "CREATE TABLE rows (partition INTEGER NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, "
+    "change_id TEXT NOT NULL, tally TEXT, claimable_at REAL, body TEXT NOT NULL, "
+    "PRIMARY KEY (partition, name)) WITHOUT ROWID",
+    "CREATE INDEX due ON rows (partition, claimable_at, name) WHERE claimable_at IS NOT NULL",
+    "CREATE INDEX tallies ON rows (partition, tally) WHERE tally IS NOT NULL",
+)
+NETWORK_FILE_SYSTEMS = frozenset(
+    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "gpfs", "beegfs", "orangefs"]
+    + [f"fuse.{name}" for name in ("sshfs", "s3fs", "gcsfuse", "rclone", "glusterfs", "ceph-fuse", "mount-s3")]
+)
+"""File system names of /proc/self/mountinfo where SQLite's WAL cannot work: it needs memory shared by all users."""
+LONGEST_PAUSE_S = 0.002
+"""Between two tries to get the turn: a durable commit takes about as long."""
+
+Inode = tuple[int, int]
+
+
+class Session:
+    """One thread's connection to the file, and its place among those who write it. Closes itself when dropped."""
+
+    def __init__(self, path: Path, patience_s: float) -> None:
+        self.path = path
+        self.patience_s = patience_s
+        self.connection: sqlite3.Connection
+        self.inodes: tuple[Inode, Inode]
+        self.seen: int | None = None
+        self._lock = -1
+
+    def open(self) -> None:
+        """Connect, making the file if there is none. Raises BackendError for a file that must not be used."""
+        _require_a_folder_of_this_machine(self.path.parent)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            self._lock = os.open(f"{self.path}.lock", flags, 0o600)
+        except OSError as error:
+            raise explain_os_error(error, self.path) from error
+        if self.path.exists():
+            self._connect()
+        if not self.path.exists() or self._number("user_version") == 0:
+            with self.turn():
+                self._create()
+        self._require_our_schema()
+        self._check_after_an_unclean_end()
+        self.connection.execute("SELECT 1 FROM partitions LIMIT 1").fetchone()  # the first read makes the -wal file
+        self.inodes = self._standing()
+
+    def __del__(self) -> None:
+        if hasattr(self, "connection"):
+            self.connection.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """A time in which no other kubeq writes. SQLite's own waiting lets one process win for seconds (measured:
+        3.7 s with 16); tries at short random intervals give everybody the same chance."""
+        deadline = time.monotonic() + self.patience_s
+        while not _flocked(self._lock):
+            if time.monotonic() > deadline:
+                raise self._locked()
+            time.sleep(random.uniform(LONGEST_PAUSE_S / 10, LONGEST_PAUSE_S))
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def require_the_same_file(self) -> None:
+        """Raise BackendError if the file that is open here is no longer the one that stands under its name."""
+        try:
+            same = self._standing() == self.inodes
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise replaced(self.path)
+
+    def data_version(self) -> int:
+        """A number that changes when another connection commits."""
+        return self._number("data_version")
+
+    def _connect(self) -> None:
+        address = f"{self.path.absolute().as_uri()}?mode=rw"  # never makes a file: _create does, with its mode
+        self.connection = sqlite3.connect(
+            address, uri=True, timeout=self.patience_s, isolation_level=None, check_same_thread=False
+        )
+        self.connection.execute("PRAGMA synchronous = FULL")
+
+    def _create(self) -> None:
+        """The tables, in a file that only its owner can read. Called in turn, so that one process does it."""
+        if not self.path.exists():
+            if not _locked_range(self._lock, fcntl.F_WRLCK):
+                raise BackendError(
+                    f"the queue {self.path} was deleted while other processes use it",
+                    hint="stop every kubeq that uses it before starting a new one",
+                )
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        if not hasattr(self, "connection"):
+            self._connect()
+        if self._number("user_version") != 0:
+            return
+        if self.connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+            raise self._foreign()
+        self.connection.execute("PRAGMA journal_mode = WAL")
+        tables = ";".join(TABLES)
+        numbers = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA}"
+        self.connection.executescript(f"BEGIN IMMEDIATE; {tables}; {numbers}; COMMIT")
+
+    def _require_our_schema(self) -> None:
+        if self._number("application_id") != APPLICATION:
+            raise self._foreign()
+        if (schema := self._number("user_version")) > SCHEMA:
+            raise VersionMismatch(
+                f"the queue {self.path} has schema {schema}; this kubeq reads up to {SCHEMA}",
+                hint="install a newer kubeq",
+            )
+
+    def _check_after_an_unclean_end(self) -> None:
+        """Read every page if the last user left without closing. A shared lock on the side file tells who is there."""
+        alone = _locked_range(self._lock, fcntl.F_WRLCK)
+        wal = Path(f"{self.path}-wal")
+        if alone and wal.exists() and wal.stat().st_size:
+            answer = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if answer != "ok":
+                raise damaged(self.path, answer)
+        _locked_range(self._lock, fcntl.F_RDLCK, wait=True)
+
+    def _standing(self) -> tuple[Inode, Inode]:
+        file, wal = os.stat(self.path), os.stat(f"{self.path}-wal")  # noqa: PTH116 (twice as fast as Path.stat)
+        return (file.st_dev, file.st_ino), (wal.st_dev, wal.st_ino)
+
+    def _number(self, pragma: str) -> int:
+        return int(self.connection.execute(f"PRAGMA {pragma}").fetchone()[0])
+
+    def _foreign(self) -> BackendError:
+        return BackendError(
+            f"the file {self.path} is an SQLite database, but not a kubeq queue",
+            hint="name another file in queue_url: sqlite:PATH",
+        )
+
+    def _locked(self) -> BackendError:
+        holder = _holder(os.fstat(self._lock))
+        who = f"process {holder}" if holder else "another process"
+        return BackendError(
+            f"the queue {self.path} has been locked by {who} for {self.patience_s:g} s",
+            hint=f"see what it does: ps -fp {holder}" if holder else "end the program that has the file open",
+            transient=True,
+        )
+
+
+def explain(error: sqlite3.Error, path: Path) -> BackendError | sqlite3.Error:
+    """What SQLite said, as one of our errors; the error itself when it is a bug of ours."""
+    code = getattr(error, "sqlite_errorcode", None)
+    match None if code is None else code & 0xFF:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            hint = "end the program that has the file open; it is not a kubeq command"
+            return BackendError(f"the queue {path} is locked by another program", hint=hint, transient=True)
+        case sqlite3.SQLITE_FULL:
+            hint = f"free some space in {shlex.quote(str(path.parent))} and repeat the command"
+            return BackendError(f"the queue {path} cannot be written: the disk is full; nothing was changed", hint=hint)
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return damaged(path, str(error))
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
+            return _denied(path, str(error))
+        case sqlite3.SQLITE_IOERR:
+            return BackendError(
+                f"the queue {path} cannot be read or written: {error}", hint="see dmesg for disk errors"
+            )
+        case _:
+            return error
+
+
+def explain_os_error(error: OSError, path: Path) -> BackendError:
+    """Why the file or its folder cannot be made."""
+    return _denied(path, error.strerror or str(error))
+
+
+def damaged(path: Path, words: str) -> BackendError:
+    """The error for a file whose pages make no sense."""
+    old, new = shlex.quote(str(path)), shlex.quote(f"{path}.new")
+    return BackendError(
+        f"the queue {path} is damaged: {words}",
+        hint=f"stop every kubeq, save what can be read with: sqlite3 {old} .recover | sqlite3 {new}",
+    )
+
+
+def replaced(path: Path) -> BackendError:
+    """The error for a file that is no longer the one that was opened."""
+    return BackendError(
+        f"the queue {path} was deleted or replaced while in use",
+        hint="stop every kubeq that uses it, put the file back with its -wal file, and start again",
+    )
+
+
+def network_file_system(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str | None:
+    """The name of the network file system that the folder is on; None if it is on none that we know of."""
+    device = folder.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    if not mounts.exists():
+        return None
+    for line in mounts.read_text(errors="replace").splitlines():
+        left, _, right = line.partition(" - ")
+        if left.split()[2:3] == [number] and right.split()[0] in NETWORK_FILE_SYSTEMS:
+            return right.split()[0]
+    return None
+
+
+def _require_a_folder_of_this_machine(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kind = network_file_system(folder)
+    except OSError as error:
+        raise _denied(folder / "queue", error.strerror or str(error)) from error
+    if kind is not None:
+        raise BackendError(
+            f"the queue cannot live in {folder}: it is on a network file system ({kind}), where SQLite loses writes",
+            hint="name a folder on a disk of this machine in queue_url: sqlite:PATH",
+        )
+
+
+def _denied(path: Path, words: str) -> AccessDenied:
+    return AccessDenied(
+        f"the queue cannot be opened for writing in the folder {path.parent}: {words}",
+        hint="make the folder yours and writable, or name another file in queue_url: sqlite:PATH",
+    )
+
+
+def _flocked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _locked_range(descriptor: int, kind: int, *, wait: bool = False) -> bool:
+    """Lock the side file for this open file, independent of its flock (fcntl(2), "Open file description locks")."""
+    command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
+    try:
+        fcntl.fcntl(descriptor, command, struct.pack("hhqqi", kind, os.SEEK_SET, 0, 1, 0))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(side_file: os.stat_result) -> int | None:
+    """The process that has the turn, as /proc/locks tells it."""
+    inode = f":{side_file.st_ino}"
+    locks = Path("/proc/locks")
+    for line in locks.read_text().splitlines() if locks.exists() else ():
+        words = line.split()
+        if words[1:4] == ["FLOCK", "ADVISORY", "WRITE"] and words[5].endswith(inode) and int(words[4]) > 0:
+            return int(words[4])
+    return None

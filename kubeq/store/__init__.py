@@ -1,0 +1,1 @@
+"""Where bytes live: dumb backends behind `ObjectStore`, and everything clever written once above them."""

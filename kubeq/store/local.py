@@ -1,0 +1,231 @@
+"""The object store in a directory of this machine or of a network file system: `<root>/<key>` is the object.
+
+Any tool can browse it. Nothing but the ObjectStore protocol lives here. A put is: write and hash a temporary file,
+fsync it, `link` it to its name (which never overwrites), fsync the directory. An empty directory goes with its last
+object.
+"""
+
+# Paths are bytes here, so that keys are UTF-8 whatever the locale says.
+# ruff: noqa: PTH100, PTH106, PTH108, PTH116, PTH120
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import secrets
+import stat
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import BinaryIO, ClassVar
+from urllib.parse import quote
+
+from kubeq.core.digest import Digest
+from kubeq.core.model import Reach
+from kubeq.errors import BackendError, IntegrityError, ObjectNotFound
+from kubeq.store.base import Stored
+from kubeq.store.copying import copy_hashed
+from kubeq.store.disk import Reading, disk_error, disk_errors, make_directory, sync_directory
+from kubeq.store.keys import RESERVED, check_key, is_key
+
+LEFTOVER_AGE_S = 86400.0
+"""A temporary file that nobody has written to for a day belongs to a process that is gone."""
+_LINK_TRIES = 10
+"""How often a directory may vanish (somebody deletes its last object) between being made and being used."""
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK})
+
+
+class LocalStore:
+    """An ObjectStore in the directory `root`, which is made (with mode 0700) by the first put."""
+
+    reach: ClassVar[Reach] = Reach.HOST
+
+    def __init__(self, root: Path) -> None:
+        self._root = os.fsencode(os.path.abspath(root))
+        self._temporary = self._root + b"/" + RESERVED.encode()
+        self._sweeping = threading.Lock()
+        self._swept = False
+
+    @property
+    def url(self) -> str:
+        """`file://` and the absolute path, percent-encoded."""
+        return "file://" + quote(self._root)
+
+    def put(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str) -> bool:
+        """True if the object was created; see ObjectStore. What `open` and its stream raise passes through."""
+        final = self._path(key)
+        if self._stands(key, final):
+            return False
+        temporary = self._write(key, open, size, sha256)
+        try:
+            created = self._link(key, temporary, final)
+        finally:
+            with suppress(OSError):
+                os.unlink(temporary)
+        sync_directory(os.path.dirname(final))
+        return created
+
+    def get(self, key: str, start: int = 0) -> AbstractContextManager[BinaryIO]:
+        """The bytes from `start` on; see ObjectStore."""
+        path = self._path(key)
+        try:
+            stream = Reading(path)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise ObjectNotFound(f"the store {self.url} holds no {key}") from None
+        except OSError as error:
+            raise disk_error(error, "read", path) from error
+        stream.seek(start)
+        return io.BufferedReader(stream)
+
+    def stat(self, keys: Sequence[str]) -> Mapping[str, int]:
+        """The sizes of those that exist."""
+        sizes: dict[str, int] = {}
+        for key in keys:
+            found = self._status(self._path(key))
+            if found is not None and stat.S_ISREG(found.st_mode):
+                sizes[key] = found.st_size
+        return sizes
+
+    def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
+        """What starts with `prefix` and is greater than `after`; a directory is read when the walk comes to it."""
+        directory = prefix.rpartition("/")[0]
+        if directory and not is_key(directory):
+            return iter(())
+        start = f"{directory}/".encode() if directory else b""
+        return self._walk(start, prefix.encode(errors="surrogatepass"), after.encode(errors="surrogatepass"))
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove them and the directories they leave empty; absent keys are no error."""
+        directories: set[bytes] = set()
+        for key in keys:
+            path = self._path(key)
+            with disk_errors("delete", path), suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                os.unlink(path)
+            directories.add(os.path.dirname(path))
+        for directory in directories:
+            with suppress(OSError):
+                while len(directory) > len(self._root):
+                    os.rmdir(directory)
+                    directory = os.path.dirname(directory)
+
+    def _path(self, key: str) -> bytes:
+        check_key(key)
+        return self._root + b"/" + key.encode()
+
+    def _status(self, path: bytes) -> os.stat_result | None:
+        try:
+            return os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise disk_error(error, "read", path) from error
+
+    def _stands(self, key: str, final: bytes) -> bool:
+        found = self._status(final)
+        if found is None:
+            return False
+        if stat.S_ISDIR(found.st_mode):
+            raise ValueError(f"the key {key!r} is the directory of another key")
+        # The writer may not have come to its last fsync yet, and "it exists" is a promise too.
+        sync_directory(os.path.dirname(final))
+        return True
+
+    def _write(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str) -> bytes:
+        descriptor, temporary = self._create_temporary()
+        try:
+            with open() as source:
+                copied = copy_hashed(source, descriptor, temporary, size, durable=True)
+            if copied != Digest(sha256, size):
+                raise IntegrityError(f"what was to be stored as {key} is not the announced {size} bytes of {sha256}")
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        finally:
+            os.close(descriptor)
+        return temporary
+
+    def _create_temporary(self) -> tuple[int, bytes]:
+        path = self._temporary + f"/{os.getpid()}-{secrets.token_hex(8)}".encode()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with disk_errors("write", path):
+            try:
+                # Read-only, so that nobody edits a stored object by accident.
+                descriptor = os.open(path, flags, 0o444)
+            except FileNotFoundError:
+                make_directory(self._temporary)
+                descriptor = os.open(path, flags, 0o444)
+        if not self._swept:
+            self._sweep(os.fstat(descriptor).st_mtime)
+        return descriptor, path
+
+    def _sweep(self, now: float) -> None:
+        """Remove what dead processes left. `now` is by the file system's clock, which dates the leftovers too."""
+        with self._sweeping, suppress(OSError):
+            if self._swept:
+                return
+            self._swept = True
+            for entry in os.scandir(self._temporary):
+                with suppress(OSError):
+                    if now - entry.stat(follow_symlinks=False).st_mtime > LEFTOVER_AGE_S:
+                        os.unlink(entry.path)
+
+    def _link(self, key: str, temporary: bytes, final: bytes) -> bool:
+        for _ in range(_LINK_TRIES):
+            try:
+                os.link(temporary, final)
+                return True
+            except FileExistsError:
+                # NFS: the answer to a link that was made can get lost, and its repetition then finds our own name.
+                if (found := self._status(temporary)) is not None and found.st_nlink > 1:
+                    return True
+                return not self._stands(key, final) and self._link(key, temporary, final)
+            except FileNotFoundError:
+                with disk_errors("create", os.path.dirname(final)), suppress(FileNotFoundError):
+                    make_directory(os.path.dirname(final))
+            except NotADirectoryError:
+                raise ValueError(f"the key {key!r} is below another key") from None
+            except OSError as error:
+                raise self._no_link(error, final) from error
+        raise BackendError(f"could not write {os.fsdecode(final)}: its directory keeps vanishing", transient=True)
+
+    def _no_link(self, error: OSError, final: bytes) -> BackendError:
+        if error.errno not in _NO_LINKS:
+            return disk_error(error, "write", final)
+        return BackendError(
+            f"could not write {os.fsdecode(final)}: hard links cannot be made there ({error.strerror})",
+            hint="put the store on one file system that has hard links",
+        )
+
+    def _walk(self, directory: bytes, prefix: bytes, after: bytes) -> Iterator[Stored]:
+        """A directory's name sorts as it stands in keys, with its `/`: then the walk is in the order of whole keys."""
+        for path, entry in self._entries(directory):
+            if not path.endswith(b"/"):
+                if path.startswith(prefix) and path > after and (size := _size(entry)) is not None:
+                    yield Stored(path.decode(), size)
+            elif (path.startswith(prefix) or prefix.startswith(path)) and (path > after or after.startswith(path)):
+                yield from self._walk(path, prefix, after)
+
+    def _entries(self, directory: bytes) -> Sequence[tuple[bytes, os.DirEntry[bytes]]]:
+        folder = self._root + b"/" + directory
+        entries: list[tuple[bytes, os.DirEntry[bytes]]] = []
+        try:
+            for entry in os.scandir(folder):
+                name = directory + entry.name + (b"/" if entry.is_dir(follow_symlinks=False) else b"")
+                if is_key(name.decode(errors="surrogateescape").rstrip("/")):
+                    entries.append((name, entry))
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        except OSError as error:
+            raise disk_error(error, "list", folder) from error
+        entries.sort(key=lambda pair: pair[0])
+        return entries
+
+
+def _size(entry: os.DirEntry[bytes]) -> int | None:
+    with suppress(FileNotFoundError):
+        found = entry.stat(follow_symlinks=False)
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+    return None

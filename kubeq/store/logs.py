@@ -1,0 +1,138 @@
+"""An attempt's output while it runs: numbered write-once segments, appended and followed, and text from its bytes.
+
+    logs/<job id>/<index>/<attempt>/<number, eight digits>
+
+The segments of an attempt, joined, are a beginning of the stdout that it publishes in the end (`outputs`); when that is
+stored they are deleted.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+
+from kubeq.core.digest import Digest
+from kubeq.core.model import TaskId
+from kubeq.errors import IntegrityError, ObjectNotFound
+from kubeq.store.base import ObjectStore
+from kubeq.store.outputs import Outputs
+
+_DELETE_BATCH = 1000
+"""S3 takes 1,000 keys a DeleteObjects request."""
+
+
+class LogWriter:
+    """Appends to the log of one attempt. An attempt has one writer, and a writer starts with segment 1."""
+
+    def __init__(self, store: ObjectStore, task: TaskId, attempt: int) -> None:
+        self._store = store
+        self._prefix = _prefix(task, attempt)
+        self._number = 1
+
+    def append(self, chunk: bytes) -> None:
+        """Store the chunk as the next segment; nothing for an empty one. One put.
+
+        After a BackendError call it again with the same bytes, to which newer ones may have been added: what the failed
+        call stored all the same is recognised. Raises IntegrityError if somebody else writes this attempt's log.
+        """
+        if not chunk:
+            return
+        key, digest = self._key(self._number), Digest.of(chunk)
+        if self._store.put(key, lambda: io.BytesIO(chunk), digest.size, digest.sha256):
+            self._number += 1
+            return
+        with self._store.get(key) as stream:
+            standing = stream.read()
+        if not standing or not chunk.startswith(standing):
+            raise IntegrityError(f"the log segment {key} stands there already with other bytes")
+        self._number += 1
+        self.append(chunk[len(standing) :])
+
+    def delete(self) -> None:
+        """Remove the segments, once the stdout is stored and the attempt is finished. May be repeated."""
+        keys = [stored.key for stored in self._store.list(self._prefix)]
+        for start in range(0, len(keys), _DELETE_BATCH):
+            self._store.delete(keys[start : start + _DELETE_BATCH])
+
+    def _key(self, number: int) -> str:
+        return f"{self._prefix}{number:08d}"
+
+
+class LogReader:
+    """Follows the output of one attempt, from its beginning."""
+
+    def __init__(self, store: ObjectStore, outputs: Outputs, task: TaskId, attempt: int) -> None:
+        self._store = store
+        self._outputs = outputs
+        self._task = task
+        self._attempt = attempt
+        self._prefix = _prefix(task, attempt)
+        self._number = 0
+        self._offset = 0
+        self._finished = False
+
+    @property
+    def finished(self) -> bool:
+        """True once the stored stdout was read to its end: there will never be more.
+
+        It stays False for an attempt that publishes no stdout (one that was lost, or never ran); then the caller knows
+        from the task's record that the attempt has ended, and one more `read_new` gives the last of it.
+        """
+        return self._finished
+
+    def read_new(self) -> bytes:
+        """All that came since the last call, nothing lost and nothing twice; empty if nothing did.
+
+        One listing and a get a new segment; without a new segment one listing and one get of the stored stdout, which
+        continues at the byte that the segments have reached.
+        """
+        if self._finished:
+            return b""
+        return self._new_segments() or self._stored_rest()
+
+    def _new_segments(self) -> bytes:
+        pieces: list[bytes] = []
+        for stored in self._store.list(self._prefix, self._key(0)):
+            if stored.key != self._key(len(pieces) + 1):
+                break  # The one in between was deleted, so the stdout is stored.
+            try:
+                with self._store.get(stored.key) as stream:
+                    pieces.append(stream.read())
+            except ObjectNotFound:
+                break
+        # Only now, so that nothing is lost when a request in between fails.
+        self._number += len(pieces)
+        self._offset += sum(map(len, pieces))
+        return b"".join(pieces)
+
+    def _stored_rest(self) -> bytes:
+        try:
+            with self._outputs.open_stdout(self._task, self._attempt, self._offset) as stream:
+                rest = stream.read()
+        except ObjectNotFound:
+            return b""
+        self._offset += len(rest)
+        self._finished = True
+        return rest
+
+    def _key(self, ahead: int) -> str:
+        return f"{self._prefix}{self._number + ahead:08d}"
+
+
+class Utf8Stream:
+    """Text from UTF-8 bytes that come in arbitrary pieces; what is not UTF-8 becomes U+FFFD."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def feed(self, chunk: bytes) -> str:
+        """The text that is complete now; the beginning of a character is kept until its rest comes."""
+        return self._decoder.decode(chunk)
+
+    def close(self) -> str:
+        """What is left: one U+FFFD if the bytes ended inside a character, else nothing."""
+        return self._decoder.decode(b"", final=True)
+
+
+def _prefix(task: TaskId, attempt: int) -> str:
+    return f"logs/{task.job}/{task.index}/{attempt}/"

@@ -1,0 +1,108 @@
+"""The object store of one process: the shipped twin of the real ones, as strict as they are. It forgets at exit."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import BinaryIO, ClassVar
+
+from kubeq.core.model import Reach
+from kubeq.errors import IntegrityError, ObjectNotFound
+from kubeq.store.base import Stored
+from kubeq.store.keys import check_key
+
+
+class MemoryStore:
+    """An ObjectStore over a dictionary. `open_store("memory:")` gives the one that a process shares."""
+
+    reach: ClassVar[Reach] = Reach.HOST
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._objects: dict[str, bytes] = {}
+        self._ordered: list[bytes] = []
+
+    @property
+    def url(self) -> str:
+        """`memory:`, which means something in this process only."""
+        return "memory:"
+
+    def put(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str) -> bool:
+        """True if the object was created; see ObjectStore."""
+        check_key(key)
+        with self._lock:
+            if key in self._objects:
+                return False
+        with open() as source:
+            content = _read(source, size)
+        if len(content) != size or hashlib.sha256(content).hexdigest() != sha256:
+            raise IntegrityError(f"what was to be stored as {key} is not the announced {size} bytes of {sha256}")
+        with self._lock:
+            if key in self._objects:
+                return False
+            self._refuse_directory(key)
+            self._objects[key] = content
+            insort(self._ordered, key.encode())
+        return True
+
+    def get(self, key: str, start: int = 0) -> AbstractContextManager[BinaryIO]:
+        """The bytes from `start` on; see ObjectStore."""
+        check_key(key)
+        with self._lock:
+            content = self._objects.get(key)
+        if content is None:
+            raise ObjectNotFound(f"the store {self.url} holds no {key}")
+        return io.BytesIO(content[start:])
+
+    def stat(self, keys: Sequence[str]) -> Mapping[str, int]:
+        """The sizes of those that exist."""
+        for key in keys:
+            check_key(key)
+        with self._lock:
+            return {key: len(self._objects[key]) for key in keys if key in self._objects}
+
+    def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
+        """What starts with `prefix` and is greater than `after`; objects that vanish meanwhile are left out."""
+        start, last = prefix.encode(errors="surrogatepass"), after.encode(errors="surrogatepass")
+        with self._lock:
+            first = max(bisect_left(self._ordered, start), bisect_right(self._ordered, last))
+            keys = self._ordered[first:]
+        for encoded in keys:
+            if not encoded.startswith(start):
+                return
+            key = encoded.decode()
+            with self._lock:
+                content = self._objects.get(key)
+            if content is not None:
+                yield Stored(key, len(content))
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove them; absent keys are no error."""
+        for key in keys:
+            check_key(key)
+        with self._lock:
+            for key in keys:
+                if self._objects.pop(key, None) is not None:
+                    del self._ordered[bisect_left(self._ordered, key.encode())]
+
+    def _refuse_directory(self, key: str) -> None:
+        below = f"{key}/".encode()
+        place = bisect_left(self._ordered, below)
+        if place < len(self._ordered) and self._ordered[place].startswith(below):
+            raise ValueError(f"the key {key!r} is the directory of another key")
+        parent = key.rpartition("/")[0]
+        while parent:
+            if parent in self._objects:
+                raise ValueError(f"the key {key!r} is below the key {parent!r}")
+            parent = parent.rpartition("/")[0]
+
+
+def _read(source: BinaryIO, size: int) -> bytes:
+    content = bytearray()
+    while len(content) <= size and (chunk := source.read(size + 1 - len(content))):
+        content += chunk
+    return bytes(content)

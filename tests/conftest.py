@@ -1,0 +1,46 @@
+"""What several suites share: the Docker engine and the images of this machine.
+
+A missing engine skips on a laptop and fails in CI: a suite that silently does not run proves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> str:
+    """The URL of an engine that answers, started if that can be done."""
+    started = subprocess.run(["sh", str(ROOT / "images/engine.sh")], capture_output=True, text=True, timeout=600)
+    if started.returncode != 0:
+        reason = started.stderr.strip() or started.stdout.strip() or "no Docker engine"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+
+
+@pytest.fixture(scope="session")
+def base_image(docker_engine: str) -> str:
+    """An image with sh, the usual tools and Python."""
+    return _built()
+
+
+@pytest.fixture(scope="session")
+def busybox_image(docker_engine: str) -> str:
+    """An image with sh and the usual tools only."""
+    return _built("--minimal")
+
+
+def _built(*options: str) -> str:
+    build = [sys.executable, str(ROOT / "images/base/build.py"), *options]
+    done = subprocess.run(build, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

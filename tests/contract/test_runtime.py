@@ -1,0 +1,325 @@
+"""The Runtime contract, over the process runtime and the Docker runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from kubeq_consumer.runtimes.process import ProcessRuntime
+
+from kubeq.core.model import Exit, JobId, NodeName, TaskId
+from kubeq.errors import BackendError
+from tests.contract.conftest import PATIENCE_S, Rig, eventually, started
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def python(code: str, *words: str) -> tuple[str, ...]:
+    return ("python3", "-c", code, *words)
+
+
+AWKWARD = ("two words", "", "'", '"', "$HOME", "*", "a\nb", "{x}", "\\", "-n", "naïve ☃", "`id`", "a;b", "!", "~")
+
+
+def test_words_arrive_as_they_were_given(rig: Rig) -> None:
+    output = rig.output_of(*python("import json, sys; print(json.dumps(sys.argv[1:]))", *AWKWARD))
+    assert tuple(json.loads(output)) == AWKWARD
+
+
+def test_stdout_and_stderr_keep_their_order(rig: Rig) -> None:
+    loop = "i=0; while [ $i -lt 250 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done"
+    expected = [f"{stream} {i}" for i in range(250) for stream in ("out", "err")]
+    assert rig.output_of("sh", "-c", loop).decode().splitlines() == expected
+
+
+def test_stdin_is_at_its_end(rig: Rig) -> None:
+    assert rig.output_of("cat") == b""
+
+
+def test_the_exit_code_is_the_commands_own(rig: Rig) -> None:
+    for code in (1, 3, 125, 126, 127, 128, 255):
+        assert rig.run(rig.execution("sh", "-c", f"exit {code}"))[0] == Exit(code=code)
+
+
+def test_a_signal_is_told_from_a_code(rig: Rig) -> None:
+    assert rig.run(rig.execution("sh", "-c", "kill -9 $$"))[0] == Exit(signal=9)
+    assert rig.run(rig.execution("sh", "-c", "kill -TERM $$"))[0] == Exit(signal=15)
+
+
+def test_a_program_that_does_not_exist_never_starts(rig: Rig) -> None:
+    exit, _, _ = rig.run(rig.execution("no-such-program"))
+    assert exit.code is None and exit.never_started is not None
+    assert exit.never_started.startswith("cannot run 'no-such-program': not found in PATH")
+
+
+def test_a_file_that_may_not_be_executed_never_starts(rig: Rig) -> None:
+    execution = rig.execution("./plain")
+    (execution.work / "plain").write_text("text")
+    exit, _, _ = rig.run(execution)
+    assert exit.never_started is not None and "./plain" in exit.never_started
+
+
+def test_a_command_that_says_that_it_cannot_run_something_and_more_has_run(rig: Rig) -> None:
+    say = "echo \"kubeq: cannot run 'x': not found in PATH\"; echo more; exit 127"
+    assert rig.run(rig.execution("sh", "-c", say))[0] == Exit(code=127)
+
+
+def test_a_directory_that_does_not_exist_is_not_made(rig: Rig) -> None:
+    execution = rig.execution("true", directory="no/such")
+    exit, _, _ = rig.run(execution)
+    assert exit.never_started is not None and "no/such" in exit.never_started
+    assert list(execution.work.iterdir()) == []
+
+
+def test_a_command_starts_in_its_directory(rig: Rig) -> None:
+    execution = rig.execution("sh", "-c", "cat here; echo made > new", directory="a/b")
+    (execution.work / "a/b").mkdir(parents=True)
+    (execution.work / "a/b/here").write_text("found\n")
+    assert rig.run(execution)[:2] == (Exit(code=0), b"found\n")
+    assert (execution.work / "a/b/new").read_text() == "made\n"
+
+
+def test_the_jobs_environment_arrives_and_the_agents_does_not(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_SECRET", "hidden")
+    given = (("PLAIN", "a b"), ("EMPTY", ""), ("LINES", "1\n2"), ("EQUALS", "a=b"))
+    output = rig.output_of(*python("import json, os; print(json.dumps(dict(os.environ)))"), environment=given)
+    seen = json.loads(output)
+    assert {name: seen[name] for name, _ in given} == dict(given)
+    assert "hidden" not in seen.values() and "PATH" in seen
+
+
+def test_what_a_command_makes_belongs_to_the_submitting_user(rig: Rig) -> None:
+    execution = rig.execution("sh", "-c", "mkdir d; echo x > d/f")
+    rig.run(execution)
+    made = (execution.work / "d/f").stat()
+    assert (made.st_uid, made.st_gid) == (os.getuid(), os.getgid())
+
+
+def test_binary_output_is_kept_byte_by_byte(rig: Rig) -> None:
+    assert rig.output_of(*python("import sys; sys.stdout.buffer.write(bytes(range(256)) * 9)")) == bytes(range(256)) * 9
+
+
+class Counting:
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def write(self, chunk: bytes, /) -> int:
+        self.bytes += len(chunk)
+        return len(chunk)
+
+
+def memory_now() -> dict[str, int]:
+    pairs = (line.split(":") for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("Vm"))
+    return {name: int(value.split()[0]) * 1024 for name, value in pairs}
+
+
+@pytest.mark.parametrize("flood", ["yes 0123456789 | head -c 200000000", "head -c 200000000 /dev/zero"])
+def test_a_flood_of_output_takes_no_memory(rig: Rig, flood: str) -> None:
+    created = rig.runtime.create(rig.execution("sh", "-c", flood))
+    sink = Counting()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = memory_now()["VmRSS"]
+    running = created.start(sink)
+    exit = running.wait(PATIENCE_S)
+    running.remove()
+    assert exit == Exit(code=0)
+    assert sink.bytes == 200_000_000
+    assert memory_now()["VmHWM"] - before < 20_000_000
+
+
+class Full:
+    def write(self, chunk: bytes, /) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_output_that_cannot_be_stored_does_not_hold_the_command_up_and_is_said(rig: Rig) -> None:
+    execution = rig.execution("sh", "-c", "head -c 1000000 /dev/zero; echo done > done")
+    running = rig.runtime.create(execution).start(Full())
+    with pytest.raises(BackendError, match="No space left"):
+        running.wait(PATIENCE_S)
+    running.remove()
+    assert (execution.work / "done").exists()
+
+
+LOCKING = """
+import fcntl, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+held = open(sys.argv[1], "w"); fcntl.flock(held, fcntl.LOCK_EX)
+print("ready", flush=True)
+time.sleep(300)
+"""
+
+
+def is_locked(file: Path) -> bool:
+    with file.open("w") as handle:
+        return subprocess.run(["flock", "-n", str(handle.fileno())], pass_fds=[handle.fileno()]).returncode != 0
+
+
+def test_a_command_that_ignores_term_is_killed_after_the_grace_with_its_children(rig: Rig) -> None:
+    execution = rig.execution("sh", "-c", "trap '' TERM; python3 hold.py lock & wait")
+    (execution.work / "hold.py").write_text(LOCKING)
+    running, _ = started(rig, execution)
+    assert is_locked(execution.work / "lock")
+    began = time.monotonic()
+    running.stop(0.5)
+    running.stop(0.5)
+    assert running.wait(PATIENCE_S) == Exit(signal=9)
+    assert time.monotonic() - began >= 0.4
+    running.remove()
+    assert not is_locked(execution.work / "lock")
+
+
+def test_term_reaches_the_children_too(rig: Rig) -> None:
+    child = "import signal, sys, time; signal.signal(15, lambda *_: (print('child: TERM', flush=True), sys.exit())); "
+    child += "print('ready', flush=True); time.sleep(300)"
+    execution = rig.execution("sh", "-c", 'trap "echo parent: TERM" TERM; python3 -c "$0" & wait; wait; exit 5', child)
+    running, output = started(rig, execution)
+    running.stop(30)
+    assert running.wait(PATIENCE_S) == Exit(code=5)
+    running.remove()
+    assert sorted(output.getvalue().decode().splitlines()) == ["child: TERM", "parent: TERM", "ready"]
+
+
+def test_a_background_child_ends_with_the_command(rig: Rig) -> None:
+    execution = rig.execution("sh", "-c", "python3 hold.py lock & while [ ! -s lock ] && sleep 0.05; do :; done")
+    (execution.work / "hold.py").write_text(LOCKING.replace("print(", "print('x', file=held, flush=True); print("))
+    exit, output, _ = rig.run(execution)
+    assert exit == Exit(code=0) and output == b"ready\n"
+    eventually(lambda: not is_locked(execution.work / "lock"), "the child's end")
+
+
+def test_a_daemon_that_keeps_the_output_open_does_not_hold_the_attempt(rig: Rig) -> None:
+    daemon = "import os; os.fork() and os._exit(0); os.setsid(); exec(open('hold.py').read())"
+    execution = rig.execution(
+        "sh", "-c", 'python3 -c "$0" lock; while [ ! -s lock ] && sleep 0.05; do :; done; exit 4', daemon
+    )
+    (execution.work / "hold.py").write_text(LOCKING.replace("print(", "print('x', file=held, flush=True); print("))
+    began = time.monotonic()
+    exit, output, _ = rig.run(execution)
+    assert (exit, output) == (Exit(code=4), b"ready\n")
+    assert time.monotonic() - began < PATIENCE_S / 2
+    eventually(lambda: not is_locked(execution.work / "lock"), "the daemon's end")
+
+
+def test_a_command_that_closes_its_output_still_runs_to_its_end(rig: Rig) -> None:
+    execution = rig.execution("sh", "-c", "echo first; exec >&- 2>&-; sleep 0.3; exit 6")
+    assert rig.run(execution)[:2] == (Exit(code=6), b"first\n")
+
+
+def test_discard_leaves_nothing_and_may_be_repeated(rig: Rig) -> None:
+    execution = rig.execution("sh", "-c", "echo ran > ran")
+    created = rig.runtime.create(execution)
+    created.discard()
+    created.discard()
+    assert list(execution.work.iterdir()) == []
+
+
+def test_remove_and_stop_after_the_end_are_harmless(rig: Rig) -> None:
+    running = rig.runtime.create(rig.execution("true")).start(BytesIO())
+    assert running.wait(PATIENCE_S) == Exit(code=0)
+    for _ in range(2):
+        running.stop(0)
+        running.remove()
+    assert running.wait(0) == Exit(code=0)
+
+
+def test_cpu_and_wall_time_are_counted(rig: Rig) -> None:
+    busy = "import time\nwhile time.process_time() < 0.5: pass"
+    _, _, usage = rig.run(rig.execution(*python(busy)))
+    assert usage.cpu_s is not None and 0.3 <= usage.cpu_s <= 2
+    assert usage.wall_s is not None and 0.4 <= usage.wall_s <= 60
+
+
+def test_the_peak_of_memory_is_seen(rig: Rig) -> None:
+    _, _, usage = rig.run(rig.execution(*python("x = bytearray(50_000_000); x[::4096] = x[::4096]")))
+    assert usage.peak_memory_bytes is not None and 45_000_000 <= usage.peak_memory_bytes <= 150_000_000
+
+
+def test_usage_can_be_asked_while_the_command_runs(rig: Rig) -> None:
+    running, _ = started(rig, rig.execution("sh", "-c", "echo ready; while :; do :; done"))
+    eventually(lambda: (running.usage().cpu_s or 0) > 0.1, "cpu time")
+    running.stop(0)
+    running.wait(PATIENCE_S)
+    running.remove()
+    assert (running.usage().cpu_s or 0) > 0.1
+
+
+DYING_AGENT = """
+import sys, time
+from pathlib import Path
+from kubeq.core.model import JobId, NodeName, TaskId
+from kubeq.core.resources import Resources
+from kubeq.core.spec import Network
+from kubeq_consumer.runtimes.base import Execution
+from kubeq_consumer.runtimes.docker import DockerRuntime
+from kubeq_consumer.runtimes.process import ProcessRuntime
+from tests.contract.conftest import PATIENCE_S, Rig, eventually, started
+runtime = {make}
+execution = Execution(task=TaskId(JobId("job"), 7), attempt=3, node=NodeName("node-9"), slot=0, image={image!r},
+    entrypoint=None, command=("sh", "-c", "python3 hold.py lock & wait"), work=Path({work!r}), directory=".",
+    environment=(), user=None, network=Network.SLOT, resources=Resources(), shm_size=None, mounts=())
+runtime.create(execution).start(open(1, "wb", buffering=0, closefd=False))
+time.sleep(600)
+"""
+
+
+def test_what_a_dead_agent_left_is_found_and_removed(rig: Rig) -> None:
+    work = rig.folder / "left"
+    work.mkdir()
+    (work / "hold.py").write_text(LOCKING)
+    script = DYING_AGENT.format(make=rig.make, image=rig.image, work=str(work))
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'consumer'}"}
+    agent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment)
+    assert agent.stdout is not None and agent.stdout.readline() == b"ready\n"
+    assert list(rig.runtime.leftovers(None)) == [], "its agent lives"
+    agent.kill()
+    agent.wait()
+    left = [leftover for leftover in rig.runtime.leftovers(None) if leftover.task is not None]
+    assert [(leftover.task, leftover.attempt, leftover.node) for leftover in left] == [
+        (TaskId(JobId("job"), 7), 3, "node-9")
+    ]
+    assert is_locked(work / "lock")
+    assert len(rig.runtime.leftovers(NodeName("node-9"))) == len(rig.runtime.leftovers(None))
+    assert list(rig.runtime.leftovers(NodeName("node-8"))) == []
+    for leftover in rig.runtime.leftovers(None):
+        leftover.remove()
+        leftover.remove()
+    eventually(lambda: not is_locked(work / "lock"), "the end of what was left")
+    assert list(rig.runtime.leftovers(None)) == []
+
+
+def test_the_process_runtime_has_no_images(tmp_path: Path) -> None:
+    runtime = ProcessRuntime(uid=os.getuid(), gid=os.getgid(), state=tmp_path)
+    for ask in (runtime.resolve, runtime.prepare):
+        with pytest.raises(BackendError, match="no images"):
+            ask("python:3")
+
+
+def test_a_recycled_number_is_never_killed(tmp_path: Path) -> None:
+    runtime = ProcessRuntime(uid=os.getuid(), gid=os.getgid(), state=tmp_path)
+    stranger = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    dead = "1.1.another-boot.1"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    namespace = "".join(filter(str.isdigit, str(Path("/proc/self/ns/pid").readlink())))
+    note = {"job": "j", "index": 1, "attempt": 1, "node": "n", "agent": dead}
+    note["leader"] = f"{stranger.pid}.1.{boot}.{namespace}"  # that number, but begun at another time
+    (tmp_path / "j.1.1.process.json").write_text(json.dumps(note))
+    left = list(runtime.leftovers(None))
+    assert len(left) == 1
+    left[0].remove()
+    assert stranger.poll() is None
+    assert list(runtime.leftovers(None)) == []
+    stranger.kill()
+    stranger.wait()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can start processes of another user")
+def test_an_agent_of_root_runs_processes_as_the_submitting_user(tmp_path: Path) -> None:
+    rig = Rig(ProcessRuntime(uid=12345, gid=12346, state=tmp_path / "state"), None, tmp_path, "")
+    assert rig.output_of("sh", "-c", "id -u; id -g; id -G") == b"12345\n12346\n12346\n"

@@ -1,0 +1,123 @@
+"""The real command line in an empty home, with real agents; everything it started is gone when a test ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+class Home:
+    """One user's home: state, caches and a working directory of their own."""
+
+    def __init__(self, root: Path, **environment: str) -> None:
+        self.root = root
+        self.cwd = root / "project"
+        self.cwd.mkdir(parents=True)
+        self.state = root / "state" / "kubeq"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("KUBEQ_")}
+        self.env = {
+            **kept,
+            "HOME": str(root),
+            "XDG_STATE_HOME": str(root / "state"),
+            "XDG_CACHE_HOME": str(root / "cache"),
+            "XDG_CONFIG_HOME": str(root / "config"),
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'consumer'}",
+            "KUBEQ_LINGER": "5",
+            **environment,
+        }
+
+    def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
+        """A kubeq command in the background."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "kubeq", *arguments],
+            cwd=self.cwd,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **more,
+        )
+
+    def run(self, *arguments: str, code: int | None = 0, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+        """A kubeq command to its end; fails the test if the exit code is another."""
+        process = self.start(*arguments)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            pytest.fail(f"kubeq {' '.join(arguments)} did not end in {timeout} s\n{out}\n{err}\n{self.agent_logs()}")
+        done = subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        if code is not None and done.returncode != code:
+            pytest.fail(
+                f"kubeq {' '.join(arguments)}: exit {done.returncode}, not {code}\n{out}\n{err}\n{self.agent_logs()}"
+            )
+        return done
+
+    def json(self, *arguments: str, code: int | None = 0) -> Any:
+        """The JSON value that a command answers."""
+        return json.loads(self.run("--json", *arguments, code=code).stdout)
+
+    def submit(self, *arguments: str) -> str:
+        """The id of a job that is not waited for."""
+        return self.run("-q", "sub", "--no-wait", *arguments).stdout.strip()
+
+    def status(self, job: str) -> Any:
+        return self.json("status", job)["jobs"][0]
+
+    def tasks(self, job: str) -> list[Any]:
+        return list(self.json("list", job)["tasks"])
+
+    def agents(self) -> dict[str, int]:
+        """Node names and pids of the agents that live."""
+        found = {}
+        for path in self.state.glob("nodes/*/process.json"):
+            pid = json.loads(path.read_text())["pid"]
+            command = Path(f"/proc/{pid}/cmdline")
+            if command.exists() and b"kubeq_consumer" in command.read_bytes():
+                found[path.parent.name] = pid
+        return found
+
+    def agent_logs(self) -> str:
+        """The end of what every agent wrote, for a test that fails."""
+        pieces = [
+            f"--- {path}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-15:])
+            for path in sorted(self.state.glob("nodes/*/agent.*"))
+            if path.suffix in (".log", ".out")
+        ]
+        return "\n".join(pieces)[-8000:]
+
+    def end(self) -> None:
+        """No agent of this home is left."""
+        for pid in self.agents().values():
+            os.kill(pid, signal.SIGCONT)
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        while self.agents() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for pid in self.agents().values():
+            os.kill(pid, signal.SIGKILL)
+
+
+def eventually(question: Callable[[], Any], what: str, home: Home, timeout: float = 90) -> Any:
+    """The first truthy answer; fails with the last one after the deadline."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = question()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout} s: {what}; last answer {answer!r}\n{home.agent_logs()}")
+        time.sleep(0.1)

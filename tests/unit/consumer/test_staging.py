@@ -1,0 +1,146 @@
+"""Inputs become copies, outputs are what is new or changed, and nothing that a task leaves can trick the agent."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from kubeq.core.digest import Digest
+from kubeq.core.manifest import Entry, Manifest
+from kubeq.errors import IntegrityError, ObjectNotFound
+from kubeq.store.blobs import Blobs
+from kubeq.store.memory import MemoryStore
+from kubeq_consumer.blobcache import BlobCache
+from kubeq_consumer.staging import Staged, collect, stage_in
+
+
+@pytest.fixture
+def blobs() -> Blobs:
+    return Blobs(MemoryStore())
+
+
+@pytest.fixture
+def cache(tmp_path: Path, blobs: Blobs) -> BlobCache:
+    return BlobCache(tmp_path / "cache", blobs)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    (tmp_path / "work").mkdir()
+    return tmp_path / "work"
+
+
+def staged(blobs: Blobs, cache: BlobCache, work: Path, files: dict[str, bytes]) -> Staged:
+    manifest = Manifest.of(
+        Entry(path, blobs.put_bytes(content), path.endswith(".sh")) for path, content in files.items()
+    )
+    return stage_in(manifest, cache, work, None)
+
+
+def paths(work: Path, before: Staged, results: tuple[str, ...] = (), ignore: tuple[str, ...] = ()) -> list[str]:
+    return [file.path for file in collect(work, before, results, ignore).files]
+
+
+def test_inputs_arrive_with_their_bytes_and_executable_bits(blobs: Blobs, cache: BlobCache, work: Path) -> None:
+    staged(blobs, cache, work, {"a.txt": b"A", "deep/er/run.sh": b"#!/bin/sh\n", "empty": b""})
+    assert (work / "a.txt").read_bytes() == b"A"
+    assert (work / "deep/er/run.sh").stat().st_mode & 0o777 == 0o755
+    assert (work / "a.txt").stat().st_mode & 0o777 == 0o644
+    assert (work / "empty").read_bytes() == b""
+
+
+def test_a_task_that_writes_its_input_never_changes_the_cache(blobs: Blobs, cache: BlobCache, work: Path) -> None:
+    staged(blobs, cache, work, {"a.txt": b"original"})
+    (work / "a.txt").write_bytes(b"scribble")
+    assert cache.path_of(Digest.of(b"original")).read_bytes() == b"original"
+
+
+def test_a_corrupted_cached_blob_is_fetched_again(blobs: Blobs, cache: BlobCache, tmp_path: Path) -> None:
+    digest = blobs.put_bytes(b"precious")
+    path = cache.path_of(digest)
+    path.chmod(0o600)
+    path.write_bytes(b"poisoned")
+    assert cache.path_of(digest).read_bytes() == b"precious"
+    assert BlobCache(tmp_path / "cache", blobs).path_of(digest).read_bytes() == b"precious"
+
+
+def test_an_input_that_the_store_lacks_is_not_found(cache: BlobCache) -> None:
+    with pytest.raises(ObjectNotFound):
+        cache.path_of(Digest.of(b"never stored"))
+
+
+def test_an_input_that_the_store_holds_wrongly_is_refused(tmp_path: Path) -> None:
+    from kubeq.store.local import LocalStore
+
+    store = LocalStore(tmp_path / "store")
+    digest = Blobs(store).put_bytes(b"good")
+    (stored,) = [path for path in (tmp_path / "store").rglob("*") if path.is_file() and digest.sha256 in path.name]
+    stored.chmod(0o600)
+    stored.write_bytes(b"evil")
+    with pytest.raises(IntegrityError):
+        BlobCache(tmp_path / "cache", Blobs(store)).path_of(digest)
+
+
+def test_only_new_and_changed_files_are_outputs(blobs: Blobs, cache: BlobCache, work: Path) -> None:
+    before = staged(blobs, cache, work, {"same": b"1", "changed": b"1", "touched": b"1", "gone": b"1"})
+    (work / "changed").write_bytes(b"2")
+    (work / "touched").write_bytes(b"1")
+    (work / "gone").unlink()
+    (work / "new").mkdir()
+    (work / "new/file").write_bytes(b"")
+    assert paths(work, before) == ["changed", "new/file"]
+
+
+def test_patterns_choose_and_exclude(work: Path) -> None:
+    for name in ("a.png", "b.csv", "deep/c.png", "deep/er/d.png", "tmp/x.png"):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_text(name)
+    none = Staged({})
+    assert paths(work, none, results=("*.png",)) == ["a.png", "deep/c.png", "deep/er/d.png", "tmp/x.png"]
+    assert paths(work, none, results=("./*.png",)) == ["a.png"]
+    assert paths(work, none, results=("deep/*.png",)) == ["deep/c.png"]
+    assert paths(work, none, results=("deep/**",), ignore=("deep/er/",)) == ["deep/c.png"]
+    assert paths(work, none, ignore=("tmp/", "*.csv")) == ["a.png", "deep/c.png", "deep/er/d.png"]
+
+
+def test_links_pipes_and_sockets_are_listed_and_never_opened(work: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("hush")
+    (work / "link").symlink_to(secret / "key")
+    (work / "folder").symlink_to(secret)
+    os.mkfifo(work / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        os.chdir(work)
+        listener.bind("sock")
+        (work / "real").write_text("ok")
+        found = collect(work, Staged({}), (), ())
+    assert [file.path for file in found.files] == ["real"]
+    assert dict(found.skipped) == {
+        "link": "it is a symbolic link",
+        "folder": "it is a symbolic link",
+        "pipe": "it is a FIFO",
+        "sock": "it is a socket",
+    }
+
+
+def test_a_name_that_cannot_be_stored_is_listed(work: Path) -> None:
+    (work / "line\nbreak").write_text("x")
+    with open(os.fsencode(work) + b"/not-\xff-utf8", "wb") as file:  # noqa: PTH123 - bytes path
+        file.write(b"x")
+    found = collect(work, Staged({}), (), ())
+    assert not found.files
+    assert sorted(path for path, _ in found.skipped) == ["line\nbreak", "not-\\udcff-utf8"]
+
+
+def test_an_output_swapped_for_a_link_after_collection_cannot_be_read_through(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hush")
+    (work / "out").write_text("result")
+    (found,) = collect(work, Staged({}), (), ()).files
+    (work / "out").unlink()
+    (work / "out").symlink_to(tmp_path / "secret")
+    with pytest.raises(OSError, match="symbolic"):
+        found.open()

@@ -1,0 +1,66 @@
+"""From URLs to tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kubeq.errors import UsageError
+from kubeq.queue.base import Key, Partition, Row
+from kubeq.queue.memory import MemoryTable
+from kubeq.queue.open import open_table
+from kubeq.queue.sqlite import SqliteTable
+
+GIVEN = Row(Key(Partition("p"), "a"), 1, "mark", None, None, "{}")
+
+
+@pytest.mark.parametrize("form", ["sqlite:{}", "sqlite://{}", "SQLITE:{}"])
+def test_an_absolute_path_is_that_file(tmp_path: Path, form: str) -> None:
+    table = open_table(form.format(tmp_path / "my queue?#.db"))
+    assert isinstance(table, SqliteTable)
+    table.insert([GIVEN])
+    assert (tmp_path / "my queue?#.db").is_file()
+
+
+def test_a_relative_path_stays_the_same_file_wherever_the_process_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = open_table("sqlite:state/q.db")
+    monkeypatch.chdir("/")
+    table.insert([GIVEN])
+    assert (tmp_path / "state" / "q.db").is_file()
+
+
+def test_opening_makes_nothing(tmp_path: Path) -> None:
+    open_table(f"sqlite:{tmp_path}/state/q.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_is_a_new_table_each_time() -> None:
+    first, second = open_table("memory:"), open_table("memory:")
+    assert isinstance(first, MemoryTable)
+    first.insert([GIVEN])
+    assert list(second.get([GIVEN.key])) == [None]
+
+
+@pytest.mark.parametrize("url", ["queue.db", "/var/queue.db", "mysql:x", "", "redis://host/1", "://x"])
+def test_an_unknown_kind_is_refused_with_the_known_ones(url: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        open_table(url)
+    assert "memory:, sqlite:" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize("url", ["sqlite:", "sqlite:folder/", "sqlite://host/path", "sqlite:a\0b", "memory:x"])
+def test_a_known_kind_with_a_path_that_makes_no_sense_is_refused(url: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        open_table(url)
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "memory", "postgres"])
+def test_a_password_in_the_url_is_refused_and_not_repeated(scheme: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        open_table(f"{scheme}://bob:hunter2@host/x")
+    assert "hunter2" not in f"{refused.value.message} {refused.value.hint}"

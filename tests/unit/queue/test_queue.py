@@ -1,0 +1,324 @@
+"""The rules above the tables: what is claimed, what is refused, what is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kubeq.core.model import (
+    Ending,
+    Exit,
+    Job,
+    Node,
+    NodeName,
+    NodeOrder,
+    NodeState,
+    Policy,
+    Pool,
+    PoolId,
+    Reason,
+    TaskId,
+    TaskState,
+)
+from kubeq.core.resources import Resources
+from kubeq.core.transitions import Report
+from kubeq.errors import Conflict, NotFound
+from kubeq.queue.claims import Final, Grant, Room
+from kubeq.queue.queue import Queue
+from kubeq.queue.rows import Outcome, task_key
+
+POOL, NODE = PoolId("p"), NodeName("n1")
+BIG = Resources(cpu=64.0, memory=10**12)
+Submit = Callable[..., Job]
+
+
+def room(starts: int, ahead: int = 0, *, free: Resources = BIG, total: Resources = BIG, slots: int = 1) -> Room:
+    return Room(free=free, total=total, starts=starts, ahead=ahead, pool_slots=slots)
+
+
+def claim(queue: Queue, starts: int = 1, node: NodeName = NODE) -> list[Grant]:
+    return list(queue.claim(POOL, node, room(starts)).grants)
+
+
+def succeeded(grant: Grant, at: float) -> Final:
+    return Final(grant=grant, ending=Ending.SUCCEEDED, report=Report(ended_at=at, exit=Exit(code=0), outputs=1))
+
+
+def failed(grant: Grant, at: float, code: int = 3) -> Final:
+    report = Report(ended_at=at, exit=Exit(code=code))
+    return Final(grant=grant, ending=Ending.FAILED, reason=Reason.EXIT, report=report)
+
+
+def states(queue: Queue, job: Job) -> dict[TaskState, int]:
+    counts: dict[TaskState, int] = {}
+    for outcome, tasks in queue.outcomes(job.id, consistent=True).items():
+        counts[outcome.state] = counts.get(outcome.state, 0) + tasks
+    return counts
+
+
+def test_nothing_of_an_unsealed_job_is_claimed(queue: Queue, submit: Submit) -> None:
+    job = submit(2, seal=False)
+    assert claim(queue) == []
+    queue.seal(job)
+    assert len(claim(queue, 5)) == 2
+
+
+def test_a_lone_agent_takes_tasks_in_order(queue: Queue, submit: Submit) -> None:
+    submit(9)
+    assert [grant.task.id.index for grant in claim(queue, 4)] == [1, 2, 3, 4]
+    assert [grant.task.id.index for grant in claim(queue, 4)] == [5, 6, 7, 8]
+
+
+def test_the_same_id_with_the_same_spec_is_the_same_job(queue: Queue, submit: Submit) -> None:
+    job = submit(2, seal=False)
+    assert queue.begin(job) == job
+    with pytest.raises(Conflict):
+        queue.begin(replace(job, total=3))
+
+
+def test_rows_that_stand_are_left_alone_when_a_submission_is_repeated(queue: Queue, submit: Submit) -> None:
+    job = submit(2)
+    (grant,) = claim(queue)
+    queue.add_tasks(job, ['{"schema":1,"state":"pending","values":["9"]}'] * 3)
+    assert queue.tasks_at(job.id, [1])[0].attempt == 1
+    assert queue.tasks_at(job.id, [1])[0].values == ("1",)
+    assert queue.finish([succeeded(grant, 1.0)])[0] is not None
+
+
+def test_tasks_too_big_for_the_free_room_are_passed_over_and_too_big_for_the_node_reported(
+    queue: Queue, submit: Submit
+) -> None:
+    job = submit(3)
+    queue.reset(job, [1], resources=Resources(cpu=100.0))
+    queue.reset(job, [2], resources=Resources(cpu=4.0))
+    answer = queue.claim(POOL, NODE, room(5, free=Resources(cpu=2.0), total=Resources(cpu=8.0)))
+    assert [grant.task.id.index for grant in answer.grants] == [3]
+    assert answer.too_big == (TaskId(job.id, 1),)
+
+
+def test_nothing_is_claimed_ahead_when_the_pool_has_slots_for_all_that_is_due(queue: Queue, submit: Submit) -> None:
+    submit(4)
+    nothing_free = Resources(cpu=0.0)
+    assert queue.claim(POOL, NODE, room(0, 1, free=nothing_free, slots=4)).grants == ()
+    assert len(queue.claim(POOL, NODE, room(0, 1, free=nothing_free, slots=3)).grants) == 1
+
+
+def test_a_finished_task_is_recorded_once(queue: Queue, submit: Submit) -> None:
+    job = submit(1)
+    (grant,) = claim(queue)
+    first = queue.finish([succeeded(grant, 5.0)])[0]
+    again = queue.finish([succeeded(grant, 5.0)])[0]
+    assert first is not None
+    assert first == again
+    assert queue.outcomes(job.id) == {Outcome(TaskState.SUCCEEDED, None, 0): 1}
+
+
+def test_a_former_holder_can_finish_nothing(queue: Queue, submit: Submit, clock: Any) -> None:
+    job = submit(1, policy=Policy(lease_s=60.0))
+    (old,) = claim(queue)
+    clock.advance(61.0)
+    (new,) = claim(Queue(queue._table, clock), node=NodeName("n2"))
+    assert new.attempt == 2
+    assert queue.renew([old], [None]) == [None]
+    assert queue.finish([succeeded(old, 1.0)]) == [None]
+    assert queue.tasks_at(job.id, [1])[0].state is TaskState.CLAIMED
+    assert queue.finish([succeeded(new, 1.0)])[0] is not None
+
+
+def test_after_a_sleep_of_the_machine_no_lease_is_taken_over_for_one_term(
+    queue: Queue, submit: Submit, clock: Any
+) -> None:
+    submit(1, policy=Policy(lease_s=60.0))
+    other = Queue(queue._table, clock)
+    claim(queue)
+    assert claim(other) == []
+    clock.wall += 3600.0  # the lid was closed: wall time jumped, monotonic time did not
+    assert claim(other) == []
+    clock.advance(59.0)
+    assert claim(other) == []
+    clock.advance(2.0)
+    assert [grant.attempt for grant in claim(other)] == [2]
+
+
+def test_a_late_outcome_is_accepted_while_nobody_took_over(queue: Queue, submit: Submit, clock: Any) -> None:
+    submit(1, policy=Policy(lease_s=60.0))
+    (grant,) = claim(queue)
+    clock.advance(1000.0)
+    recorded = queue.finish([succeeded(grant, clock.now())])[0]
+    assert recorded is not None
+    assert recorded.state is TaskState.SUCCEEDED
+
+
+def test_a_failure_with_retries_left_waits_for_its_back_off(queue: Queue, submit: Submit, clock: Any) -> None:
+    job = submit(1, policy=Policy(retries=1))
+    (grant,) = claim(queue)
+    queue.finish([failed(grant, clock.now())])
+    assert claim(queue) == []
+    clock.advance(1.1)
+    (again,) = claim(queue)
+    queue.finish([failed(again, clock.now(), code=4)])
+    assert queue.outcomes(job.id) == {Outcome(TaskState.FAILED, Reason.EXIT, 4): 1}
+
+
+def test_a_job_closes_when_nothing_is_left(queue: Queue, submit: Submit) -> None:
+    job = submit(1)
+    (grant,) = claim(queue)
+    queue.finish([succeeded(grant, 1.0)])
+    assert queue.claim(POOL, NODE, room(1)).open_jobs == 1
+    assert queue.claim(POOL, NODE, room(1)).open_jobs == 0
+    assert not queue.refresh(job).open
+
+
+def test_a_stale_close_fails_after_a_retry(queue: Queue, submit: Submit) -> None:
+    from kubeq.queue.sweeping import close_if_done
+
+    job = submit(1)
+    (grant,) = claim(queue)
+    queue.finish([failed(grant, 1.0)])
+    row = queue._table.get([_job_key(job)])[0]
+    assert row is not None
+    queue.retry(job, [1])
+    (again,) = claim(queue)
+    queue.finish([succeeded(again, 2.0)])
+    assert not close_if_done(queue._table, job, row.version, 3.0)
+
+
+def test_kill_is_final(queue: Queue, submit: Submit) -> None:
+    job = submit(3)
+    (grant,) = claim(queue)
+    done = queue.cancel_job(job)
+    assert done.changed == (1, 2, 3)
+    assert claim(queue, 5) == []
+    renewed = queue.renew([grant], [None])[0]
+    assert renewed is not None
+    assert renewed.task.cancel_asked
+    stopped = Final(grant=renewed, ending=Ending.CANCELLED, reason=Reason.CANCELLED, report=Report(ended_at=1.0))
+    queue.finish([stopped])
+    assert states(queue, job) == {TaskState.CANCELLED: 3}
+    assert queue.cancel_job(job).changed == ()
+
+
+def test_a_killed_attempt_that_finished_first_keeps_its_outcome(queue: Queue, submit: Submit) -> None:
+    job = submit(1)
+    (grant,) = claim(queue)
+    queue.cancel_job(job)
+    assert queue.finish([succeeded(grant, 1.0)])[0] is not None
+    assert states(queue, job) == {TaskState.SUCCEEDED: 1}
+
+
+def test_a_dead_agent_can_never_keep_a_killed_job_from_ending(
+    queue: Queue,
+    submit: Submit,
+    clock: Any,
+) -> None:
+    job = submit(1)
+    claim(queue)
+    job = replace(job, cancelled=True)
+    queue.cancel_job(job)
+    clock.advance(121.0)
+    assert queue.sweep(job) == 1
+    assert states(queue, job) == {TaskState.CANCELLED: 1}
+    assert queue.close_if_done(job)
+
+
+def test_a_paused_job_is_not_claimed_and_its_dead_leases_return_to_pending(
+    queue: Queue,
+    submit: Submit,
+    clock: Any,
+) -> None:
+    job = submit(2)
+    claim(queue)
+    paused = queue.pause(job)
+    clock.advance(121.0)
+    assert claim(queue, 5) == []
+    queue.sweep(paused)
+    first = queue.tasks_at(job.id, [1])[0]
+    assert (first.state, first.losses, first.attempt) == (TaskState.PENDING, 1, 1)
+    queue.resume(job)
+    assert len(claim(queue, 5)) == 2
+
+
+def test_a_healthy_claim_is_never_reset_without_force(queue: Queue, submit: Submit) -> None:
+    job = submit(2)
+    (grant,) = claim(queue)
+    assert queue.reset(job, [1, 2]).changed == ()
+    assert queue.reset(job, [1], force=True).changed == (1,)
+    assert queue.finish([succeeded(grant, 1.0)]) == [None]
+    (again,) = [one for one in claim(queue, 5) if one.task.id.index == 1]
+    assert again.attempt == 2
+
+
+def test_retry_opens_a_closed_job_again(queue: Queue, submit: Submit) -> None:
+    job = submit(2)
+    one, two = claim(queue, 2)
+    queue.finish([failed(one, 1.0), succeeded(two, 1.0)])
+    assert queue.close_if_done(job)
+    assert queue.retry(job, [1, 2]).changed == (1,)
+    assert queue.refresh(job).open
+    assert [grant.task.id.index for grant in claim(queue, 5)] == [1]
+
+
+def test_a_look_tells_of_orders_cancels_and_takeovers(queue: Queue, submit: Submit, clock: Any) -> None:
+    job = submit(3)
+    grants = claim(queue, 3)
+    node = Node(
+        name=NODE, pool=POOL, number=1, provider="local", state=NodeState.ACTIVE, host="h", requested_at=clock.now()
+    )
+    queue.report(node)
+    assert queue.look(node, grants).urgent == ()
+    queue.cancel_tasks(job, [1])
+    queue.reset(job, [2], force=True)
+    queue.order(node, NodeOrder.FINISH)
+    seen = queue.look(node, grants)
+    assert seen.order is NodeOrder.FINISH
+    assert seen.urgent == tuple(grants[:2])
+    assert queue.report(node).order is NodeOrder.FINISH, "a report never overwrites an order"
+
+
+def test_node_numbers_are_never_given_out_twice(queue: Queue) -> None:
+    pool = Pool(id=POOL, provider="local", private=False, created_at=1.0)
+    assert queue.number_nodes(pool, 2) == [1, 2]
+    assert queue.number_nodes(pool, 3) == [3, 4, 5]
+
+
+def test_the_first_pin_holds_for_all(queue: Queue, submit: Submit) -> None:
+    job = submit(1)
+    assert queue.pinned_image(job.id) is None
+    assert queue.pin(job.id, "image", "sha256:a") == "sha256:a"
+    assert queue.pin(job.id, "image", "sha256:b") == "sha256:a"
+    assert queue.pinned_image(job.id) == "sha256:a"
+
+
+def test_a_forgotten_job_is_gone_with_its_tasks(queue: Queue, submit: Submit) -> None:
+    job, other = submit(5), submit(1, id="j2")
+    queue.forget(job)
+    queue.forget(job)
+    with pytest.raises(NotFound):
+        queue.job(job.id)
+    assert [entry.id for entry in queue.entries()] == [other.id]
+    assert queue.outcomes(job.id) == {}
+
+
+def test_a_record_of_a_newer_kubeq_is_left_as_it_is(queue: Queue, submit: Submit) -> None:
+    job = submit(2)
+    key = task_key(TaskId(job.id, 1))
+    row = queue._table.get([key])[0]
+    assert row is not None
+    from kubeq.queue.base import Change
+
+    newer = row.body.replace('"schema":1', '"schema":2')
+    queue._table.swap([Change(key, row.version, "x", row.tally, row.claimable_at, newer)])
+    assert [grant.task.id.index for grant in claim(queue, 5)] == [2]
+    after = queue._table.get([key])[0]
+    assert after is not None
+    assert after.body == newer
+
+
+def _job_key(job: Job) -> object:
+    from kubeq.queue.base import Key
+    from kubeq.queue.rows import jobs_of
+
+    return Key(jobs_of(job.pool), job.id)

@@ -1,0 +1,70 @@
+"""From URLs to stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kubeq.errors import UsageError
+from kubeq.store.local import LocalStore
+from kubeq.store.memory import MemoryStore
+from kubeq.store.open import open_store
+
+
+def test_a_file_url_opens_a_directory_and_touches_nothing(tmp_path: Path) -> None:
+    store = open_store(f"file://{tmp_path}/new")
+    assert isinstance(store, LocalStore)
+    assert store.url == f"file://{tmp_path}/new"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_odd_paths_survive_their_url(tmp_path: Path) -> None:
+    for name in ("a b", "100%", "a#b?c", "é", "user@host", "a:b", "\udcff"):
+        url = LocalStore(tmp_path / name).url
+        assert open_store(url).url == url
+
+
+def test_the_memory_url_is_one_store_in_a_process() -> None:
+    assert isinstance(open_store("memory:"), MemoryStore)
+    assert open_store("memory:") is open_store("memory:")
+
+
+@pytest.mark.parametrize("url", ["ftp://host/x", "s3:/b", "fiel:///tmp", "/tmp/store", "store", "", "://", "C:\\store"])
+def test_an_unknown_scheme_lists_the_known_ones(url: str) -> None:
+    with pytest.raises(UsageError, match="known are file, memory") as caught:
+        open_store(url)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file://hunter2:hunter3@host/x",
+        "s3://hunter2:hunter3@bucket/x",
+        "s3://hunter2@bucket",
+        "hunter2:hunter3@bucket",
+        "file://hunter2@/x",
+        "file:///x?token=hunter2",
+        "memory:?hunter2",
+        "file:///x#hunter2",
+        " file:///hunter2",
+        "file://[hunter2",
+    ],
+)
+def test_credentials_are_refused_and_never_echoed(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_store(url)
+    assert "hunter" not in f"{caught.value}{caught.value.hint}".lower()
+    assert caught.value.hint
+
+
+NO_PLACES = ["file:", "file://", "file://relative/x", "file:relative", "file:///a/../b", "file:///a/%2e%2e/b"]
+NO_PLACES += ["file:///a%00b", "memory://x", "memory:x", "file:///a ", "file:///a\n", "file:///a\tb"]
+
+
+@pytest.mark.parametrize("url", NO_PLACES)
+def test_a_url_that_names_no_place_is_refused_with_a_hint(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_store(url)
+    assert caught.value.hint
