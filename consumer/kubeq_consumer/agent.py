@@ -1,4 +1,4 @@
-"""The agent: claims while there is room, lets attempts go when they fit, and leaves when there is nothing left to do."""
+"""The agent: claims while there is room, lets attempts go when they fit, leaves when there is nothing left to do."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from kubeq.core.outcome import Stop
 from kubeq.core.resources import Resources
 from kubeq.errors import BackendError
 from kubeq.queue.claims import Claims, Grant
-from kubeq_consumer.attempt import Attempt, Node, Phase
+from kubeq_consumer.attempt import Attempt, Phase
 from kubeq_consumer.lease import Renewer
 from kubeq_consumer.ledger import Ledger
+from kubeq_consumer.preparing import Node
 from kubeq_consumer.settings import AgentConfig
 from kubeq_consumer.slots import free_slot, room_for, waiting
 
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 LONGEST_PAUSE_S = 30.0
 BREATH_S = 0.02
 """The least time between two looks at a queue that keeps changing."""
+LOOK_AROUND_S = 30.0
+SILENT_S = 180.0
+"""A node that has not reported itself for three of its reports is taken for dead."""
 DELIVERY_PATIENCE_S = 15.0
 """How long a leaving agent waits for the queue to take its last outcomes; the spool keeps them after that."""
 
@@ -48,6 +52,9 @@ class Agent:
         self._had_jobs = False
         self._open_jobs = 0
         self._nodes = 1
+        self._first = True
+        self._looked_around_at = float("-inf")
+        self._short = False
         self._note: str | None = None
         self._pause = 0.0
         self._claim_again_at = 0.0
@@ -98,9 +105,9 @@ class Agent:
     def _turn(self) -> None:
         """Let go what fits, claim what there is room for, then wait for news."""
         self._let_go()
+        self._look_around()
         claimed = self._claim()
-        if self._leaving is None and not self._attempts and self._time_to_leave():
-            self._leaving = GoneReason.IDLE
+        if self._leaving is None and not self._attempts and self._time_to_leave() and self._settled_to_leave():
             return
         with self._news:
             if not claimed and not self._hungry:
@@ -113,7 +120,7 @@ class Agent:
                 continue
             if self._ledger.reserve(attempt.label, attempt.grant.need):
                 attempt.go()
-            elif self._clock.monotonic() - attempt.renewed_at > attempt.grant.job.policy.lease_s / 3:
+            elif self._clock.monotonic() - (attempt.ready_at or 0.0) > attempt.grant.job.policy.lease_s / 3:
                 attempt.stop(Stop.RELEASED)
 
     def _claim(self) -> bool:
@@ -122,7 +129,11 @@ class Agent:
             self._hungry = False
             return False
         self._hungry = False
-        room = room_for(self._snapshot(), self._ledger.free(), self._total, self._nodes)
+        return self._ask()
+
+    def _ask(self) -> bool:
+        """Claim what there is room for; whether anything was claimed."""
+        room = room_for(self._snapshot(), self._ledger.free(), self._total, self._nodes, ahead=self._short)
         try:
             claimed = self._claims.claim(self._config.pool, self._config.node, room)
         except BackendError as error:
@@ -150,6 +161,7 @@ class Agent:
                 self._back_off("attempts cannot be started here; see the agent's log")
             elif attempt.started_at is not None:
                 self._pause, self._note = 0.0, None
+                self._short = self._node.now() - attempt.started_at < attempt.grant.job.policy.lease_s / 6
         with self._news:
             if attempt.phase is Phase.DONE:
                 self._attempts.pop(attempt.label, None)
@@ -179,31 +191,52 @@ class Agent:
         idle = self._clock.monotonic() - self._busy_at
         if self._config.until_idle and self._had_jobs:
             return self._open_jobs == 0
-        if idle < min(self._config.linger_others_s, self._config.linger_s):
-            return False
-        return idle >= (self._config.linger_s if self._is_first() else self._config.linger_others_s)
+        return idle >= (self._config.linger_s if self._first else self._config.linger_others_s)
 
-    def _is_first(self) -> bool:
-        """Whether this is the node that lingers: the lowest number among those that are alive and not leaving."""
+    def _settled_to_leave(self) -> bool:
+        """Leave for want of work, unless work came just now.
+
+        The row says that this node leaves before the queue is asked a last time. A submitter seals its job first and
+        counts nodes afterwards, so either it sees a node that leaves, or this node sees its job.
+        """
+        self._leaving = GoneReason.IDLE
+        try:
+            self._claims.report(self.describe())
+        except BackendError as error:
+            log.warning("it is not known that node %s leaves: %s", self._config.node, error)
+        if not self._ask():
+            return True
+        with self._news:
+            if self._leaving is GoneReason.IDLE:
+                self._leaving = None
+        return False
+
+    def _look_around(self) -> None:
+        """How many nodes share the pool, and whether this one lingers: the lowest number among the living."""
+        if self._clock.monotonic() - self._looked_around_at < LOOK_AROUND_S:
+            return
+        self._looked_around_at = self._clock.monotonic()
         now = self._node.now()
         try:
             peers = self._claims.peers(self._config.pool)
         except BackendError:
-            return True
-        alive = [
+            return
+        others = [
             peer.number
             for peer in peers
-            if peer.state is NodeState.ACTIVE and now - (peer.seen_at or 0.0) < 180 and peer.name != self._config.node
+            if peer.name != self._config.node
+            and peer.state is NodeState.ACTIVE
+            and now - (peer.seen_at or 0.0) < SILENT_S
         ]
-        self._nodes = len(alive) + 1
-        return all(number > self._config.number for number in alive)
+        self._nodes = len(others) + 1
+        self._first = all(number > self._config.number for number in others)
 
     def _ordered(self, order: NodeOrder) -> None:
         self._begin_leaving(GoneReason.DRAINED, order is NodeOrder.RELEASE)
 
     def _begin_leaving(self, reason: GoneReason, release: bool) -> None:
         with self._news:
-            if self._leaving is None:
+            if self._leaving in (None, GoneReason.IDLE):
                 log.info("node %s leaves: %s", self._config.node, reason)
                 self._leaving = reason
             self._news.notify_all()

@@ -6,22 +6,14 @@ Everything that decides an outcome is here; how a command runs is the runtime's,
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
-from functools import lru_cache
 
-from kubeq.core.clock import Clock
-from kubeq.core.digest import Digest
-from kubeq.core.manifest import Manifest
 from kubeq.core.model import Ending, Exit, Reason, Task
 from kubeq.core.outcome import Stop, Verdict, judge
-from kubeq.core.spec import JobSpec, command_of
 from kubeq.core.transitions import Report
-from kubeq.core.wire import decode_spec
 from kubeq.errors import (
     BackendError,
     ImageUnavailable,
@@ -31,18 +23,10 @@ from kubeq.errors import (
     UsageError,
     VersionMismatch,
 )
-from kubeq.queue.claims import Claims, Final, Grant
-from kubeq.store.blobs import Blobs
-from kubeq.store.outputs import Outputs
-from kubeq_consumer.blobcache import BlobCache
-from kubeq_consumer.capture import Capture
-from kubeq_consumer.environment import environment_of
-from kubeq_consumer.finishing import Finisher
+from kubeq.queue.claims import Final, Grant
+from kubeq_consumer.preparing import Node, Prepared, prepare
 from kubeq_consumer.publishing import Ended, publish
-from kubeq_consumer.runtimes.base import Created, Execution, Running, Runtime
-from kubeq_consumer.settings import AgentConfig
-from kubeq_consumer.shipping import Shipper
-from kubeq_consumer.staging import Staged, stage_in
+from kubeq_consumer.runtimes.base import Running
 
 log = logging.getLogger(__name__)
 FRESH_S = 1.0
@@ -55,26 +39,6 @@ class Phase(Enum):
     RUNNING = auto()
     SETTLING = auto()
     DONE = auto()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """What every attempt on this node works with."""
-
-    config: AgentConfig
-    clock: Clock
-    now: Callable[[], float]
-    claims: Claims
-    blobs: Blobs
-    outputs: Outputs
-    cache: BlobCache
-    shipper: Shipper
-    finisher: Finisher
-    runtime_for: Callable[[JobSpec], Runtime]
-    starting: threading.Semaphore
-    """How many commands may be in the middle of their start: more than this gains nothing (performance notes)."""
-    owner: tuple[int, int]
-    total_memory: int | None
 
 
 class Attempt:
@@ -133,7 +97,7 @@ class Attempt:
 
     def _journey(self) -> None:
         try:
-            prepared = self._prepare()
+            prepared = prepare(self._node, self.grant, self.slot, self.folder)
         except (ObjectNotFound, IntegrityError, VersionMismatch, UsageError) as error:
             self._failed_before(Reason.INPUT, error)
             return
@@ -155,56 +119,6 @@ class Attempt:
             return
         self._execute(prepared)
 
-    def _prepare(self) -> _Prepared:
-        node, task = self._node, self.grant.task
-        spec = spec_of(node.blobs, self.grant.job.spec)
-        runtime = node.runtime_for(spec)
-        work = self.folder / "work"
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True, mode=0o700)
-        work.mkdir(mode=0o755)
-        own = node.owner if os.geteuid() == 0 and node.owner != (0, 0) else None
-        inputs = task.inputs or spec.inputs
-        manifest = node.blobs.read_manifest(inputs) if inputs else Manifest()
-        staged = stage_in(manifest, node.cache, work, own)
-        start_in = work / spec.directory
-        start_in.mkdir(parents=True, exist_ok=True)
-        if own is not None:
-            os.chown(work, *own)
-        if spec.user is not None:
-            work.chmod(0o777)
-            start_in.chmod(0o777)
-        image = self._pin(spec, runtime)
-        if image is not None:
-            runtime.prepare(image)
-        command = command_of(spec, task.values)
-        execution = Execution(
-            task=task.id,
-            attempt=self.grant.attempt,
-            node=node.config.node,
-            slot=self.slot,
-            image=image,
-            entrypoint=spec.entrypoint,
-            command=tuple(command),
-            work=work,
-            directory=spec.directory,
-            environment=environment_of(spec, self.grant, node.config.node, node.total_memory),
-            user=spec.user,
-            network=spec.network,
-            resources=self.grant.need,
-            shm_size=spec.shm_size,
-            mounts=spec.mounts,
-        )
-        created = runtime.create(execution)
-        capture = Capture(self.folder / "stdout.txt", spec.log_limit)
-        return _Prepared(spec, command, image, staged, created, capture)
-
-    def _pin(self, spec: JobSpec, runtime: Runtime) -> str | None:
-        """The image by digest: from the spec, else what the first agent of the job resolved it to."""
-        if spec.image is None:
-            return None
-        return spec.image_digest or self._node.claims.pin(self.grant.job.id, "image", runtime.resolve(spec.image))
-
     def _still_ours(self) -> bool:
         """Whether the command may start: asked of the queue unless the claim is fresh, so that a kill is final."""
         if self._stop is not None:
@@ -222,7 +136,7 @@ class Attempt:
             self.stop(Stop.CANCELLED)
         return self._stop is None
 
-    def _execute(self, prepared: _Prepared) -> None:
+    def _execute(self, prepared: Prepared) -> None:
         node, spec = self._node, prepared.spec
         self.started_at = node.now()
         began = node.clock.monotonic()
@@ -272,7 +186,7 @@ class Attempt:
             if timeout_s is not None and self._node.clock.monotonic() - began >= timeout_s:
                 self.stop(Stop.TIME_LIMIT)
 
-    def _settle(self, prepared: _Prepared, verdict: Verdict, report: Report) -> None:
+    def _settle(self, prepared: Prepared, verdict: Verdict, report: Report) -> None:
         """Bytes before the record that names them: publish, then hand the outcome over."""
         task, attempt = self.grant.task.id, self.grant.attempt
         if verdict.ending is Ending.RELEASED:
@@ -332,21 +246,3 @@ class Attempt:
         if phase is Phase.READY:
             self.ready_at = self._node.clock.monotonic()
         self._changed(self)
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """Everything but the start."""
-
-    spec: JobSpec
-    command: list[str]
-    image: str | None
-    staged: Staged
-    created: Created
-    capture: Capture
-
-
-@lru_cache(maxsize=64)
-def spec_of(blobs: Blobs, digest: Digest) -> JobSpec:
-    """The spec of a job, read once. Raises ObjectNotFound, IntegrityError, BackendError."""
-    return decode_spec(blobs.read(digest))

@@ -1,7 +1,7 @@
 """The node's blob cache: inputs that were fetched and verified once, for every attempt on this machine.
 
-Files are read-only, belong to the agent, and are never handed to a task: what a task gets is a copy. A file that does not
-match its name any more (size or time of change) is checked again by its hash and fetched anew if it is wrong.
+Files are read-only, belong to the agent, and are never handed to a task: what a task gets is a copy. A file that does
+not match its name any more (size or time of change) is checked again by its hash and fetched anew if it is wrong.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class BlobCache:
         return path
 
     def _sound(self, digest: Digest, path: Path) -> bool:
-        """Whether the cached file is what its name says: by its marks if this agent has checked it before, else by hash."""
+        """Whether the cached file is what its name says: by its marks if checked before, else by its hash."""
         try:
             status = path.lstat()
         except FileNotFoundError:

@@ -23,11 +23,11 @@ from kubeq.store.open import open_store
 from kubeq.store.outputs import Outputs
 from kubeq.store.retry import Retrying
 from kubeq_consumer.agent import Agent
-from kubeq_consumer.attempt import Node
 from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.finishing import Finisher
 from kubeq_consumer.ledger import Ledger
 from kubeq_consumer.machine import whole_machine
+from kubeq_consumer.preparing import Node
 from kubeq_consumer.runtimes.base import Runtime
 from kubeq_consumer.runtimes.identity import ProcessMark, has_ended, own_mark
 from kubeq_consumer.settings import AgentConfig
@@ -60,7 +60,7 @@ class Runtimes:
         return DockerRuntime(uid=os.geteuid(), gid=os.getegid(), state=self._config.state_dir / "docker")
 
     def of(self, spec: JobSpec) -> Runtime:
-        """The runtime that a job asks for, with everything removed from it that dead agents left. Raises BackendError."""
+        """The runtime that a job asks for, cleared of what dead agents left there. Raises BackendError."""
         with self._lock:
             runtime = self.process if spec.image is None else self.docker
             self.sweep(runtime)
@@ -141,7 +141,6 @@ def build(config: AgentConfig, clock: Clock) -> Built:
         finisher=finisher,
         runtime_for=runtimes.of,
         starting=threading.Semaphore((os.cpu_count() or 1) + 2),
-        owner=(os.geteuid(), os.getegid()),
         total_memory=total.memory or machine.memory,
     )
     agent = Agent(node, claims, Ledger(config.state_dir / "ledger.json", machine), total)

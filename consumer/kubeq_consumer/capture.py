@@ -1,7 +1,7 @@
 """What a command prints: into one bounded file, and live into the store as log segments.
 
-Up to the job's limit everything is kept. Beyond it the head and the last `TAIL` bytes are kept, with a line between them
-that says how much is missing. Memory is bounded whatever a command prints.
+Up to the job's limit everything is kept. Beyond it the head and the last `TAIL` bytes are kept, with a line between
+them that says how much is missing. Memory is bounded whatever a command prints.
 """
 
 from __future__ import annotations

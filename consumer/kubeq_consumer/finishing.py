@@ -36,7 +36,8 @@ class Finisher:
         self._spool = spool
         self._waiting: queue.SimpleQueue[_Delivery | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._deliver, name="finisher", daemon=True)
-        self._hurry = threading.Event()
+        self._pause = threading.Event()
+        self._stopping = False
         self.failing = False
 
     def start(self) -> None:
@@ -50,39 +51,39 @@ class Finisher:
         """Deliver what is waiting for at most that long; what is left stays in the spool. True if nothing is left."""
         self._waiting.put(None)
         self._thread.join(patience_s)
-        self._hurry.set()
         return not self._thread.is_alive()
 
     def _deliver(self) -> None:
-        stopping = False
-        while not stopping:
+        while not self._stopping:
             batch: list[_Delivery] = []
-            item = self._waiting.get()
-            while True:
-                if item is None:
-                    stopping = True
-                    break
-                batch.append(item)
-                if len(batch) == BATCH or self._waiting.empty():
-                    break
-                item = self._waiting.get()
+            self._take(batch, wait=True)
             if batch:
                 self._insist(batch)
 
+    def _take(self, batch: list[_Delivery], *, wait: bool = False) -> None:
+        """Move what is waiting into the batch; with `wait`, at least one thing or the order to stop."""
+        while len(batch) < BATCH and (wait or not self._waiting.empty()):
+            item, wait = self._waiting.get(), False
+            if item is None:
+                self._stopping = True
+                return
+            batch.append(item)
+
     def _insist(self, batch: list[_Delivery]) -> None:
-        pause = 0.5
+        pause, kept = 0.5, 0
         while True:
             try:
                 answers = self._claims.finish([delivery.final for delivery in batch])
                 break
             except BackendError as error:
-                if not self.failing:
-                    log.warning("%d outcomes cannot be delivered yet and are kept: %s", len(batch), error)
-                    for delivery in batch:
-                        self._spool.save(delivery.final)
+                log.warning("%d outcomes cannot be delivered yet and are kept: %s", len(batch), error)
                 self.failing = True
-                self._hurry.wait(random.uniform(pause / 2, pause))
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+                self._take(batch)
+                for delivery in batch[kept:]:
+                    self._spool.save(delivery.final)
+                kept = len(batch)
+                self._pause.wait(random.uniform(pause / 2, pause))
+                pause = min(2 * pause, LONGEST_PAUSE_S if not self._stopping else 1.0)
         for delivery, answer in zip(batch, answers, strict=True):
             if self.failing:
                 self._spool.remove(delivery.final)

@@ -1,8 +1,8 @@
 """Renewing: one thread that does no bulk work keeps the leases of everything the agent holds.
 
 It tells an attempt that it has been superseded or is to be cancelled, and nothing else stops a command from here; an
-exclusive attempt is also stopped when its own lease is about to end by the monotonic clock. The node's own row is written
-from here too.
+exclusive attempt is also stopped when its own lease is about to end by the monotonic clock. The node's own row is
+written from here too.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 class AgentConfig:
     """What an agent is told. Durations in seconds.
 
-    `limit` is the most it may give to attempts (None: the whole machine). `until_idle`: leave as soon as the pool, having
+    `limit` is the most it may give to attempts (None: the whole machine). `until_idle`: leave as soon as the pool, that
     had an open job, has none. `grace_s` is how long a command has between TERM and KILL.
     """
 

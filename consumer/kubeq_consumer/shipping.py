@@ -1,4 +1,4 @@
-"""Shipping output live: one thread that turns new bytes of running attempts into log segments, only if there are any."""
+"""Shipping output live: one thread turns new bytes of running attempts into log segments, only if there are any."""
 
 from __future__ import annotations
 

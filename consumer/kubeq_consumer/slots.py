@@ -18,25 +18,25 @@ def waiting(attempts: Iterable[Attempt]) -> list[Attempt]:
     return [attempt for attempt in attempts if attempt.phase in (Phase.PREPARING, Phase.READY) and not attempt.gone]
 
 
-def room_for(attempts: Sequence[Attempt], free: Resources, total: Resources, nodes: int) -> Room:
+def room_for(attempts: Sequence[Attempt], free: Resources, total: Resources, nodes: int, *, ahead: bool) -> Room:
     """What may be claimed now, when `free` is what the machine's ledger has left and `nodes` share the pool.
 
-    At most one attempt ahead for every two that run (one at least): enough to hide the start of the next, and the fewer
-    are held back from other nodes the better.
+    With `ahead` (tasks are short), at most one attempt ahead for every two that run: enough to hide the start of the
+    next, and the fewer are held back from other nodes the better. A long task's successor can wait for its end.
     """
-    ahead = 0
+    held_back = 0
     for attempt in waiting(attempts):
         if fits(attempt.grant.need, free):
             free = minus(free, attempt.grant.need)
         else:
-            ahead += 1
+            held_back += 1
     running = sum(attempt.phase is Phase.RUNNING for attempt in attempts)
-    allowed = (running + 1) // 2
+    allowed = (running + 1) // 2 if ahead else 0
     return Room(
         free=free,
         total=total,
         starts=MOST_STARTS if free.cpu > 0 else 0,
-        ahead=max(0, allowed - ahead),
+        ahead=max(0, allowed - held_back),
         pool_slots=max(1, running) * max(1, nodes),
     )
 

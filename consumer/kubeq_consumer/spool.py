@@ -1,7 +1,7 @@
 """Outcomes that could not be delivered yet, on disk: an agent that cannot reach the queue finishes later.
 
-A file holds the whole grant and the end of its attempt. What a dead agent of the same pool left here is delivered by the
-next one on this machine; a late outcome is accepted unless a newer attempt exists.
+A file holds the whole grant and the end of its attempt. What a dead agent of the same pool left here is delivered by
+the next one on this machine; a late outcome is accepted unless a newer attempt exists.
 """
 
 from __future__ import annotations

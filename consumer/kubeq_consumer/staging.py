@@ -1,7 +1,7 @@
 """Stage in and stage out: a manifest becomes a work directory, and what is new or changed in it becomes outputs.
 
-Stage out trusts nothing it finds: only regular files, opened relative to their directory without following links; what is
-skipped is listed. It runs when no process of the task is left.
+Stage out trusts nothing it finds: only regular files, opened relative to their directory without following links; what
+is skipped is listed. It runs when no process of the task is left.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kubeq.errors import BackendError, UsageError
 from kubeq_consumer.blobcache import BlobCache
 
 MOST_FILES = 100_000
-"""Outputs of one attempt. More than this in one work directory is a mistake of the command far more often than a wish."""
+"""Outputs of one attempt. More than this is a mistake of the command far more often than a wish."""
 CHUNK = 1024 * 1024
 CLOCK_TICK_NS = 2_000_000_000
 """Inputs are dated this much back: the coarsest time stamp of a file system is 2 s (FAT), so that a change made right
@@ -64,10 +64,10 @@ class Collected:
     skipped: tuple[tuple[str, str], ...]
 
 
-def stage_in(manifest: Manifest, cache: BlobCache, work: Path, own: tuple[int, int] | None) -> Staged:
-    """Copies of the manifest's files in the work directory, verified; `own` is the uid and gid they shall belong to.
+def stage_in(manifest: Manifest, cache: BlobCache, work: Path) -> Staged:
+    """Verified copies of the manifest's files in the work directory.
 
-    Raises ObjectNotFound or IntegrityError for an input that is missing or wrong, BackendError when it cannot be written.
+    Raises ObjectNotFound or IntegrityError for an input that is missing or wrong, BackendError if it cannot be written.
     """
     marks: dict[str, tuple[Marks, Digest]] = {}
     made: set[Path] = {work}
@@ -75,8 +75,8 @@ def stage_in(manifest: Manifest, cache: BlobCache, work: Path, own: tuple[int, i
         source = cache.path_of(entry.digest)
         target = work / entry.path
         try:
-            _make_parents(target.parent, made, own)
-            marks[entry.path] = (_copy(source, target, entry, own), entry.digest)
+            _make_parents(target.parent, made)
+            marks[entry.path] = (_copy(source, target, entry), entry.digest)
         except OSError as error:
             raise BackendError(
                 f"the input {entry.path} cannot be written: {os.strerror(error.errno or 0)}", transient=True
@@ -84,17 +84,16 @@ def stage_in(manifest: Manifest, cache: BlobCache, work: Path, own: tuple[int, i
     return Staged(marks)
 
 
-def _make_parents(folder: Path, made: set[Path], own: tuple[int, int] | None) -> None:
+def _make_parents(folder: Path, made: set[Path]) -> None:
     if folder in made:
         return
-    _make_parents(folder.parent, made, own)
+    _make_parents(folder.parent, made)
     folder.mkdir(exist_ok=True)
-    if own is not None:
-        os.chown(folder, *own)
+    folder.chmod(0o755)
     made.add(folder)
 
 
-def _copy(source: Path, target: Path, entry: Entry, own: tuple[int, int] | None) -> Marks:
+def _copy(source: Path, target: Path, entry: Entry) -> Marks:
     """A copy of its own (by reflink where the file system can), which the task may write without touching the cache."""
     with source.open("rb") as reader, target.open("xb") as writer:
         left = entry.digest.size
@@ -104,8 +103,6 @@ def _copy(source: Path, target: Path, entry: Entry, own: tuple[int, int] | None)
                 raise BackendError(f"the cached input {entry.path} ended early", transient=True)
             left -= sent
         os.fchmod(writer.fileno(), 0o755 if entry.executable else 0o644)
-        if own is not None:
-            os.fchown(writer.fileno(), *own)
         past = os.fstat(writer.fileno()).st_mtime_ns - CLOCK_TICK_NS
         os.utime(writer.fileno(), ns=(past, past))
         return _marks(os.fstat(writer.fileno()))
@@ -166,7 +163,7 @@ def _examine(path: str, directory: int, name: str, staged: Staged, skipped: list
         digest = _hash(file)
     if before is not None and before[1] == digest:
         return None
-    home = os.readlink(f"/proc/self/fd/{directory}")
+    home = str(Path(f"/proc/self/fd/{directory}").readlink())
     return Found(path, digest, bool(status.st_mode & stat.S_IXUSR), lambda: _open_again(home, name))
 
 

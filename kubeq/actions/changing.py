@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kubeq.actions.finding import EVERYTHING, Choice, Chosen, find_chosen, tasks_of
 from kubeq.actions.session import Session
-from kubeq.core.model import UNFINISHED, Job, JobId, NodeName, NodeOrder, NodeState, PoolId, Task, TaskState
+from kubeq.core.model import UNFINISHED, Job, JobId, NodeName, Task, TaskState
 from kubeq.core.resources import Resources
 from kubeq.core.selectors import is_glob
 from kubeq.errors import NotFound
@@ -58,17 +58,6 @@ def kill(session: Session, texts: Sequence[str]) -> Changes:
     What has ended stays as it is, and a second kill changes nothing.
     """
     return Changes.sum(_kill(session, chosen) for chosen in find_chosen(session, texts))
-
-
-def stop_nodes(session: Session, pools: Iterable[PoolId]) -> list[NodeName]:
-    """Ask every node of the pools to give back what it runs and leave; their names."""
-    asked: list[NodeName] = []
-    for pool in dict.fromkeys(pools):
-        present = [node for node in session.queue.peers(pool) if node.state is not NodeState.GONE]
-        asked += [node.name for node in present if session.queue.order(node, NodeOrder.RELEASE)]
-        asked += [name for name, seen in session.provider.observe(pool).items() if seen.alive and name not in asked]
-    session.provider.terminate(asked)
-    return asked
 
 
 def reset(session: Session, texts: Sequence[str], request: ResetRequest) -> Changes:

@@ -5,9 +5,6 @@ has its name only once all of it is there: it is written under a temporary name 
 written there is decided in `fetch`.
 """
 
-# Everything is relative to directory handles.
-# ruff: noqa: PTH
-
 from __future__ import annotations
 
 import errno

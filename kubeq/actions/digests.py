@@ -11,13 +11,13 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
+from kubeq.core.clock import Clock, SystemClock
 from kubeq.core.digest import Digest
 from kubeq.errors import UsageError
 from kubeq.store.blobs import hash_file
@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 class DigestCache:
     """The digests of files: from the cache at `path` where they stand there, from the files' bytes otherwise."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self._path = path
+        self._clock = clock or SystemClock()
         self._usable = True
 
     def digests_of(
@@ -56,7 +57,7 @@ class DigestCache:
         digests = self._known({path: fact.text for path, fact in facts.items()})
         size = sum(digest.size for digest in digests.values())
         report(len(digests), size)
-        started_ns = time.time_ns()
+        started_ns = int(self._clock.now() * 1e9)
         fresh: dict[Path, Digest] = {}
         for path, digest in _hashed([path for path in facts if path not in digests], threads):
             fresh[path] = digest
@@ -141,7 +142,8 @@ def _facts(path: Path) -> _Facts:
 
 def _name(path: Path) -> bytes:
     """A path as the system has it: it need not be valid UTF-8."""
-    return os.fsencode(path if path.is_absolute() else path.absolute())
+    text = str(path)
+    return os.fsencode(text if text.startswith("/") else path.absolute())
 
 
 def _hashed(paths: Sequence[Path], threads: int) -> Iterator[tuple[Path, Digest]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kubeq.actions.problems import CLASH, DESTINATION, EMPTY_CELL, MISSING_IN_ROW, MISSING_WORD, Problems
 from kubeq.actions.trees import Source, Trees
-from kubeq.actions.upload_list import Upload, expand_uploads
+from kubeq.actions.upload_list import Upload, expand_uploads, is_folder
 from kubeq.core.digest import Digest
 from kubeq.core.manifest import Entry, Manifest, clean_destination
 from kubeq.core.spec import destination_of, fill, is_staged, placeholders
@@ -90,7 +90,7 @@ def _destination(upload: Upload) -> str:
     if upload.inside:
         name = Path(os.path.normpath(upload.source)).name
         return clean_destination(f"{folder}/{name}" if folder else name)
-    if not folder and not upload.path.is_dir():
+    if not folder and not is_folder(upload.path):
         raise UsageError(f"the destination {upload.destination!r} is a directory")
     return folder
 
@@ -144,7 +144,7 @@ class _Staged:
         return self._trees.sources(self._base / path, destination, origin, MISSING_IN_ROW)
 
     def _note_no_place(self, path: str, error: UsageError, origin: str) -> None:
-        if (self._base / path).exists():
+        if os.path.lexists(self._base / path):
             self._problems.add(DESTINATION, f"{error.message} ({origin})")
         else:
             self._problems.add(MISSING_WORD, origin)

@@ -9,8 +9,8 @@ not, and a directory without any file is an error.
 from __future__ import annotations
 
 import errno
-import fnmatch
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,13 +37,11 @@ from kubeq.errors import UsageError
 RESERVED_PREFIX = ".kubeq"
 MOST_FILES = 1_000_000
 """Files in all inputs of a submission: a manifest of more could not be held in memory by a small node."""
-_SECRETS = (
-    ".env", "*.env", ".netrc", ".pgpass", ".git-credentials", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519",
-)  # fmt: skip
-_SECRET_PATHS = (
-    ".ssh/id_*", ".aws/credentials", ".docker/config.json", ".kube/config",
-    ".config/gcloud/*credentials*",
-)  # fmt: skip
+_SECRET = re.compile(
+    r"/(?:[^/]*\.env|\.netrc|\.pgpass|\.git-credentials|id_(?:rsa|dsa|ecdsa|ed25519)|\.ssh/id_[^/]*|\.aws/credentials"
+    r"|\.docker/config\.json|\.kube/config|\.config/gcloud/[^/]*credentials[^/]*)(?<!\.pub)\Z"
+)
+"""Files that usually hold keys or passwords."""
 _SPECIAL = {
     stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
 }  # fmt: skip
@@ -112,7 +110,7 @@ class Trees:
             self._problems.add(LOOP, origin)
         elif code in (errno.EACCES, errno.EPERM):
             self._problems.add(UNREADABLE, origin)
-        elif path.is_symlink():
+        elif code == errno.ENOENT and path.is_symlink():
             self._problems.add(DANGLING, origin)
         else:
             self._problems.add(missing, origin)
@@ -125,22 +123,32 @@ class Trees:
         while waiting:
             folder = waiting.pop()
             for entry in self._entries(folder.path):
-                place = f"{folder.destination}/{entry.name}" if folder.destination else entry.name
-                if not folder.destination and entry.name.startswith(RESERVED_PREFIX):
-                    self._left_out.append(entry.path)
-                    continue
-                found = self._stat(entry, real_root)
-                if found is None:
-                    continue
-                if not stat.S_ISDIR(found.st_mode):
-                    source = self._file(entry.path, place, found, repr(entry.path))
-                    if source is not None:
-                        self._watch_for_secrets(entry.path)
-                        yield source
-                elif _identity(found) in folder.through:
-                    self._problems.add(LOOP, repr(entry.path))
-                elif not self._is_own(found, entry.path):
-                    waiting.append(_Folder(entry.path, place, folder.through | {_identity(found)}))
+                found = self._visit(entry, folder, real_root)
+                if isinstance(found, Source):
+                    yield found
+                elif found is not None:
+                    waiting.append(found)
+
+    def _visit(self, entry: os.DirEntry[str], folder: _Folder, real_root: str) -> Source | _Folder | None:
+        """What an entry gives: a file, a directory to look into, or None when it is left out or wrong."""
+        place = f"{folder.destination}/{entry.name}" if folder.destination else entry.name
+        if not folder.destination and place.startswith(RESERVED_PREFIX):
+            self._left_out.append(entry.path)
+            return None
+        status = self._stat(entry, real_root)
+        if status is None:
+            return None
+        if not stat.S_ISDIR(status.st_mode):
+            source = self._file(entry.path, place, status, repr(entry.path))
+            if source is not None and _SECRET.search(entry.path):
+                self._secrets.append(entry.path)
+            return source
+        if _identity(status) in folder.through:
+            self._problems.add(LOOP, repr(entry.path))
+            return None
+        if self._is_own(status, entry.path):
+            return None
+        return _Folder(entry.path, place, folder.through | {_identity(status)})
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         try:
@@ -170,7 +178,7 @@ class Trees:
         if not stat.S_ISREG(mode):
             self._problems.add(SPECIAL, f"{origin} ({_SPECIAL.get(stat.S_IFMT(mode), 'of an unknown kind')})")
             return None
-        if not os.access(path, os.R_OK):
+        if not os.access(path, os.R_OK, effective_ids=True):
             self._problems.add(UNREADABLE, origin)
             return None
         if destination.startswith(RESERVED_PREFIX):
@@ -195,15 +203,6 @@ class Trees:
             return False
         self._problems.add(OWN, repr(path))
         return True
-
-    def _watch_for_secrets(self, path: str) -> None:
-        name = path.rpartition("/")[2]
-        if name.endswith(".pub"):
-            return
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in _SECRETS) or any(
-            fnmatch.fnmatchcase(path, f"*/{pattern}") for pattern in _SECRET_PATHS
-        ):
-            self._secrets.append(path)
 
 
 def _identity(status: os.stat_result) -> _Identity:

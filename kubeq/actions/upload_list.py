@@ -81,13 +81,16 @@ class _Lists:
         self._read: set[str] = set()
 
     def expand(self, text: str, base: Path, origin: str, within: tuple[str, ...]) -> Iterator[Upload]:
+        """What one text stands for; `within` are the lists that it was read from."""
+        if "\0" in text:
+            raise UsageError(f"{origin} holds a zero byte, which no path has", hint="write -u SRC or -u SRC:DST")
         if text.startswith("@"):
             yield from self._list(text[1:], base, origin, within)
             return
         source, destination = parse_upload(text, base, origin)
         path = base / source
         if not _GLOB.search(source) or os.path.lexists(path):
-            inside = destination is not None and destination.endswith("/") and not path.is_dir()
+            inside = destination is not None and destination.endswith("/") and not is_folder(path)
             yield Upload(path=path, source=source, destination=destination, inside=inside, origin=origin)
             return
         matches = sorted(glob.glob(source, root_dir=base, recursive=True))  # noqa: PTH207  (Path.glob takes hidden files)
@@ -126,6 +129,14 @@ class _Lists:
             yield from self.expand(line, folder, f"{name}:{number} {line!r}", (*within, real))
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a directory; False also where that cannot be seen."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def _read_list(path: Path, origin: str) -> str:
     try:
         with path.open("rb") as file:
@@ -136,7 +147,7 @@ def _read_list(path: Path, origin: str) -> str:
         ) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{origin}: the list cannot be read: {reason}") from error
+        raise UsageError(f"{origin}: the list cannot be read: {reason}", hint="name a text file") from error
     if len(content) > LARGEST_LIST:
         raise UsageError(f"{origin}: the list is larger than {LARGEST_LIST:,} bytes", hint="upload a directory")
     zero = content.find(b"\0")

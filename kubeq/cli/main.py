@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         code = _fail(settings, Interrupted("interrupted"))
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - the reader of stdout has gone; nothing to close
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the reader of stdout has gone; nothing to close
         code = 0
     except KubeqError as error:
         code = _fail(settings, error)

@@ -141,7 +141,7 @@ class Config:
     output: str = key(values.choice("text", "json", "csv", "quiet"), "text", "Form of the answer.")
     color: str = key(values.choice("auto", "always", "never"), "auto", "Colours on stderr.")
 
-    name: str | None = key(values.text, None, "Name of the job.", in_environment=False)
+    name: str | None = key(values.job_name, None, "Name of the job.", in_environment=False)
     image: str = key(
         values.text,
         Derived("`default_image`", _default_image),
@@ -156,8 +156,8 @@ class Config:
         values.text, None, "Inputs, `SRC[:DST]` or `@LIST`; always relative to the current directory.", many=True
     )
     params: tuple[Path, ...] = key(values.path, None, "Parameter tables; several make a product.", many=True)
-    seq: str | None = key(values.text, None, "Fan out over numbers: `N` or `A-B[:STEP]`.")
-    cd: str = key(values.text, ".", "Directory below the work directory in which the command starts.")
+    seq: str | None = key(values.numbers, None, "Fan out over numbers: `N` or `A-B[:STEP]`.")
+    cd: str = key(values.directory, ".", "Directory below the work directory in which the command starts.")
     env: tuple[tuple[str, str], ...] = key(
         values.variable, None, "Variables for the command, `NAME=VALUE` or `NAME` (its value here).", many=True
     )

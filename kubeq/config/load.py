@@ -19,14 +19,10 @@ from kubeq.errors import NotFound, UsageError
 DEFAULT = "default"
 _EXTRA_DISK = re.compile(r"mount_[0-9]+_[a-z_]+")
 _NOT_SETTINGS = (
-    "KUBEQ_AGENT_",
-    "KUBEQ_JOB",
-    "KUBEQ_TASK_",
-    "KUBEQ_PARAM_",
-    "KUBEQ_ATTEMPT",
-    "KUBEQ_NODE_",
-    "KUBEQ_PEERS",
-)
+    "KUBEQ_AGENT_", "KUBEQ_JOB", "KUBEQ_TASK_", "KUBEQ_PARAM_", "KUBEQ_ATTEMPT", "KUBEQ_NODE_", "KUBEQ_PEERS",
+    "KUBEQ_CHECKPOINT",
+)  # fmt: skip
+"""An agent's and a task's own variables: kubeq may well be used inside a task."""
 _GLOBAL_OPTIONS = ("KUBEQ_CONFIG", "KUBEQ_PROFILE")
 
 

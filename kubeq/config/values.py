@@ -11,9 +11,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kubeq.core.manifest import clean_destination
+from kubeq.core.model import NAME, NAME_RULE, RESERVED_NAMES
 from kubeq.core.quantities import parse_duration, parse_size
 from kubeq.core.resources import Resources, parse_cpu, parse_memory, parse_resources
 from kubeq.core.spec import Mount, Network
+from kubeq.core.tables import sequence
 from kubeq.errors import UsageError
 
 SHORTEST_TERM_S = 0.5
@@ -151,6 +154,25 @@ def entrypoint(word: str, place: Place) -> tuple[str, ...]:
     if not words:
         raise UsageError("it names no command", hint="write a command, or 'image' for the image's own entrypoint")
     return words
+
+
+def job_name(word: str, place: Place) -> str:
+    """A name that every backend can use."""
+    if not NAME.fullmatch(word) or word in RESERVED_NAMES:
+        reason = "is reserved" if word in RESERVED_NAMES else "is no name for a job"
+        raise UsageError(f"{word!r} {reason}", hint=f"a name is {NAME_RULE}")
+    return word
+
+
+def directory(word: str, place: Place) -> str:
+    """A directory inside the work directory; `.` is the work directory itself."""
+    return "." if word and os.path.normpath(word) == "." else clean_destination(word)
+
+
+def numbers(word: str, place: Place) -> str:
+    """`N` or `A-B[:STEP]` as written."""
+    sequence(word)
+    return word
 
 
 def user(word: str, place: Place) -> str:

@@ -183,15 +183,8 @@ class Claimer:
         for (key, (job, change, nonce)), row in zip(asked, rows, strict=True):
             if row is not None and row.version == change.version:
                 continue  # not landed yet; a request that is still under way may land later
-            task = None if row is None else task_of(row, job.id)
-            current = None if task is None else task.current
-            if (
-                row is None
-                or task is None
-                or current is None
-                or current.nonce != nonce
-                or task.state is not TaskState.CLAIMED
-            ):
+            task = None if row is None else _claim_in(row, job, nonce)
+            if row is None or task is None:
                 del self._unanswered[key]
             else:
                 grants.append(Grant(job=job, task=task, version=row.version))
@@ -224,6 +217,13 @@ class Claimer:
             self._counted_at[job.id] = monotonic
         self._closable.discard(job.id)
         close_if_done(self._table, job, version, self.now())
+
+
+def _claim_in(row: Row, job: Job, nonce: str) -> Task | None:
+    """The task of a row that the claim of that nonce holds."""
+    task = task_of(row, job.id)
+    current = task.current
+    return task if task.state is TaskState.CLAIMED and current is not None and current.nonce == nonce else None
 
 
 def _less(room: Room, need: Resources) -> Room:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubeq_consumer.runtimes.base import Execution, Running, Runtime
-from kubeq_consumer.runtimes.docker import DockerRuntime
-from kubeq_consumer.runtimes.process import ProcessRuntime
 
 from kubeq.core.model import Exit, JobId, NodeName, TaskId, Usage
 from kubeq.core.resources import Resources
 from kubeq.core.spec import Network
+from kubeq_consumer.runtimes.base import Execution, Running, Runtime
+from kubeq_consumer.runtimes.docker import DockerRuntime
+from kubeq_consumer.runtimes.process import ProcessRuntime
 
 PATIENCE_S = 90
 

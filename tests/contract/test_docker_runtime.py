@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import socket
 import subprocess
 import tarfile
@@ -16,12 +17,12 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from kubeq_consumer.runtimes.docker import DockerRuntime
 
 from kubeq.core.model import Exit, NodeName
 from kubeq.core.resources import Resources
 from kubeq.core.spec import Mount, Network
 from kubeq.errors import BackendError, ImageUnavailable, UsageError
+from kubeq_consumer.runtimes.docker import DockerLeftover, DockerRuntime
 from tests.contract.conftest import PATIENCE_S, Rig, eventually, make_docker, started
 
 pytestmark = pytest.mark.docker
@@ -153,6 +154,7 @@ def test_a_slots_network_that_ended_is_made_anew(docker: Rig, docker_engine: str
     assert running.wait(PATIENCE_S) == Exit(code=0)
     running.remove()
     assert output.getvalue() == b"after\n"
+    subprocess.run(["docker", "rm", "-f", *docker.pauses()], capture_output=True, check=True)
     assert docker.output_of("echo", "again") == b"again\n"
 
 
@@ -182,8 +184,15 @@ def test_an_unknown_user_never_starts(docker: Rig) -> None:
     assert exit.never_started is not None and "nobody-of-that-name" in exit.never_started
 
 
-def test_the_images_entrypoint_is_used_only_when_asked_for(docker: Rig, docker_engine: str) -> None:
-    name = "kubeq-test-entrypoint:1"
+@pytest.fixture
+def name(docker_engine: str) -> Iterator[str]:
+    """A name for an image of one test, which is gone afterwards."""
+    name = f"kubeq-test-{secrets.token_hex(4)}:1"
+    yield name
+    subprocess.run(["docker", "rmi", "-f", name], capture_output=True)
+
+
+def test_the_images_entrypoint_is_used_only_when_asked_for(name: str, docker: Rig) -> None:
     dockerfile = f'FROM {docker.image}\nENTRYPOINT ["echo", "from the image:"]\n'
     subprocess.run(
         ["docker", "build", "-q", "-t", name, "-"],
@@ -198,14 +207,14 @@ def test_the_images_entrypoint_is_used_only_when_asked_for(docker: Rig, docker_e
     assert docker.output_of("words", image=image, entrypoint=("echo", "mine:")) == b"mine: words\n"
 
 
-def test_an_image_is_pinned_to_what_never_moves(docker: Rig, base_image: str, busybox_image: str) -> None:
+def test_an_image_is_pinned_to_what_never_moves(docker: Rig, base_image: str, busybox_image: str, name: str) -> None:
     pinned = docker.runtime.resolve(base_image)
     assert pinned == docker.image and "sha256:" in pinned
     assert docker.runtime.resolve(pinned) == pinned
-    subprocess.run(["docker", "tag", base_image, "kubeq-test-moving:1"], check=True)
-    before = docker.runtime.resolve("kubeq-test-moving:1")
-    subprocess.run(["docker", "tag", busybox_image, "kubeq-test-moving:1"], check=True)
-    assert before == pinned != docker.runtime.resolve("kubeq-test-moving:1")
+    subprocess.run(["docker", "tag", base_image, name], check=True)
+    before = docker.runtime.resolve(name)
+    subprocess.run(["docker", "tag", busybox_image, name], check=True)
+    assert before == pinned != docker.runtime.resolve(name)
     docker.runtime.prepare(before)
 
 
@@ -226,13 +235,13 @@ def test_a_name_that_no_image_can_have_is_refused_before_the_engine_is_asked(tmp
             runtime.resolve(name)
 
 
-def test_an_image_for_another_machine_is_refused_and_both_are_named(docker: Rig, docker_engine: str) -> None:
-    subprocess.run(["docker", "load"], input=foreign_image(), capture_output=True, check=True)
-    with pytest.raises(ImageUnavailable, match=r"kubeq-test-foreign:1 is for s390x, and this machine is \w+"):
-        docker.runtime.resolve("kubeq-test-foreign:1")
+def test_an_image_for_another_machine_is_refused_and_both_are_named(name: str, docker: Rig) -> None:
+    subprocess.run(["docker", "load"], input=foreign_image(name), capture_output=True, check=True)
+    with pytest.raises(ImageUnavailable, match=rf"{name} is for s390x, and this machine is \w+"):
+        docker.runtime.resolve(name)
 
 
-def foreign_image() -> bytes:
+def foreign_image(name: str) -> bytes:
     """An empty image for a machine that nobody runs tests on, as `docker save` would write it."""
     layer = archive({})
     config = {
@@ -241,7 +250,7 @@ def foreign_image() -> bytes:
         "config": {},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
     }
-    manifest = [{"Config": "config.json", "RepoTags": ["kubeq-test-foreign:1"], "Layers": ["layer.tar"]}]
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
     return archive(
         {
             "layer.tar": layer,
@@ -402,6 +411,7 @@ def test_the_files_of_a_dead_agents_task_are_given_back_with_its_removal(docker_
     os.chown(execution.work, STRANGER, STRANGER)
     running, _ = started(rig, execution)
     assert isinstance(rig.runtime, DockerRuntime)
-    rig.runtime._clear(containers_of(rig)[0])
+    left = containers_of(rig)[0]
+    DockerLeftover(task=None, attempt=1, node=NodeName("n2"), container=left, runtime=rig.runtime).remove()
     assert (execution.work / "f").stat().st_uid == STRANGER
     assert running.wait(PATIENCE_S) == Exit(vanished=True)

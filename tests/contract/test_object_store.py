@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -59,7 +60,7 @@ def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
 
 
 def test_an_object_larger_than_any_buffer_is_stored_whole(store: ObjectStore) -> None:
-    content = b"0123456789abcdef" * (20 * 2**16 + 1)
+    content = random.Random(1).randbytes(20 * 2**20 + 1)
     assert put(store, "large", content)
     assert read(store, "large") == content
     assert not put(store, "large", content)
@@ -74,11 +75,14 @@ def test_the_second_put_of_a_key_is_false_and_changes_nothing(store: ObjectStore
 
 def test_sixteen_threads_on_one_key_create_it_once(store: ObjectStore) -> None:
     for round in range(5):
-        start = threading.Barrier(16)
+        all_at_once = threading.Barrier(16)
 
-        def race(content: bytes, start: threading.Barrier = start, round: int = round) -> bool:
-            start.wait()
-            return put(store, f"new/{round}/key", content)
+        def race(content: bytes, all_at_once: threading.Barrier = all_at_once, round: int = round) -> bool:
+            def open() -> BinaryIO:
+                all_at_once.wait(timeout=30)
+                return io.BytesIO(content)
+
+            return store.put(f"new/{round}/key", open, len(content), hashlib.sha256(content).hexdigest())
 
         contents = [bytes([number]) * 100 for number in range(16)]
         with ThreadPoolExecutor(16) as threads:

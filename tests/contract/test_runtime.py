@@ -11,10 +11,10 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from kubeq_consumer.runtimes.process import ProcessRuntime
 
 from kubeq.core.model import Exit, JobId, NodeName, TaskId
 from kubeq.errors import BackendError
+from kubeq_consumer.runtimes.process import ProcessRuntime
 from tests.contract.conftest import PATIENCE_S, Rig, eventually, started
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -54,6 +54,22 @@ class Request:
         return self.method in ("insert", "swap", "delete")
 
 
+class Plan:
+    """What goes wrong with the next requests of a call: with its writes and with its reads, each in their order."""
+
+    def __init__(self, writes: Sequence[Fault] = (), reads: Sequence[Fault] = ()) -> None:
+        self._writes, self._reads = list(writes), list(reads)
+        self._words = f"Plan({[fault.name for fault in writes]}, {[fault.name for fault in reads]})"
+
+    def __repr__(self) -> str:
+        return self._words
+
+    def next(self, request: Request) -> Fault:
+        """The fault of that request."""
+        left = self._writes if request.writes else self._reads
+        return left.pop(0) if left else Fault.NONE
+
+
 class _Abandoned(BaseException):
     """The process that made the call is gone."""
 

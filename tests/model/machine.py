@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
@@ -19,24 +19,28 @@ from hypothesis.stateful import (
 from kubeq.core.model import Ending, JobId
 from kubeq.queue.rows import job_of
 from tests.model import oracle
-from tests.model.calls import Call, Fault
+from tests.model.calls import Call, Fault, Plan
 from tests.model.judge import Judge
 from tests.model.oracle import Violation
 from tests.model.world import LEASE_S, Agent, World
 
-TASKS_AT_MOST = 3
+TASKS_AT_MOST = 4
 HEAL_ROUNDS = 60
-ENDINGS = [Ending.SUCCEEDED, Ending.SUCCEEDED, Ending.FAILED, Ending.FAILED, Ending.RELEASED, Ending.CANCELLED]
-USERS_WORDS = [
-    *("submit", "cancel_job", "cancel_tasks", "retry", "retry", "reset", "reset"),
-    *("pause", "resume", "resume", "close", "sweep", "number", "pin"),
-]
+ENDINGS = [Ending.SUCCEEDED, Ending.FAILED, Ending.FAILED, Ending.RELEASED, Ending.CANCELLED]
+TASK_WORDS = ["cancel_job", "cancel_job", "cancel_tasks", "retry", "retry", "reset"]
+JOB_WORDS = ["submit", "pause", "resume", "resume", "close", "sweep", "number", "pin"]
 
-faults = st.sampled_from([*[Fault.NONE] * 4, *(fault for fault in Fault if fault is not Fault.NONE)])
-plans = st.one_of(st.just([]), st.lists(faults, max_size=6))
-halts = st.one_of(st.none(), st.integers(0, 5))
+writing = st.sampled_from([Fault.NONE, Fault.LOST, Fault.REFUSED, Fault.TWICE, Fault.LATE])
+reading = st.sampled_from([Fault.NONE, Fault.STALE, Fault.STALE, Fault.LOST])
+plans = st.one_of(
+    st.builds(Plan),
+    st.builds(Plan, st.lists(writing, min_size=1, max_size=3)),
+    st.builds(Plan, st.lists(writing, max_size=3), st.lists(reading, max_size=5)),
+)
+halts = st.one_of(st.none(), st.none(), st.integers(0, 5))
 """After how many requests a call is left standing: it goes on later, or never. None: it runs to its end."""
 indexes = st.lists(st.integers(1, TASKS_AT_MOST), min_size=1, max_size=3, unique=True)
+flags = st.fixed_dictionaries({"succeeded": st.booleans(), "force": st.booleans()})
 seconds = st.sampled_from([0.5, 3.0, 39.0, 61.0, 100.0, 121.0, 200.0])
 
 
@@ -65,25 +69,25 @@ class QueueMachine(RuleBasedStateMachine):
         self.offsets = {"node-1": first, "node-2": second}
         for name, offset_s in self.offsets.items():
             self.world.agent(name, offset_s)
-        self.submit(tasks, retries, losses, [], None)
+        self.submit(tasks, retries, losses, Plan(), None)
 
     # -- agents
 
     @rule(number=st.integers(0, 1), starts=st.integers(1, 3), plan=plans, halt=halts)
-    def claim(self, number: int, starts: int, plan: list[Fault], halt: int | None) -> None:
+    def claim(self, number: int, starts: int, plan: Plan, halt: int | None) -> None:
         agent = self._living()[number]
-        if agent.claiming is None or agent.claiming.done:
-            self._go(lambda: self.world.claim(agent, starts), plan, halt)
+        standing = agent.claiming  # an agent makes one claim at a time
+        self._go(lambda: standing if standing in self.world.calls else self.world.claim(agent, starts), plan, halt)
 
     @precondition(lambda self: self.world.grants)
     @rule(data=st.data(), plan=plans, halt=halts)
-    def renew(self, data: st.DataObject, plan: list[Fault], halt: int | None) -> None:
+    def renew(self, data: st.DataObject, plan: Plan, halt: int | None) -> None:
         agent, grants = self._held(data)
         self._go(lambda: self.world.renew(agent, grants), plan, halt)
 
     @precondition(lambda self: self.world.grants)
     @rule(data=st.data(), ending=st.sampled_from(ENDINGS), plan=plans, halt=halts)
-    def finish(self, data: st.DataObject, ending: Ending, plan: list[Fault], halt: int | None) -> None:
+    def finish(self, data: st.DataObject, ending: Ending, plan: Plan, halt: int | None) -> None:
         agent, grants = self._held(data)
         self._go(lambda: self.world.finish(agent, grants, ending), plan, halt)
 
@@ -101,44 +105,33 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(
         tasks=st.integers(1, TASKS_AT_MOST), retries=st.integers(0, 2), losses=st.integers(0, 2), plan=plans, halt=halts
     )
-    def submit(self, tasks: int, retries: int, losses: int, plan: list[Fault], halt: int | None) -> None:
+    def submit(self, tasks: int, retries: int, losses: int, plan: Plan, halt: int | None) -> None:
         submission = self.world.submission(tasks, retries, losses)
         self._go(lambda: self.world.user("submit", submission.job.id), plan, halt)
 
-    @rule(
-        data=st.data(),
-        kind=st.sampled_from(USERS_WORDS),
-        chosen=indexes,
-        succeeded=st.booleans(),
-        force=st.booleans(),
-        plan=plans,
-        halt=halts,
-    )
-    def ask(
-        self,
-        data: st.DataObject,
-        kind: str,
-        chosen: list[int],
-        succeeded: bool,
-        force: bool,
-        plan: list[Fault],
-        halt: int | None,
+    @rule(data=st.data(), kind=st.sampled_from(JOB_WORDS), plan=plans, halt=halts)
+    def ask(self, data: st.DataObject, kind: str, plan: Plan, halt: int | None) -> None:
+        """A user says a word about a job."""
+        if jobs := self._begun():
+            job = data.draw(st.sampled_from(jobs))
+            self._go(lambda: self.world.user(kind, job), plan, halt)
+
+    @rule(data=st.data(), kind=st.sampled_from(TASK_WORDS), chosen=indexes, flags=flags, plan=plans, halt=halts)
+    def change(
+        self, data: st.DataObject, kind: str, chosen: list[int], flags: dict[str, bool], plan: Plan, halt: int | None
     ) -> None:
-        """A user says a word about a job, or about some of its tasks."""
+        """A user changes what is to become of tasks."""
         if jobs := self._begun():
             job = data.draw(st.sampled_from(jobs))
             there = {int(row.key.name) for row in self.world.task_rows(job)}
-            facts: dict[str, Any] = {}
-            if kind in ("cancel_tasks", "retry", "reset"):
-                existing = [index for index in chosen if index in there]
-                facts = {"indexes": existing, "succeeded": succeeded, "force": force}
+            facts: dict[str, Any] = {"indexes": [index for index in chosen if index in there], **flags}
             self._go(lambda: self.world.user(kind, job, **facts), plan, halt)
 
     # -- the world
 
     @precondition(lambda self: self.world.calls)
     @rule(data=st.data(), plan=plans, halt=halts)
-    def go_on(self, data: st.DataObject, plan: list[Fault], halt: int | None) -> None:
+    def go_on(self, data: st.DataObject, plan: Plan, halt: int | None) -> None:
         call = self.world.calls[data.draw(st.integers(0, len(self.world.calls) - 1))]
         self._go(lambda: call, plan, halt)
 
@@ -168,18 +161,16 @@ class QueueMachine(RuleBasedStateMachine):
 
     # -- parts
 
-    def _go(self, begin: Callable[[], Call], plan: Sequence[Fault], halt: int | None) -> None:
+    def _go(self, begin: Callable[[], Call], plan: Plan, halt: int | None) -> None:
         """Begin a call and run it: to its end, or to where it halts."""
 
         def go() -> None:
             call = begin()
-            left = list(plan)
             if halt is None:
-                self.world.run(call, left)
-                return
-            for _ in range(halt):
-                if not call.done:
-                    self.world.step(call, left.pop(0) if left else Fault.NONE)
+                self.world.run(call, plan)
+            for _ in range(halt or 0):
+                if call.request is not None:
+                    self.world.step(call, plan.next(call.request))
 
         self._guarded(go)
 

@@ -21,7 +21,7 @@ from kubeq.queue.claims import Final, Grant, Room
 from kubeq.queue.memory import MemoryTable
 from kubeq.queue.queue import Queue
 from kubeq.queue.rows import jobs_of, task_key, tasks_of
-from tests.model.calls import Call, Clock, Fault, Request, Wire
+from tests.model.calls import Call, Clock, Fault, Plan, Request, Wire
 from tests.model.oracle import Limits, Violation
 
 POOL = PoolId("pool-1")
@@ -198,13 +198,12 @@ class World:
         if call.done:
             self._ended(call)
 
-    def run(self, call: Call, faults: Sequence[Fault] = ()) -> None:
-        """Step through the faults, then to the end without any."""
-        plan = list(faults)
+    def run(self, call: Call, plan: Plan | None = None) -> None:
+        """Let the call run to its end."""
         for _ in range(500):
-            if call.done:
+            if call.request is None:
                 return
-            self.step(call, plan.pop(0) if plan else Fault.NONE)
+            self.step(call, plan.next(call.request) if plan else Fault.NONE)
         raise Violation(f"a {call.kind} made 500 requests and did not end")
 
     def land(self, place: int) -> None:

@@ -8,6 +8,7 @@ container.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import secrets
 import time
@@ -37,6 +38,7 @@ from kubeq_consumer.runtimes.exec import exec_path
 from kubeq_consumer.runtimes.identity import ProcessMark, has_ended, own_mark
 from kubeq_consumer.runtimes.sampler import Sampler
 
+log = logging.getLogger(__name__)
 ENGINE_SOCKETS = (
     "/var/run/docker.sock",
     "/run/docker.sock",
@@ -116,25 +118,34 @@ class DockerRuntime:
         try:
             return self._make_once(execution)
         except EngineRefused as error:
-            if error.status != 404 or execution.image is None:
-                raise
-        self._images.forget(execution.image)  # somebody removed it since it was prepared
+            log.info("task %s needs another try, perhaps with its image or network anew: %s", execution.task, error)
+        assert execution.image is not None, "a container needs an image"
+        self._images.forget(execution.image)  # somebody may have removed it since it was prepared
+        place = self._place(execution)
+        if place is not None:
+            self._slots.drop_if_ended(place)
         return self._make_once(execution)
+
+    def _place(self, execution: Execution) -> Place | None:
+        """The namespace of its slot; None if it has one of its own, or the node's."""
+        mode, per_slot = network_kind(execution.network, self._network_per_slot)
+        if not per_slot or self._program() is None:
+            return None
+        return Place(node=execution.node, slot=execution.slot, mode=mode)
 
     def _make_once(self, execution: Execution) -> Made:
         assert execution.image is not None, "a container needs an image"
         facts = self._images.facts(execution.image)
-        program = self._program()
-        mode, per_slot = network_kind(execution.network, self._network_per_slot)
+        mode, _ = network_kind(execution.network, self._network_per_slot)
         joined = None
-        if per_slot and program is not None:
-            place = Place(node=execution.node, slot=execution.slot, mode=mode)
+        place = self._place(execution)
+        if place is not None:
             joined = (place, self._slots.join(place, execution.image))
             mode = f"container:{joined[1]}"
         around = Surroundings(
             uid=self._uid,
             gid=self._gid,
-            program=program,
+            program=self._program(),
             network_mode=mode,
             image_entrypoint=facts.entrypoint,
             image_sets_home=facts.sets_home,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from kubeq_consumer.runtimes.docker_exit import cleaned, is_machine_trouble
 from kubeq_consumer.runtimes.docker_run import DockerRunning, Parts, image_of
 from kubeq_consumer.runtimes.docker_slots import Place, SlotNetworks
 from kubeq_consumer.runtimes.docker_stream import TaskOutput
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +59,11 @@ class DockerCreated:
             return self._never_started(output, error)
 
     def discard(self) -> None:
-        """Remove the container. Safe twice."""
-        self._parts.engine.remove(self._made.container)
+        """Remove the container. What the engine does not remove now is left to the next clean-up of leftovers."""
+        try:
+            self._parts.engine.remove(self._made.container)
+        except BackendError as error:
+            log.warning("container %s was not removed: %s", self._made.container, error)
 
     def _start(self, output: Sink) -> DockerRunning:
         engine, container = self._parts.engine, self._made.container

@@ -59,6 +59,7 @@ class DockerRunning:
         self._ended = threading.Event()
         self._let_go = threading.Event()
         self._engine_went = False
+        self._abandoned = False
         self._exit: Exit | None = None
         self._failure: BackendError | None = None
         self._kill_at = float("inf")
@@ -79,6 +80,7 @@ class DockerRunning:
 
     def abandon(self, attached: Attached) -> None:
         """It does not run, and what is known of it is said elsewhere."""
+        self._abandoned = True
         self._let_go.set()
         self._settled.set()
         attached.interrupt()
@@ -134,7 +136,8 @@ class DockerRunning:
     def _follow(self, attached: Attached) -> None:
         try:
             self._exit = self._seen_through(attached)
-            self._return_files()
+            if not self._abandoned:
+                self._return_files()
             if self._output.failure is not None:
                 raise BackendError(f"the output of task {self.task} could not be written: {self._output.failure}")
         except BackendError as error:

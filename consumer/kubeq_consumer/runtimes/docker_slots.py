@@ -68,6 +68,12 @@ class SlotNetworks:
         self._forget(place, joined)
         return True
 
+    def drop_if_ended(self, place: Place) -> None:
+        """See to it that the next `join` answers a namespace that is there."""
+        standing = self._containers.get(place)
+        if standing is not None:
+            self.has_ended(place, standing)
+
     def close(self) -> None:
         """Remove them all. Safe twice; what an engine that is down keeps, the next agent's clean-up finds."""
         with self._lock:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from kubeq.actions.changing import ResetRequest, kill, reset, stop_nodes
+from kubeq.actions.changing import ResetRequest, kill, reset
 from kubeq.actions.cleaning import clean_jobs, plan_clean
 from kubeq.actions.finding import Choice
 from kubeq.actions.session import Session
 from kubeq.actions.unused_blobs import GRACE_S, find_unused, remove_unused
 from kubeq.core.digest import Digest
-from kubeq.core.model import Exit, Job, JobId, NodeName, NodeOrder, Pool, PoolId, TaskState
+from kubeq.core.model import Exit, Job, JobId, NodeName, Pool, PoolId, TaskState
 from kubeq.core.resources import Resources
 from kubeq.core.selectors import Filters
 from kubeq.errors import Conflict, IllegalTransition, NotFound
-from tests.jobs import NODE, POOL, Work
+from tests.jobs import POOL, Work
 
 
 def rows(count: int) -> list[tuple[str]]:
@@ -87,12 +87,6 @@ def test_kill_of_a_glob_kills_every_job_it_matches(work: Work, session: Session)
     jobs = [work.submit(name=name) for name in ("a-1", "a-2", "b")]
     kill(session, ["a-*"])
     assert [states(session, job) for job in jobs] == ["x", "x", "p"]
-
-
-def test_stop_nodes_orders_every_node_of_the_pool_to_leave(work: Work, session: Session) -> None:
-    work.report_node()
-    assert stop_nodes(session, [POOL]) == [NODE]
-    assert session.queue.peers(POOL)[0].order is NodeOrder.RELEASE
 
 
 def test_reset_takes_failed_cancelled_and_expired_and_nothing_else(work: Work, session: Session) -> None:

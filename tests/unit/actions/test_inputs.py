@@ -155,11 +155,15 @@ def test_all_missing_sources_are_named_at_once(here: Path, make: Make) -> None:
         ("a:.kubeq", "reserved"),
         ("a:.kubeq/x", "reserved"),
         ("a:.kubeq-tmp", "reserved"),
+        ("d:.kubeq", "reserved"),
         ("C:\\x", "does not exist"),
         ("~/x", "does not exist"),
         ("z*", "matches no file"),
-        ("a\0b", "control character"),
-        ("x" * 5000, "does not exist"),
+        ("a\0b", "zero byte"),
+        ("x" * 5000, "too long"),
+        ("x" * 5000 + ":x", "does not exist"),
+        ("@" + "x" * 5000, "File name too long"),
+        ("@a\0", "zero byte"),
     ],
 )
 def test_a_bad_upload_is_refused(here: Path, make: Make, text: str, said: str) -> None:
@@ -257,13 +261,28 @@ def test_a_directory_without_a_file_is_refused(here: Path) -> None:
     assert "this directory holds no file: -u 'e'" in refusal(here, "e").message
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_unreadable_files_are_all_named(here: Path, make: Make) -> None:
-    make("t/a", "t/b", "t/c")
-    (here / "t/a").chmod(0)
-    (here / "t/c").chmod(0)
-    error = refusal(here, "t")
-    assert "cannot be read" in error.message and "t/a" in error.message and "t/c" in error.message
+@pytest.fixture
+def not_root(here: Path) -> Iterator[None]:
+    """Root reads everything, so that it has to become somebody else for a while."""
+    own = os.geteuid()
+    for folder in (here, *here.parents):
+        if folder.stat().st_mode & 0o005 != 0o005:
+            folder.chmod(0o755)
+    if own == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(own)
+
+
+def test_unreadable_files_and_directories_are_all_named(here: Path, make: Make, request: pytest.FixtureRequest) -> None:
+    make("t/a", "t/b", "t/c", "t/d/e", "f")
+    for name in ("t/a", "t/c", "t/d", "f"):
+        (here / name).chmod(0)
+    request.getfixturevalue("not_root")
+    error = refusal(here, "t", "f", "t/d/e")
+    assert error.message.startswith("these inputs cannot be read: ")
+    assert all(f"{name}'" in error.message for name in ("t/a", "t/c", "t/d", "f", "t/d/e"))
+    assert "t/b" not in error.message
 
 
 def test_a_directory_that_holds_kubeqs_own_state_is_refused(here: Path, make: Make) -> None:

@@ -5,6 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from kubeq.core.model import JobId, NodeName, TaskId
+from kubeq.core.resources import Resources
+from kubeq.core.spec import Mount, Network
+from kubeq.errors import BackendError
 from kubeq_consumer.runtimes.base import Execution
 from kubeq_consumer.runtimes.docker import installed, refuse_engine_socket
 from kubeq_consumer.runtimes.docker_create import (
@@ -15,11 +20,6 @@ from kubeq_consumer.runtimes.docker_create import (
     pause_body,
     task_body,
 )
-
-from kubeq.core.model import JobId, NodeName, TaskId
-from kubeq.core.resources import Resources
-from kubeq.core.spec import Mount, Network
-from kubeq.errors import BackendError
 
 PROGRAM = Path("/state/exec/kubeq-exec")
 EXECUTION = Execution(

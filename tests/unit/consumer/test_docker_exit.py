@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from kubeq_consumer.runtimes.docker_exit import Circumstances, cleaned, exit_of, is_machine_trouble, seconds_run
 
 from kubeq.core.model import Exit
+from kubeq_consumer.runtimes.docker_exit import Circumstances, cleaned, exit_of, is_machine_trouble, seconds_run
 
 RAN = "2026-01-02T03:04:05.123456789Z"
 NEVER = "0001-01-01T00:00:00Z"

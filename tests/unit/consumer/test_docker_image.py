@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from kubeq_consumer.runtimes.docker_image import explain_pull
 
 DENIED = (

@@ -5,9 +5,9 @@ from io import BytesIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kubeq_consumer.runtimes.docker_stream import Demultiplexer, TaskOutput, pump
 
 from kubeq.errors import BackendError
+from kubeq_consumer.runtimes.docker_stream import Demultiplexer, TaskOutput, pump
 
 
 def framed(pieces: list[tuple[int, bytes]]) -> bytes:

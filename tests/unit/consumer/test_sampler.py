@@ -30,8 +30,6 @@ def test_a_watch_is_looked_at_until_it_is_over() -> None:
     eventually(lambda: len(looks) >= 4)
     watch.end()
     assert watch.reading.cpu_s == float(len(looks))
-    gaps = [after - before for before, after in zip(looks[:3], looks[1:4], strict=True)]
-    assert gaps[2] > gaps[0] / 2, "the looks become rarer"
 
 
 def test_the_end_of_a_process_is_seen_at_once() -> None:

@@ -37,7 +37,7 @@ def staged(blobs: Blobs, cache: BlobCache, work: Path, files: dict[str, bytes]) 
     manifest = Manifest.of(
         Entry(path, blobs.put_bytes(content), path.endswith(".sh")) for path, content in files.items()
     )
-    return stage_in(manifest, cache, work, None)
+    return stage_in(manifest, cache, work)
 
 
 def paths(work: Path, before: Staged, results: tuple[str, ...] = (), ignore: tuple[str, ...] = ()) -> list[str]:

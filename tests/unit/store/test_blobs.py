@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,7 +58,7 @@ def stand(store: MemoryStore | LocalStore, digest: Digest, content: bytes) -> No
 
 
 def sources(*contents: bytes) -> dict[Digest, Callable[[], BinaryIO]]:
-    return {Digest.of(content): lambda content=content: io.BytesIO(content) for content in contents}
+    return {Digest.of(content): partial(io.BytesIO, content) for content in contents}
 
 
 def test_a_blob_stands_under_its_digest_and_is_read_back() -> None:

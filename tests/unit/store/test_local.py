@@ -185,7 +185,19 @@ def test_bytes_are_durable_before_their_name_and_the_name_before_the_return(tmp_
     )
     trace = tmp_path / "trace"
     calls = "trace=openat,write,fsync,fdatasync,link,linkat,unlink,unlinkat,mkdir,access"
-    command = ["strace", "-f", "-y", "-e", calls, "-o", trace, sys.executable, "-c", program, tmp_path / "store"]
+    command = [
+        "strace",
+        "-f",
+        "-y",
+        "-e",
+        calls,
+        "-o",
+        str(trace),
+        sys.executable,
+        "-c",
+        program,
+        str(tmp_path / "store"),
+    ]
     if subprocess.run(command, cwd=ROOT, capture_output=True).returncode != 0:
         pytest.skip("strace cannot trace here")
     text = trace.read_text()

@@ -59,6 +59,16 @@ def test_credentials_are_refused_and_never_echoed(url: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("url", ["file://me:secret@host/x", "file://me@/x", "memory://me@/", "s3://me:secret@b"])
+def test_a_password_in_a_url_is_named_as_what_is_wrong(url: str) -> None:
+    with pytest.raises(UsageError, match="user name or a password"):
+        open_store(url)
+
+
+def test_an_at_sign_in_a_path_is_no_password(tmp_path: Path) -> None:
+    assert open_store(f"file://{tmp_path}/me@home").url.endswith("/me%40home")
+
+
 NO_PLACES = ["file:", "file://", "file://relative/x", "file:relative", "file:///a/../b", "file:///a/%2e%2e/b"]
 NO_PLACES += ["file:///a%00b", "memory://x", "memory:x", "file:///a ", "file:///a\n", "file:///a\tb"]
 

@@ -258,14 +258,14 @@ def row(path: Any = "out", sha256: Any = DIGEST.sha256, size: Any = 1, executabl
     return {"path": path, "sha256": sha256, "size": size, "executable": executable}
 
 
+HOSTILE_PATHS: list[Any] = ["../../x", "/etc/passwd", "a/../b", "a//b", "./a", "a/", "", ".", "..", "a\0b", "a\nb"]
+HOSTILE_PATHS += ["x" * 256, "é/" * 600 + "x", "e\u0301", "\ud800", 7, None, ["a"], {}]
+
+
 @pytest.mark.parametrize(
     "files",
     [
-        *[
-            [row(path=path)]
-            for path in ("../../x", "/etc/passwd", "a/../b", "a//b", "./a", "a/", "", ".", "..", "a\0b")
-        ],
-        *[[row(path=path)] for path in ("a\nb", "x" * 256, "é/" * 600 + "x", "e\u0301", "\ud800", 7, None, ["a"], {})],
+        *[[row(path=path)] for path in HOSTILE_PATHS],
         *[[row(size=size)] for size in (-1, 1.0, "1", True, None, 1e300, float("nan"))],
         *[
             [row(sha256=sha256)]

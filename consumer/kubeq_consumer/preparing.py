@@ -1,0 +1,130 @@
+"""Preparing an attempt: everything but the start, so that it can be done while others run.
+
+What every attempt on a node works with (`Node`) is here too: it is what preparing needs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from kubeq.core.clock import Clock
+from kubeq.core.digest import Digest
+from kubeq.core.manifest import Manifest
+from kubeq.core.spec import JobSpec, command_of
+from kubeq.core.wire import decode_spec
+from kubeq.queue.claims import Claims, Grant
+from kubeq.store.blobs import Blobs
+from kubeq.store.outputs import Outputs
+from kubeq_consumer.blobcache import BlobCache
+from kubeq_consumer.capture import Capture
+from kubeq_consumer.environment import environment_of
+from kubeq_consumer.finishing import Finisher
+from kubeq_consumer.runtimes.base import Created, Execution, Runtime
+from kubeq_consumer.settings import AgentConfig
+from kubeq_consumer.shipping import Shipper
+from kubeq_consumer.staging import Staged, stage_in
+
+PINNED = "image"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """What every attempt on this node works with."""
+
+    config: AgentConfig
+    clock: Clock
+    now: Callable[[], float]
+    claims: Claims
+    blobs: Blobs
+    outputs: Outputs
+    cache: BlobCache
+    shipper: Shipper
+    finisher: Finisher
+    runtime_for: Callable[[JobSpec], Runtime]
+    starting: threading.Semaphore
+    """How many commands may be in the middle of their start: more than this gains nothing (performance notes)."""
+    total_memory: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An attempt that could start at once."""
+
+    spec: JobSpec
+    command: list[str]
+    image: str | None
+    staged: Staged
+    created: Created
+    capture: Capture
+
+
+def prepare(node: Node, grant: Grant, slot: int, folder: Path) -> Prepared:
+    """Stage in, pin and pull the image, create the container.
+
+    Raises ObjectNotFound, IntegrityError, UsageError or VersionMismatch for inputs that cannot be used anywhere,
+    ImageUnavailable, and BackendError for what this node or its engine cannot do (now, if transient).
+    """
+    task = grant.task
+    spec = spec_of(node.blobs, grant.job.spec)
+    runtime = node.runtime_for(spec)
+    work = _empty_folder(folder)
+    inputs = task.inputs or spec.inputs
+    manifest = node.blobs.read_manifest(inputs) if inputs else Manifest()
+    staged = stage_in(manifest, node.cache, work)
+    start_in = work / spec.directory
+    start_in.mkdir(parents=True, exist_ok=True)
+    if spec.user is not None:
+        work.chmod(0o777)
+        start_in.chmod(0o777)
+    image = _pin(node, grant, spec, runtime)
+    if image is not None:
+        runtime.prepare(image)
+    command = command_of(spec, task.values)
+    created = runtime.create(
+        Execution(
+            task=task.id,
+            attempt=grant.attempt,
+            node=node.config.node,
+            slot=slot,
+            image=image,
+            entrypoint=spec.entrypoint,
+            command=tuple(command),
+            work=work,
+            directory=spec.directory,
+            environment=environment_of(spec, grant, node.config.node, node.total_memory),
+            user=spec.user,
+            network=spec.network,
+            resources=grant.need,
+            shm_size=spec.shm_size,
+            mounts=spec.mounts,
+        )
+    )
+    return Prepared(spec, command, image, staged, created, Capture(folder / "stdout.txt", spec.log_limit))
+
+
+def _empty_folder(folder: Path) -> Path:
+    """A new, empty work directory in the attempt's folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    work = folder / "work"
+    work.mkdir()
+    work.chmod(0o755)
+    return work
+
+
+def _pin(node: Node, grant: Grant, spec: JobSpec, runtime: Runtime) -> str | None:
+    """The image by digest: from the spec, else what the first agent of the job resolved it to."""
+    if spec.image is None:
+        return None
+    return spec.image_digest or node.claims.pin(grant.job.id, PINNED, runtime.resolve(spec.image))
+
+
+@lru_cache(maxsize=64)
+def spec_of(blobs: Blobs, digest: Digest) -> JobSpec:
+    """The spec of a job, read once. Raises ObjectNotFound, IntegrityError, BackendError."""
+    return decode_spec(blobs.read(digest))

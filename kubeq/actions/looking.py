@@ -1,0 +1,78 @@
+"""Everything that is known of a job or of some of its tasks, for `list` and `show`. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kubeq.actions.finding import EVERYTHING, Choice, Chosen, tasks_of
+from kubeq.actions.session import Session
+from kubeq.actions.status import Situation, situation_of, why_task
+from kubeq.core.manifest import Entry
+from kubeq.core.model import Job, Task
+from kubeq.core.spec import JobSpec, command_of
+from kubeq.core.wire import decode_spec
+from kubeq.errors import ObjectNotFound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFacts:
+    """A job with its spec. `image_digest` is what its image was resolved to, by the submitter or by the first agent."""
+
+    job: Job
+    spec: JobSpec
+    image_digest: str | None
+    situation: Situation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFacts:
+    """A task with what follows from its job. `results_url` is where its result stands, None if it has none."""
+
+    task: Task
+    parameters: Mapping[str, str]
+    command: tuple[str, ...]
+    image_digest: str | None
+    results_url: str | None
+    because: str | None
+
+
+def job_facts(session: Session, job: Job) -> JobFacts:
+    """The job's spec, image and situation. Raises ObjectNotFound if its spec is not in the store any more."""
+    spec = decode_spec(session.blobs.read(job.spec))
+    pinned = spec.image_digest or (session.queue.pinned_image(job.id) if spec.image else None)
+    return JobFacts(job=job, spec=spec, image_digest=pinned, situation=situation_of(session, job))
+
+
+def list_tasks(
+    session: Session, chosen: Chosen, choice: Choice = EVERYTHING, facts: JobFacts | None = None
+) -> Iterator[TaskFacts]:
+    """The tasks that are meant, one by one."""
+    facts = facts or job_facts(session, chosen.job)
+    url = session.outputs.url_of(chosen.job.id)
+    for task in tasks_of(session, chosen, choice):
+        yield TaskFacts(
+            task=task,
+            parameters=dict(zip(facts.job.columns, task.values, strict=True)),
+            command=tuple(command_of(facts.spec, task.values)),
+            image_digest=facts.image_digest,
+            results_url=None if task.result is None else f"{url}{task.id.index}/{task.result}/",
+            because=why_task(task, facts.situation),
+        )
+
+
+def inputs_of(session: Session, facts: JobFacts, task: Task | None = None) -> tuple[Entry, ...]:
+    """The files that are staged for the job's tasks, or for that task. Raises ObjectNotFound if their list is gone."""
+    digest = (task.inputs if task is not None else None) or facts.spec.inputs
+    return () if digest is None else session.blobs.read_manifest(digest).entries
+
+
+def result_of(session: Session, task: Task) -> Mapping[str, Any] | None:
+    """The result document of a task; None if it has none. Raises IntegrityError for one that cannot be believed."""
+    if task.result is None:
+        return None
+    try:
+        return session.outputs.read_result(task.id, task.result)
+    except ObjectNotFound:
+        return None

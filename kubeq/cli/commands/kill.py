@@ -1,0 +1,35 @@
+"""`kubeq kill`: cancel jobs or tasks."""
+
+from __future__ import annotations
+
+import click
+
+from kubeq.cli.job_options import job_argument
+from kubeq.cli.main import Globals, global_options
+
+
+@click.command(short_help="Cancel a job or some of its tasks.")
+@global_options
+@click.option(
+    "--stop-nodes", is_flag=True, help="Then stop the nodes of the job's pool; what else they run is given back."
+)
+@job_argument("texts", many=True, metavar="JOB|TASK")
+@click.pass_obj
+def command(settings: Globals, texts: tuple[str, ...], stop_nodes: bool) -> None:
+    """Cancel JOB, or the tasks JOB/1-10,20: nothing of it starts any more, and what runs is stopped within a renewal.
+
+    What has ended keeps its outcome; a second kill changes nothing.
+    """
+    from kubeq.actions.aborting import stop_nodes as stop
+    from kubeq.actions.changing import kill
+    from kubeq.actions.finding import find_chosen
+    from kubeq.cli.views_changes import ChangesView
+
+    session, output = settings.session, settings.output
+    pools = dict.fromkeys(chosen.job.pool for chosen in find_chosen(session, texts)) if stop_nodes else ()
+    output.show(ChangesView("killed", kill(session, texts)))
+    for pool in pools:
+        stopped = stop(session, pool)
+        output.note(f"stopped nodes: {', '.join(stopped.asked) or 'none was there'}")
+        if stopped.left_over:
+            output.warn(f"these nodes were asked to leave and are still there: {', '.join(stopped.left_over)}")

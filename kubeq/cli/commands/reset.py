@@ -1,0 +1,67 @@
+"""`kubeq reset`: make tasks pending again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kubeq.cli.job_options import choice_of, filter_options, job_argument, other_resources
+from kubeq.cli.main import Globals, global_options
+from kubeq.errors import BackendError, Conflict
+
+if TYPE_CHECKING:
+    from kubeq.actions.changing import Changes
+
+
+@click.command(short_help="Make failed, cancelled or lost tasks pending again.")
+@global_options
+@filter_options
+@click.option("--all", "every", is_flag=True, help="Succeeded tasks too.")
+@click.option("--orphaned", is_flag=True, help="Only claims whose lease has ended.")
+@click.option("--node", metavar="NODE", help="Only claims of that node.")
+@click.option(
+    "--force", is_flag=True, help="Also claims of nodes that are alive; they are stopped and can change nothing."
+)
+@click.option("-r", "--resources", metavar="LIST", help="Other resources for these tasks: cpu=2,memory=4G.")
+@click.option("--no-nodes", is_flag=True, help="Start no node for them.")
+@job_argument("texts", many=True, metavar="JOB|TASK")
+@click.pass_obj
+def command(settings: Globals, texts: tuple[str, ...], no_nodes: bool, **flags: Any) -> None:
+    """Make tasks of JOB pending again: those that failed or were cancelled, and claims whose lease has ended. A task named
+    by its number (JOB/17) is reset also if it succeeded.
+
+    A pattern that matches several jobs resets only claims whose lease has ended, unless --all or a filter is given.
+    """
+    from kubeq.actions.changing import ResetRequest, reset
+    from kubeq.cli.views_changes import ChangesView
+    from kubeq.core.model import NodeName
+
+    session, config = settings.session, settings.config
+    request = ResetRequest(
+        choice=choice_of(flags),
+        orphaned=flags["orphaned"],
+        all=flags["every"],
+        force=flags["force"],
+        node=None if flags["node"] is None else NodeName(flags["node"]),
+        resources=other_resources(flags["resources"], config.task_resources),
+    )
+    changes = reset(session, texts, request)
+    settings.output.show(ChangesView("reset", changes))
+    if not no_nodes:
+        _start_nodes(settings, changes)
+    if changes.unchanged and not changes.changed:
+        raise Conflict("nothing was reset", hint=f"kubeq list {texts[0]} shows the tasks")
+
+
+def _start_nodes(settings: Globals, changes: Changes) -> None:
+    """A node for every pool with something to do; if none can be had, the tasks wait and the user is told."""
+    from kubeq.actions.launching import ensure_nodes, pool_of_job
+
+    for pool in {job.pool: pool_of_job(settings.session, job) for job in changes.jobs}.values():
+        try:
+            started = ensure_nodes(settings.session, pool)
+        except BackendError as error:
+            settings.output.warn(f"{error.message}; kubeq addnodes 1 JOB tries again")
+        else:
+            settings.output.note(f"started node {', '.join(started)}" if started else "its nodes go on with it")

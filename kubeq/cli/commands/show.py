@@ -1,0 +1,35 @@
+"""`kubeq show`: everything that is known of a job or a task."""
+
+from __future__ import annotations
+
+import click
+
+from kubeq.cli.job_options import job_argument
+from kubeq.cli.main import Globals, global_options
+from kubeq.errors import UsageError
+
+
+@click.command(short_help="Show everything known of a job or a task.")
+@global_options
+@job_argument("text", metavar="JOB|TASK")
+@click.pass_obj
+def command(settings: Globals, text: str) -> None:
+    """Show the whole record of JOB, or of the task JOB/17 with its attempts and what it stored."""
+    from kubeq.actions.finding import find_one
+    from kubeq.actions.looking import inputs_of, job_facts, list_tasks, result_of
+    from kubeq.actions.status import summarize
+    from kubeq.cli.views_show import JobShowView, TaskShowView
+
+    session = settings.session
+    chosen = find_one(session, text)
+    facts = job_facts(session, chosen.job)
+    if chosen.whole:
+        (summary,) = summarize(session, [chosen.job])
+        settings.output.show(JobShowView(summary, facts, inputs_of(session, facts)))
+        return
+    tasks = list(list_tasks(session, chosen, facts=facts))
+    if len(tasks) != 1:
+        raise UsageError(f"{text!r} names {len(tasks)} tasks; show takes one", hint=f"kubeq list {text}")
+    task = tasks[0].task
+    inputs, result = inputs_of(session, facts, task), result_of(session, task)
+    settings.output.show(TaskShowView(chosen.job.name, tasks[0], inputs, result))

@@ -1,0 +1,121 @@
+"""`watch` at the screen: progress, output, or events as JSON lines. It changes nothing but what anybody who looks may."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kubeq.actions.output_feed import OutputFeed
+from kubeq.actions.session import Session
+from kubeq.actions.waiting import Tick, follow
+from kubeq.cli.following import Printer
+from kubeq.cli.output import Mode, Output
+from kubeq.cli.progress import Progress
+from kubeq.cli.shown import iso
+from kubeq.core.model import Job, JobStatus, Task, TaskState
+from kubeq.core.selectors import Indexes, parse_indexes
+
+LISTING_SHARE = 10
+"""Of a huge job no more than this fraction of the time goes into listing its tasks for events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventView:
+    """Something that happened: to a task, or (`task` None) to the job."""
+
+    at: float
+    event: str
+    state: str
+    task: str | None = None
+    reason: str | None = None
+    node: str | None = None
+
+    def text(self) -> Iterable[str]:
+        return []
+
+    def json(self) -> Mapping[str, Any]:
+        return {
+            "at": iso(self.at),
+            "event": self.event,
+            "task": self.task,
+            "state": self.state,
+            "reason": self.reason,
+            "node": self.node,
+        }
+
+    def quiet(self) -> Iterable[str]:
+        return []
+
+
+def printed_tasks(job: Job, text: str | None) -> Indexes | None:
+    """The tasks whose output is to be printed: none, all (no text), or those of `17`, `1-5` or `JOB/17`."""
+    if text is None:
+        return None
+    tail = text.rpartition("/")[2]
+    chosen = parse_indexes(tail, text) if tail else Indexes()
+    next(chosen.of(job.name, job.total))
+    return chosen
+
+
+def watch_to_end(session: Session, job: Job, output: Output, printed: Indexes | None) -> Tick:
+    """The last tick of the job. What the tasks in `printed` print goes to stdout; None: nothing of it."""
+    progress, printer = Progress(output), Printer(output, one_task=job.total == 1)
+    feed = OutputFeed(session, job) if printed is not None and output.mode is Mode.TEXT else None
+    events = Events(session, output) if output.mode is Mode.JSON else None
+    try:
+        for tick in follow(session, job):
+            if not tick.ended:
+                progress.show(tick)
+            if events is not None:
+                events.tell(tick)
+            for piece in feed.poll(tick) if feed is not None else ():
+                if printed is not None and piece.index in printed:
+                    progress.hide()
+                    printer.show(piece)
+    finally:
+        progress.hide()
+        printer.close()
+    return tick
+
+
+class Events:
+    """What has changed since the last tick, a JSON line each."""
+
+    def __init__(self, session: Session, output: Output) -> None:
+        self._session = session
+        self._output = output
+        self._status: JobStatus | None = None
+        self._seen: dict[int, tuple[TaskState, int]] = {}
+        self._listed: Mapping[Any, int] = {}
+        self._not_before = 0.0
+
+    def tell(self, tick: Tick) -> None:
+        """Tell every change that can be seen now; of a task that changed twice between two looks the last state."""
+        now = time.monotonic()
+        if tick.ended or (tick.outcomes != self._listed and now >= self._not_before):
+            self._listed = tick.outcomes
+            for task in self._session.queue.tasks(tick.job.id):
+                self._tell_task(task)
+            self._not_before = time.monotonic() + LISTING_SHARE * (time.monotonic() - now)
+        if tick.status is not self._status:
+            self._status = tick.status
+            self._output.show(EventView(at=self._session.clock.now(), event="job", state=tick.status))
+
+    def _tell_task(self, task: Task) -> None:
+        mark = (task.state, task.attempt)
+        if self._seen.get(task.id.index, (TaskState.PENDING, 0)) == mark:
+            return
+        self._seen[task.id.index] = mark
+        current = task.current
+        self._output.show(
+            EventView(
+                at=self._session.clock.now(),
+                event="task",
+                task=str(task.id),
+                state=task.state,
+                reason=task.reason,
+                node=current.node if current is not None else None,
+            )
+        )

@@ -1,0 +1,150 @@
+"""`sub` as far as it goes without an engine and without nodes: help, dry runs, and every bad input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Snapshot = Callable[..., None]
+MODES = {"text": (), "json": ("--json",), "quiet": ("-q",)}
+PREPARED = ("sub", "--prepare", "--image", "none")
+
+
+def test_the_help_of_sub(kubeq: Any, snapshot: Snapshot) -> None:
+    snapshot(kubeq("sub", "--help"), "sub-help")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_dry_run_says_what_would_be_done_and_makes_no_folder(kubeq: Any, snapshot: Snapshot, mode: str) -> None:
+    kubeq.write("square.py", "print(2)\n")
+    kubeq.write("params.csv", "x,y\n1,a b\n2,{x}\n")
+    words = ("sub", "-n", "demo", "--dry-run", "--params", "params.csv", "python3", "^square.py", "{x}", "--", "{y}")
+    snapshot(kubeq(*MODES[mode], *words), f"sub-dry-run-{mode}")
+    assert kubeq.nothing_stored()
+    assert not (kubeq.root / "cache").exists()
+
+
+def test_options_end_at_the_first_word_of_the_command(kubeq: Any) -> None:
+    ran = kubeq("--json", "sub", "--dry-run", "ls", "-n", "--json", "--", "-q")
+    assert json.loads(ran.stdout)["commands"] == [["ls", "-n", "--json", "--", "-q"]]
+
+
+def test_words_arrive_as_they_were_typed(kubeq: Any) -> None:
+    words = ["printf", "", "a b", "$HOME", "*", "'\"", "line\nbreak", "{not a column}", "{{", "ünïcode", "`x`;|&"]
+    ran = kubeq("sub", "--json", "--dry-run", *words)
+    assert json.loads(ran.stdout)["commands"] == [words]
+
+
+BAD: dict[str, tuple[tuple[str, ...], dict[str, str | bytes]]] = {
+    "no-command": (("sub",), {}),
+    "empty-command": (("sub", ""), {}),
+    "unknown-option": (("sub", "--parms", "x.csv", "true"), {}),
+    "option-without-value": (("sub", "--params"), {}),
+    "unknown-column": (("sub", "--params", "p.csv", "echo", "{z}"), {"p.csv": "x,y\n1,2\n"}),
+    "empty-table": (("sub", "--params", "p.csv", "echo", "{x}"), {"p.csv": ""}),
+    "table-without-rows": (("sub", "--params", "p.csv", "echo", "{x}"), {"p.csv": "x\n"}),
+    "duplicate-headers": (("sub", "--params", "p.csv", "echo", "{x}"), {"p.csv": "x,x\n1,2\n"}),
+    "ragged-rows": (("sub", "--params", "p.csv", "echo", "{x}"), {"p.csv": "x,y\n1\n1,2,3\n"}),
+    "table-not-utf8": (("sub", "--params", "p.csv", "echo", "{x}"), {"p.csv": b"x\n\xff\n"}),
+    "missing-table": (("sub", "--params", "p.csv", "echo", "{x}"), {}),
+    "missing-file": (("sub", "-u", "gone.txt", "true"), {}),
+    "missing-staged-file": (("sub", "python3", "^gone.py"), {}),
+    "caret-at-nothing": (("sub", "python3", "^"), {}),
+    "two-inputs-one-destination": (("sub", "-u", "a:x", "-u", "b:x", "true"), {"a": "1", "b": "2"}),
+    "absolute-destination": (("sub", "-u", "a:/etc/x", "true"), {"a": "1"}),
+    "leaving-destination": (("sub", "-u", "a:../x", "true"), {"a": "1"}),
+    "bad-memory": (("sub", "-r", "memory=4Q", "true"), {}),
+    "bad-cpu": (("sub", "-r", "cpu=lots", "true"), {}),
+    "bad-timeout": (("sub", "--timeout", "10 minutes", "true"), {}),
+    "bad-retries": (("sub", "--retries", "-1", "true"), {}),
+    "bad-name": (("sub", "-n", "a/b", "true"), {}),
+    "reserved-name": (("sub", "-n", "LAST", "true"), {}),
+    "bad-image": (("sub", "-i", "Python:3", "true"), {}),
+    "bad-network": (("sub", "--network", "wifi", "true"), {}),
+    "bad-seq": (("sub", "--seq", "0", "true"), {}),
+    "bad-cd": (("sub", "--cd", "../up", "true"), {}),
+    "bad-results": (("sub", "--results", "/etc/*", "true"), {}),
+    "bad-mount": (("sub", "--mount", "nowhere", "true"), {}),
+    "missing-mount": (("sub", "--mount", "nowhere:/data", "true"), {}),
+    "bad-environment": (("sub", "-e", "KUBEQ_JOB=x", "true"), {}),
+    "unset-environment": (("sub", "-e", "NOT_SET_ANYWHERE", "true"), {}),
+    "container-options-without-one": (("sub", "--image", "none", "--user", "me", "-r", "memory=1G", "true"), {}),
+    "runtime-against-image": (("sub", "--runtime", "process", "-i", "python:3", "true"), {}),
+    "no-wait-and-fetch": (("sub", "--no-wait", "--fetch", "out", "true"), {}),
+    "larger-than-the-machine": (("sub", "-r", "cpu=100000", "true"), {}),
+    "csv-answer": (("sub", "--csv", "true"), {}),
+    "no-engine": (("sub", "true"), {}),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence_and_a_hint_and_stores_nothing(kubeq: Any, snapshot: Snapshot, name: str) -> None:
+    words, files = BAD[name]
+    for path, content in files.items():
+        kubeq.write(path, content)
+    ran = kubeq(*words)
+    assert ran.code == (6 if name == "no-engine" else 2)
+    assert ran.stdout == ""
+    assert kubeq.nothing_stored()
+    if name != "larger-than-the-machine":  # whose text names this machine's size
+        snapshot(ran, f"sub-bad-{name}")
+
+
+def test_an_error_in_json_has_code_message_and_hint(kubeq: Any, snapshot: Snapshot) -> None:
+    snapshot(kubeq("--json", "sub", "-n", "a/b", "true"), "sub-bad-name-json")
+    snapshot(kubeq("-q", "sub", "-n", "a/b", "true"), "sub-bad-name-quiet")
+
+
+def test_a_column_that_no_word_uses_is_a_warning(kubeq: Any, snapshot: Snapshot) -> None:
+    kubeq.write("p.csv", "x,unused\n1,2\n1,2\n")
+    snapshot(kubeq("sub", "--dry-run", "--params", "p.csv", "echo", "{x}"), "sub-unused-column")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_prepare_stores_everything_and_prints_the_agents_command(kubeq: Any, mode: str) -> None:
+    kubeq.write("a.txt", "hello")
+    ran = kubeq(*MODES[mode], *PREPARED, "-u", "a.txt", "cat", "a.txt")
+    assert ran.code == 0, ran.stderr
+    lines = ran.stdout.splitlines()
+    match mode:
+        case "text":
+            assert len(lines) == 2
+            command = lines[1]
+        case "json":
+            answer = json.loads(ran.stdout)
+            assert answer["uploaded"] == {"files": 1, "bytes": 5, "already": 0}
+            assert answer["nodes_requested"] == 0
+            command = answer["agent_command"]
+        case _:
+            assert len(lines) == 1
+            return
+    assert command.endswith("-m kubeq_consumer")
+    assert "KUBEQ_AGENT_POOL=" in command
+    assert not (kubeq.state / "nodes").exists()
+
+
+def test_a_second_submission_says_what_was_in_the_store_and_sends_none_of_it(kubeq: Any, snapshot: Snapshot) -> None:
+    kubeq.write("a.txt", "hello")
+    kubeq.write("b.txt", "again")
+    words = (*PREPARED, "-u", "a.txt", "-u", "b.txt", "cat", "a.txt")
+    assert kubeq(*words).code == 0
+    again = json.loads(kubeq("--json", *words).stdout)
+    assert again["uploaded"] == {"files": 0, "bytes": 0, "already": 2}
+
+
+def test_a_name_in_use_is_respected_as_if_exists_says(kubeq: Any, snapshot: Snapshot) -> None:
+    named = (*PREPARED, "-n", "sweep")
+    first = kubeq("-q", *named, "true").stdout.strip()
+    equal = kubeq("-q", *named, "true")
+    assert equal.stdout.strip() == first
+    other = kubeq(*named, "false")
+    assert other.code == 5
+    snapshot(other, "sub-name-taken")
+    assert kubeq(*named, "--if-exists", "abort", "true").code == 5
+    for policy in (("skip", "false"), ("new", "true")):
+        new = kubeq("-q", *named, "--if-exists", *policy)
+        assert new.code == 0, new.stderr
+        assert new.stdout.strip() != first
