@@ -26,7 +26,7 @@ from kubeq.errors import (
 from kubeq.queue.claims import Final, Grant
 from kubeq_consumer.preparing import Node, Prepared, prepare
 from kubeq_consumer.publishing import Ended, publish
-from kubeq_consumer.runtimes.base import Running
+from kubeq_consumer.runtimes.base import Created, Running
 
 log = logging.getLogger(__name__)
 FRESH_S = 1.0
@@ -59,6 +59,7 @@ class Attempt:
         self._changed = changed
         self._go = threading.Event()
         self._stop: Stop | None = None
+        self._created: Created | None = None
         self._running: Running | None = None
         self._stop_lock = threading.Lock()
         task = grant.task.id
@@ -92,8 +93,21 @@ class Attempt:
         except Exception as error:
             log.exception("attempt %s failed inside the agent; its lease will run out: %r", self.label, error)
             self.engine_failed = True
+            self._abandon()
             self._enter(Phase.SETTLING)
             self._enter(Phase.DONE)
+
+    def _abandon(self) -> None:
+        """Nothing of it goes on running or lying on this node."""
+        try:
+            if self._running is not None:
+                self._running.stop(0.0)
+                self._running.remove()
+            elif self._created is not None:
+                self._created.discard()
+        except BackendError as error:
+            log.warning("what attempt %s left is removed by the next agent: %s", self.label, error)
+        self._node.shipper.leave(self.grant.task.id, self.grant.attempt)
 
     def _journey(self) -> None:
         try:
@@ -111,6 +125,7 @@ class Attempt:
             self.engine_failed = True
             self._released(f"it could not be prepared on {self._node.config.node}: {error.message}")
             return
+        self._created = prepared.created
         self._enter(Phase.READY)
         self._go.wait()
         if not self._still_ours():

@@ -35,6 +35,7 @@ from kubeq_consumer.shipping import Shipper
 from kubeq_consumer.spool import Spool
 
 log = logging.getLogger(__name__)
+DEFAULT_ENGINE_URL = "unix:///var/run/docker.sock"
 
 
 class Runtimes:
@@ -49,15 +50,18 @@ class Runtimes:
     def process(self) -> Runtime:
         from kubeq_consumer.runtimes.process import ProcessRuntime
 
-        return ProcessRuntime(
-            uid=os.geteuid(), gid=os.getegid(), state=self._config.state_dir / "nodes" / self._config.node / "processes"
-        )
+        return ProcessRuntime(uid=os.geteuid(), gid=os.getegid(), state=self._config.state_dir / "processes")
 
     @cached_property
     def docker(self) -> Runtime:
         from kubeq_consumer.runtimes.docker import DockerRuntime
 
-        return DockerRuntime(uid=os.geteuid(), gid=os.getegid(), state=self._config.state_dir / "docker")
+        return DockerRuntime(
+            uid=os.geteuid(),
+            gid=os.getegid(),
+            state=self._config.state_dir / "docker",
+            engine_url=self._config.engine_url or DEFAULT_ENGINE_URL,
+        )
 
     def of(self, spec: JobSpec) -> Runtime:
         """The runtime that a job asks for, cleared of what dead agents left there. Raises BackendError."""
@@ -97,7 +101,7 @@ class Built:
         (folder / "agent.json").write_text(json.dumps({"agent": str(own_mark()), "pool": self.config.pool}))
         try:
             self.runtimes.sweep(self.runtimes.process)
-            if _engine_expected():
+            if self.config.engine_url or Path(DEFAULT_ENGINE_URL.removeprefix("unix://")).exists():
                 self.runtimes.sweep(self.runtimes.docker)
         except BackendError as error:
             log.warning("what dead agents left could not be removed yet: %s", error)
@@ -145,10 +149,6 @@ def build(config: AgentConfig, clock: Clock) -> Built:
     )
     agent = Agent(node, claims, Ledger(config.state_dir / "ledger.json", machine), total)
     return Built(config=config, agent=agent, runtimes=runtimes, finisher=finisher)
-
-
-def _engine_expected() -> bool:
-    return "DOCKER_HOST" in os.environ or Path("/var/run/docker.sock").exists()
 
 
 def _mark(path: Path) -> tuple[ProcessMark, str] | None:

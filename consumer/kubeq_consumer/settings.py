@@ -20,7 +20,8 @@ class AgentConfig:
     """What an agent is told. Durations in seconds.
 
     `limit` is the most it may give to attempts (None: the whole machine). `until_idle`: leave as soon as the pool, that
-    had an open job, has none. `grace_s` is how long a command has between TERM and KILL.
+    had an open job, has none. `grace_s` is how long a command has between TERM and KILL. `engine_url` is
+    the Docker engine's, where DOCKER_HOST names one.
     """
 
     pool: PoolId
@@ -38,6 +39,7 @@ class AgentConfig:
     until_idle: bool = False
     limit: Resources | None = None
     grace_s: float = 10.0
+    engine_url: str | None = None
 
 
 def read_settings(environ: Mapping[str, str]) -> AgentConfig:
@@ -81,6 +83,7 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
         until_idle=environ.get(PREFIX + "UNTIL_IDLE", "0") == "1",
         limit=Resources(cpu=cpu, memory=int(memory) or None) if cpu else None,
         grace_s=number("GRACE", 10.0),
+        engine_url=environ.get("DOCKER_HOST") or None,
     )
     if wrong:
         raise UsageError(

@@ -121,9 +121,10 @@ def _check_node(session: Session, node: NodeName, every: Sequence[Chosen]) -> No
 
 
 def _changes(job: Job, done: Changed) -> Changes:
+    changed = set(done.changed)  # what a first pass has changed is unchanged to a second one
     return Changes(
         changed=tuple(_id(job.id, index) for index in done.changed),
-        unchanged=tuple((_id(job.id, index), why) for index, why in done.unchanged),
+        unchanged=tuple((_id(job.id, index), why) for index, why in done.unchanged if index not in changed),
         jobs=(job,) if done.changed else (),
     )
 

@@ -17,7 +17,7 @@ from kubeq.actions.session import Session
 from kubeq.core import wire
 from kubeq.core.digest import Digest
 from kubeq.core.model import Job, JobId
-from kubeq.errors import NotFound
+from kubeq.errors import BackendError, NotFound, VersionMismatch
 from kubeq.store.disk import disk_errors, sync_directory
 
 
@@ -86,7 +86,9 @@ def read_draft(session: Session, job: Job) -> Draft:
             )
     except FileNotFoundError:
         why = "is not on this machine"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except VersionMismatch:
+        raise
+    except (BackendError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"cannot be read ({error})"
     raise NotFound(
         f"the submission of job {job.id} cannot be completed: its draft {why}",

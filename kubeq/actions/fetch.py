@@ -31,13 +31,17 @@ FOLLOW_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchedTask:
-    """A task whose results are there now: `files` and `bytes` of them, `moved` those that were not there before."""
+    """A task whose results are there now: `files` and `bytes` of them, `moved` those that were not there before.
+
+    `new`: something was written for it, if only its result document.
+    """
 
     index: int
     attempt: int
     files: int
     bytes: int
     moved: int
+    new: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,7 @@ class Fetched:
             verb = "1 task has" if count == 1 else f"{count:,} tasks have"
             unfinished = any(task.state in UNFINISHED for task in self.missing)
             again = f"kubeq fetch --follow {self.job.id} waits for the rest" if unfinished else None
-            return TasksFailed(f"{verb} no results", hint=again or f"kubeq list {self.job.id} --failed says why")
+            return TasksFailed(f"{verb} no results", hint=again or f"kubeq list {self.job.id} says why")
         return None
 
 
@@ -190,7 +194,14 @@ class _Fetching:
         except (IntegrityError, Conflict, NotFound) as error:
             self._refused[index] = error
             return None
-        fetched = FetchedTask(index=index, attempt=attempt, files=done.files, bytes=done.bytes, moved=done.moved)
+        fetched = FetchedTask(
+            index=index,
+            attempt=attempt,
+            files=done.files,
+            bytes=done.bytes,
+            moved=done.moved,
+            new=done.new or done.moved > 0,
+        )
         self._there[index, attempt] = fetched
         if self._request.progress is not None:
             self._request.progress(fetched)

@@ -37,11 +37,15 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """How many files and bytes of the task are there now, and how many files had to be moved for it."""
+    """How many files and bytes of the task are there now, and how many files had to be moved for it.
+
+    The result document is not counted; `new` says whether it was written now.
+    """
 
     files: int
     bytes: int
     moved: int
+    new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +104,15 @@ class TaskFetch:
         if content is not None:
             self._make_way(walk, self._place(names.result), Digest.of(content))
             walk.write(self._place(names.result), BytesIO(content), Digest.of(content))
-            self._moved += 1
-        size = sum(entry.digest.size for entry in chosen) + stdout
-        return Done(files=len(chosen) + (stdout > 0), bytes=size, moved=self._moved)
+        size = sum(entry.digest.size for entry in chosen) + (stdout or 0)
+        files = len(chosen) + (stdout is not None)
+        return Done(files=files, bytes=size, moved=self._moved, new=content is not None)
 
-    def _bring_stdout(self, walk: Walk, document: Document, name: str, same: bool) -> int:
-        """The size of the output; 0 where there is none, or it is not asked for."""
+    def _bring_stdout(self, walk: Walk, document: Document, name: str, same: bool) -> int | None:
+        """The size of the output; None where there is none, or it is not asked for."""
         results, about = self._wanted.results, document["stdout"]
         if about is None or (results and not matches_any(STDOUT, results)):
-            return 0
+            return None
         place, size = self._place(name), int(about["size"])
         there = walk.size(place)
         if same and there == size:

@@ -53,7 +53,7 @@ def pick_task(session: Session, chosen: Chosen) -> tuple[Task, str | None]:
         )
     best: Task | None = None
     for task in session.queue.tasks(chosen.job.id):
-        if _started(task):
+        if task.state is TaskState.CLAIMED:
             return task, "the first that runs"
         if best is None or (task.state is TaskState.FAILED and best.state is not TaskState.FAILED):
             best = task
@@ -182,6 +182,3 @@ def _attempt_of(task: Task, attempt: int | None) -> int:
         raise NotFound(f"task {task.id} has no attempt {attempt}", hint=f"its attempts are 1 to {task.attempt}")
     return attempt or task.attempt
 
-
-def _started(task: Task) -> bool:
-    return task.state is TaskState.CLAIMED and task.current is not None and task.current.started_at is not None

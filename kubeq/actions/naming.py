@@ -11,9 +11,8 @@ import time
 from collections.abc import Sequence
 
 import kubeq
-from kubeq.core.model import NAME, NAME_RULE, RESERVED_NAMES, JobId, NodeName, PoolId
+from kubeq.core.model import NAME, RESERVED_NAMES, JobId, NodeName, PoolId
 from kubeq.core.spec import is_staged, placeholders
-from kubeq.errors import UsageError
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32: no i, l, o, u, so that an id can be read aloud."""
@@ -33,18 +32,10 @@ def is_job_id(text: str) -> bool:
     return _JOB_ID.fullmatch(text) is not None
 
 
-def check_name(name: str) -> str:
-    """The name. Raises UsageError with the rule."""
-    if not NAME.fullmatch(name) or name in RESERVED_NAMES or is_job_id(name):
-        why = "is reserved" if name in RESERVED_NAMES or is_job_id(name) else "is no job name"
-        raise UsageError(f"{name!r} {why}", hint=f"a name is {NAME_RULE}, and neither LAST nor like an id")
-    return name
-
-
 def default_name(command: Sequence[str]) -> str:
     """A name from the command's first staged file, else from its first word."""
     files = [word[1:] for word in command if is_staged(word) and not placeholders(word)]
-    word = (files or [command[0].lstrip("^")])[0]
+    word = files[0] if files else command[0].lstrip("^").split(maxsplit=1)[0]
     clean = _NOT_IN_NAMES.sub("-", posixpath.basename(word.rstrip("/")))[:64].strip("._-")
     return clean if NAME.fullmatch(clean) and clean not in RESERVED_NAMES and not is_job_id(clean) else FALLBACK_NAME
 

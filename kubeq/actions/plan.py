@@ -6,17 +6,15 @@ has read each of them by itself; here they are held against each other and again
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubeq.actions.inputs import Inputs, collect_inputs
-from kubeq.actions.naming import check_name, default_name
+from kubeq.actions.naming import default_name
 from kubeq.actions.parameters import read_parameters
 from kubeq.config import Config, task_environment
 from kubeq.core.images import check_image_name
-from kubeq.core.manifest import clean_destination
 from kubeq.core.model import Policy, Reach
 from kubeq.core.resources import Resources, fits
 from kubeq.core.spec import JobSpec, check_template
@@ -65,7 +63,6 @@ def make_plan(command: Sequence[str], config: Config, provider: NodeProvider) ->
     """
     words = _check_command(command)
     _check_options(config)
-    name = default_name(words) if config.name is None else check_name(config.name)
     table = read_parameters(config.params, config.seq)
     warnings = [] if table is None else _check_table(words, table, config)
     spec = _spec(words, table, config)
@@ -74,7 +71,7 @@ def make_plan(command: Sequence[str], config: Config, provider: NodeProvider) ->
         warnings.append(NO_ISOLATION)
     inputs = collect_inputs(config.upload, words, table, config.place.base, own=[config.state_dir, config.cache_dir])
     return Plan(
-        name=name,
+        name=default_name(words) if config.name is None else config.name,
         named=config.name is not None,
         spec=spec,
         table=table,
@@ -95,7 +92,7 @@ def _spec(words: tuple[str, ...], table: Table | None, config: Config) -> JobSpe
         shell=config.shell,
         image=image,
         entrypoint=config.entrypoint,
-        directory=_directory(config.cd),
+        directory=config.cd,
         environment=tuple(sorted(task_environment(config))),
         user=config.user,
         network=config.network,
@@ -184,18 +181,6 @@ def _check_table(words: Sequence[str], table: Table, config: Config) -> list[str
                 f"rows of the parameter table that repeat an earlier one, each a task of its own: {repeated:,}"
             )
     return warnings
-
-
-def _directory(text: str) -> str:
-    """The directory in the work directory where the command starts."""
-    if text and posixpath.normpath(text) == ".":
-        return "."
-    try:
-        return clean_destination(text)
-    except UsageError as error:
-        raise UsageError(
-            f"--cd {text!r} is no directory inside the work directory", hint="give a relative path without '..'"
-        ) from error
 
 
 def _pattern(text: str, option: str) -> str:

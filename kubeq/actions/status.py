@@ -179,9 +179,7 @@ def _queued(now: Situation) -> str:
 def _why_claimed(task: Task, now: Situation) -> str | None:
     if (task.claimable_at or 0.0) <= now.now:
         return "its node is silent; another one takes it over"
-    if task.cancel_asked:
-        return "killed, stopping"
-    return "being prepared" if task.current and task.current.started_at is None else None
+    return "killed, stopping" if task.cancel_asked else None
 
 
 def _time_left(session: Session, job: Job, states: Mapping[TaskState, int]) -> float | None:

@@ -19,7 +19,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 STATE_FLAGS = {"failed": TaskState.FAILED, "pending": TaskState.PENDING, "running": TaskState.CLAIMED}
 
 
-def job_argument(name: str = "job", *, many: bool = False, required: bool = True, metavar: str = "JOB") -> Any:
+def job_argument(
+    name: str = "job", *, many: bool = False, required: bool = True, metavar: str = "JOB"
+) -> Callable[[F], F]:
     """A JOB or TASK; names of jobs and ids complete."""
     shown = metavar if required else f"[{metavar}]"
     return click.argument(
@@ -48,13 +50,9 @@ def filter_options(command: F) -> F:
     """`--failed --pending --running --exit --reason --where`; `choice_of` makes a Choice of them."""
     reasons = click.Choice([str(reason) for reason in Reason])
     for decorate in (
-        click.option(
-            "--where", metavar="EXPR", help="Only tasks for which EXPR holds, e.g. \"x > 0.5 and name == 'a'\"."
-        ),
+        click.option("--where", metavar="EXPR", help="Only tasks for which it holds: \"x > 0.5 and name == 'a'\"."),
         click.option("--reason", multiple=True, type=reasons, help="Only tasks that ended for that reason."),
-        click.option(
-            "--exit", "exit_codes", multiple=True, type=int, metavar="N", help="Only tasks with that exit code."
-        ),
+        click.option("--exit", "exit_codes", multiple=True, type=int, metavar="N", help="Only tasks that ended so."),
         click.option("--running", is_flag=True, help="Only tasks that are claimed."),
         click.option("--pending", is_flag=True, help="Only tasks that wait."),
         click.option("--failed", is_flag=True, help="Only tasks that failed."),

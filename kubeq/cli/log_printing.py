@@ -15,6 +15,7 @@ from kubeq.actions.lines import Lines
 from kubeq.actions.logs import Piece
 from kubeq.cli.output import Mode, Output
 from kubeq.core.clock import Clock
+from kubeq.core.model import TaskId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,11 @@ class LogPrinter:
         for line in self._lines.setdefault(place, Lines()).feed(piece.content):
             self._take(str(piece.task.id), place, line)
 
+    def begin(self, task: TaskId, attempt: int) -> None:
+        """Have a record of that attempt in JSON, also if it has printed nothing."""
+        if not self._follow:
+            self._records[str((task.index, attempt))] = {"task": str(task), "attempt": attempt, "lines": []}
+
     def show_line(self, name: str, line: str) -> None:
         """Show a line of a node's log."""
         self._job = name
@@ -120,7 +126,7 @@ class LogPrinter:
         if self._follow:
             self._output.show(LogView({"at": self._now(), **what, "text": line}))
             return
-        record = self._records.setdefault(f"{place}", {**what, "lines": []})
+        record = self._records.setdefault(str(place), {**what, "lines": []})
         record["lines"].append(line)
 
     def _now(self) -> str:

@@ -36,6 +36,8 @@ COMMANDS = (
     "sub",
     "watch",
 )
+COMPLETE = "_KUBEQ_COMPLETE"
+"""Set by the scripts of `kubeq completion` when a shell asks for words."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -141,7 +143,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS:
+        if args and args[0] not in COMMANDS and not context.resilient_parsing:
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], COMMANDS, n=1)
@@ -162,6 +164,10 @@ def cli(context: click.Context) -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with the documented exit code."""
     settings = Globals()
+    if COMPLETE in os.environ:
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(cli, {"obj": settings}, "kubeq", COMPLETE, os.environ[COMPLETE]))
     try:
         with cli.make_context("kubeq", list(sys.argv[1:] if arguments is None else arguments), obj=settings) as context:
             _set_up_logging(settings.values.get("verbose", 0))

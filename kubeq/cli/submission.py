@@ -24,7 +24,8 @@ from kubeq.actions.waiting import Tick
 from kubeq.cli.following import end_error, show_failed_tail, tell_end, wait_for_end
 from kubeq.cli.interrupts import interruptible
 from kubeq.cli.output import Mode, Output
-from kubeq.cli.views_sub import IdView, PreviewView, SubView, count, sent_text
+from kubeq.cli.shown import count
+from kubeq.cli.views_sub import IdView, PreviewView, SubView, sent_text
 from kubeq.core.model import Job, Pool
 from kubeq.core.quantities import format_size
 from kubeq.errors import Interrupted, KubeqError, UsageError
@@ -47,7 +48,7 @@ def run_submission(session: Session, output: Output, command: Sequence[str]) -> 
     with interruptible():
         pool = pool_of_request(session, private=config.local)
         submitted = _submit(session, plan, pool, output)
-        if output.mode is not Mode.JSON:
+        if output.mode is Mode.QUIET or (output.mode is Mode.TEXT and not _prints_tasks(session, submitted.job)):
             output.show(IdView(submitted.job.id))
         _go_on(session, submitted, pool if submitted.created else pool_of_job(session, submitted.job), output)
 
@@ -94,7 +95,7 @@ def _go_on(session: Session, submitted: Submitted, pool: Pool, output: Output) -
     try:
         nodes = len(ensure_nodes(session, pool))
         if not config.no_wait:
-            printing = config.local or job.total == 1
+            printing = _prints_tasks(session, job)
             end = wait_for_end(session, job, output, tend=Tending(session, output.note), printing=printing)
     except KeyboardInterrupt:
         raise _interrupted(session, job, output) from None
@@ -105,10 +106,16 @@ def _go_on(session: Session, submitted: Submitted, pool: Pool, output: Output) -
     _end(session, output, SubView(submitted=submitted, nodes=nodes, end=end), end)
 
 
+def _prints_tasks(session: Session, job: Job) -> bool:
+    """Whether stdout is what the tasks print; then the id, which is on stderr too, is not mixed into it."""
+    config = session.config
+    return not (config.no_wait or config.prepare) and (config.local or job.total == 1)
+
+
 def _end(session: Session, output: Output, view: SubView, end: Tick) -> None:
     """What is said and done after the job's end; the exit code follows from the error that is raised."""
     tell_end(output, end)
-    if not (session.config.local or end.job.total == 1):
+    if not _prints_tasks(session, end.job):
         show_failed_tail(session, output, end)
     error = end_error(end)
     if session.config.fetch is not None:

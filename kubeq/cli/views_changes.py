@@ -78,7 +78,7 @@ class BlobsView:
         yield f"{word} {count(self.removed, 'blob')} ({format_size(self.removed_bytes)}) that no job refers to"
         if self.waiting:
             size = format_size(self.waiting_bytes)
-            yield f"{count(self.waiting, 'blob')} more ({size}) will go once they have been unused for 7 days (--force: now)"
+            yield f"{count(self.waiting, 'blob')} more ({size}) will go after 7 days without use; with --force now"
 
     def json(self) -> Mapping[str, Any]:
         return {

@@ -24,19 +24,21 @@ class FetchedView:
 
     def text(self) -> Iterable[str]:
         tasks = self.fetched.tasks
-        moved, files = sum(task.moved for task in tasks), sum(task.files for task in tasks)
+        new, files = sum(task.moved for task in tasks), sum(task.files for task in tasks)
         size = format_size(sum(task.bytes for task in tasks))
-        yield f"{self.fetched.destination}: {count(files, 'file')} of {count(len(tasks), 'task')} ({size}), {self._new(moved)}"
+        there = f"{count(files, 'file')} of {count(len(tasks), 'task')} ({size})"
+        yield f"{self.fetched.destination}: {there}{self._new(new, files)}"
         for index, error in self.fetched.refused:
             yield f"not fetched: task {index}: {error.message}"
         groups: dict[str, list[MissingTask]] = {}
         for task in self.fetched.missing:
             groups.setdefault(task.why, []).append(task)
         for why, missing in groups.items():
-            yield f"no results: {'task' if len(missing) == 1 else 'tasks'} {index_list([m.index for m in missing])}: {why}"
+            indexes = index_list([task.index for task in missing])
+            yield f"no results: {'task' if len(missing) == 1 else 'tasks'} {indexes}: {why}"
 
     def json(self) -> Mapping[str, Any]:
-        moved = [task for task in self.fetched.tasks if task.moved]
+        moved = [task for task in self.fetched.tasks if task.new]
         return {
             "job": self.fetched.job.id,
             "destination": str(self.fetched.destination),
@@ -45,7 +47,7 @@ class FetchedView:
                 for task in moved
             ],
             "missing": [{"index": task.index, "state": task.state, "why": task.why} for task in self.fetched.missing],
-            "skipped": [task.index for task in self.fetched.tasks if not task.moved],
+            "skipped": [task.index for task in self.fetched.tasks if not task.new],
             "refused": [{"index": index, "why": error.message} for index, error in self.fetched.refused],
         }
 
@@ -53,8 +55,8 @@ class FetchedView:
         return [f"{self.fetched.job.id}/{task.index}" for task in self.fetched.tasks]
 
     @staticmethod
-    def _new(moved: int) -> str:
-        return f"{count(moved, 'file')} new" if moved else "all of it there already"
+    def _new(new: int, files: int) -> str:
+        return "" if new == files else f", {new:,} of them new" if new else ", all of it there already"
 
 
 class FetchProgress:

@@ -12,7 +12,7 @@ from kubeq.cli.output import columns
 from kubeq.cli.shown import ago, cell, iso, moment, one_line, pairs
 from kubeq.cli.views_nodes import NodesView
 from kubeq.cli.views_tasks import TasksView
-from kubeq.core.model import NodeState, Reason, TaskState
+from kubeq.core.model import JobStatus, NodeState, Reason, TaskState
 from kubeq.core.outcome import signal_name
 from kubeq.core.quantities import format_duration
 from kubeq.queue.rows import Outcome
@@ -22,6 +22,7 @@ FIELDS = (
     "id", "name", "status", "submitted_at", "ended_at", "total", "pending", "claimed", "succeeded", "failed",
     "cancelled", "because", "eta_s", "results_url",
 )  # fmt: skip
+ENDED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
 SHOWN = {TaskState.CLAIMED: "running"}
 """What people call a state, where that is not its name."""
 
@@ -108,9 +109,10 @@ class JobView:
             lines.append(("ended", f"{moment(job.job.closed_at)}, after {took}"))
         lines.append(("results", job.results_url))
         yield from pairs(lines)
-        if any(facts.node.state is not NodeState.GONE for facts in self.nodes):
+        nodes = [facts for facts in self.nodes if facts.node.state is not NodeState.GONE]
+        if nodes and self.job.status not in ENDED:
             yield ""
-            yield from NodesView(self.nodes, self.now).text()
+            yield from NodesView(nodes, self.now).text()
         if self.tasks is not None:
             yield ""
             yield from self.tasks.text()

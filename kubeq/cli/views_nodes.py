@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from kubeq.actions.nodes import NodeFacts
 from kubeq.cli.output import columns
+from kubeq.cli.shown import cell, iso
 from kubeq.core.model import NodeState
 from kubeq.core.quantities import format_duration
 
@@ -69,8 +69,8 @@ def _record(facts: NodeFacts) -> dict[str, Any]:
         "pool": node.pool,
         "state": node.state,
         "reason": node.gone,
-        "started_at": _time(node.started_at),
-        "ended_at": _time(node.ended_at),
+        "started_at": iso(node.started_at),
+        "ended_at": iso(node.ended_at),
         "machine_type": None,
         "zone": None,
         "slots": {} if node.total is None else {"cpu": node.total.cpu, "memory": node.total.memory},
@@ -83,21 +83,7 @@ def _record(facts: NodeFacts) -> dict[str, Any]:
     }
 
 
-def _time(at: float | None) -> str | None:
-    return (
-        None
-        if at is None
-        else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
-
-
 def _cell(value: object) -> object:
-    match value:
-        case None:
-            return ""
-        case list():
-            return " ".join(map(str, value))
-        case dict():
-            return " ".join(f"{name}={amount}" for name, amount in value.items() if amount is not None)
-        case _:
-            return value
+    if isinstance(value, dict):
+        return " ".join(f"{name}={amount}" for name, amount in value.items() if amount is not None)
+    return cell(value)

@@ -11,6 +11,7 @@ from kubeq.actions.preview import Preview
 from kubeq.actions.resume import Resumed
 from kubeq.actions.submit import Submitted, Upload
 from kubeq.actions.waiting import Tick
+from kubeq.cli.shown import count
 from kubeq.core.model import JobId, NodeName, TaskState
 from kubeq.core.quantities import format_size
 
@@ -161,11 +162,6 @@ class AgentView:
 
     def quiet(self) -> Iterable[str]:
         return [self.command]
-
-
-def count(number: int, noun: str) -> str:
-    """`1 task`, `24 tasks`."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def sent_text(upload: Upload) -> str:

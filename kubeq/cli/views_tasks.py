@@ -1,4 +1,4 @@
-"""How tasks look: as records (`list --json`), as tables with chosen fields, as parameters ready to be submitted again."""
+"""How tasks look: as records (`list --json`), as tables with chosen fields, as parameters to be submitted again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from kubeq.actions.looking import TaskFacts
 from kubeq.cli.output import columns
 from kubeq.cli.shown import cell, iso, one_line
-from kubeq.core.model import Attempt, JobId, Reason, Task
+from kubeq.core.model import Attempt, JobId, Reason, Task, TaskState
 from kubeq.core.outcome import signal_name
 from kubeq.core.quantities import format_duration, format_size
 from kubeq.errors import UsageError
@@ -39,7 +39,7 @@ class TasksView:
         if self.fields:
             rows = [[one_line(value) for value in row] for row in self._rows(self.fields)]
             return columns(self.fields, rows)
-        header = (*TEXT_HEADER, *self.parameters, "because")
+        header = (*TEXT_HEADER, *self.parameters, "why")
         return columns(header, [self._line(facts) for facts in self.tasks])
 
     def json(self) -> Mapping[str, Any]:
@@ -68,7 +68,7 @@ class TasksView:
             "-" if peak is None else format_size(peak),
             "-" if current is None else current.node,
             *(one_line(value, 30) for value in facts.parameters.values()),
-            one_line(facts.because or _message(task) or "", 100),
+            one_line(facts.because or _more_than_outcome(task), 100),
         )
 
 
@@ -138,7 +138,7 @@ def task_record(facts: TaskFacts) -> dict[str, Any]:
 
 def outcome_text(task: Task) -> str:
     """`running`, `failed: exit code 3`."""
-    state = "running" if task.state == "claimed" and task.current and task.current.started_at else str(task.state)
+    state = "running" if task.state is TaskState.CLAIMED else str(task.state)
     return state if task.reason in (None, Reason.CANCELLED) else f"{state}: {reason_text(task.reason, task.current)}"
 
 
@@ -162,7 +162,8 @@ def _field(facts: TaskFacts, name: str) -> object:
         case "signal" | "out_of_memory":
             return record["exit"] and record["exit"][name]
         case "wall_s" | "cpu_s" | "peak_memory_bytes":
-            return record["usage"] and record["usage"][name]
+            amount = record["usage"] and record["usage"][name]
+            return round(amount, 3) if isinstance(amount, float) else amount
         case "command":
             return shlex.join(facts.command)
         case _:
@@ -173,6 +174,12 @@ def _field(facts: TaskFacts, name: str) -> object:
 def _as_field(parameter: str) -> str:
     """A parameter's name as a column: with `param.` before it where a field has that name."""
     return PARAM + parameter if parameter in FIELDS else parameter
+
+
+def _more_than_outcome(task: Task) -> str:
+    """The attempt's message, where it says more than the outcome does."""
+    message = _message(task) or ""
+    return "" if message in outcome_text(task) else message
 
 
 def _message(task: Task) -> str | None:

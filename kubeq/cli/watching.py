@@ -1,4 +1,4 @@
-"""`watch` at the screen: progress, output, or events as JSON lines. It changes nothing but what anybody who looks may."""
+"""`watch` at the screen: progress, output, or events as JSON lines. It changes nothing that matters to the job."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def printed_tasks(job: Job, text: str | None) -> Indexes | None:
 def watch_to_end(session: Session, job: Job, output: Output, printed: Indexes | None) -> Tick:
     """The last tick of the job. What the tasks in `printed` print goes to stdout; None: nothing of it."""
     progress, printer = Progress(output), Printer(output, one_task=job.total == 1)
-    feed = OutputFeed(session, job) if printed is not None and output.mode is Mode.TEXT else None
+    feed = OutputFeed(session, job) if printed is not None and output.mode is not Mode.JSON else None
     events = Events(session, output) if output.mode is Mode.JSON else None
     try:
         for tick in follow(session, job):

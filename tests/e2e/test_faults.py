@@ -106,7 +106,7 @@ def test_a_submission_killed_at_any_instant_can_be_completed_or_cleaned(home: Ho
             assert job["tasks"]["claimed"] == 0
             assert not home.agents()
             if seed % 2:
-                home.run("resume", job["id"], "--no-wait", code=None)
+                home.run("resume", job["id"])
                 assert home.status(job["id"])["total"] == 20000
                 assert home.status(job["id"])["status"] in ("queued", "running")
                 home.run("kill", job["id"])

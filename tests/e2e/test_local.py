@@ -120,7 +120,8 @@ def test_output_can_be_followed_while_the_task_runs(home: Home) -> None:
     first = follower.stdout.readline()
     assert first == "tick 1\n"
     assert home.status(job)["status"] == "running", "the first line came while the task was running"
-    rest, _ = follower.communicate(timeout=60)
+    rest = follower.stdout.read()
+    assert follower.wait(60) == 0
     assert rest == "".join(f"tick {number}\n" for number in range(2, 7))
 
 

@@ -95,7 +95,8 @@ class Judge:
         _require(after.attempts[-1]["node"] == agent.name, f"a claim is in another's name: {after}")
         agent.made[nonce] = (TaskId(submission.job.id, index), self._world.changes)
         _require(
-            submission.wanted[index] > submission.killed, f"{submission.job.id}/{index} was claimed after the kill"
+            max(submission.wanted[index], submission.inserted[index]) > submission.killed,
+            f"{submission.job.id}/{index} was claimed after the kill",
         )
 
     def _options(

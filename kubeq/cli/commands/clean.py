@@ -7,16 +7,13 @@ import click
 from kubeq.cli.asking import confirm
 from kubeq.cli.job_options import job_argument
 from kubeq.cli.main import Globals, global_options
-from kubeq.errors import Interrupted
 
 
 @click.command(short_help="Forget jobs that have ended; remove blobs that no job needs.")
 @global_options
 @click.option("--older", metavar="DURATION", help="Only jobs that ended longer ago than this, e.g. 30d.")
 @click.option("--results", is_flag=True, help="Remove their results too.")
-@click.option(
-    "--force", is_flag=True, help="Also jobs that run, stopped first; with --blobs: without the waiting time."
-)
+@click.option("--force", is_flag=True, help="Also jobs that run, stopped first; with --blobs: unused ones at once.")
 @click.option("--blobs", is_flag=True, help="Also remove stored inputs that no job of this queue refers to any more.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @job_argument("jobs", many=True, required=False)
@@ -48,10 +45,11 @@ def _clean_jobs(
     plan = plan_clean(session, jobs, older_s=age, force=force)
     if plan.jobs and not dry_run:
         named = bool(jobs) and not any(is_glob(text) for text in jobs)
-        what = "and their results" if results else "and keep their results"
+        what = "with all results" if results else "(the results stay)"
         question = f"forget {count(len(plan.jobs), 'job')} {what}?"
         if (results or not named) and not confirm(settings, question):
-            raise Interrupted("nothing was removed")
+            settings.output.note("nothing was removed")
+            return
         clean_jobs(session, plan, results=results)
     settings.output.show(CleanView(plan, results=results, only=dry_run))
 
@@ -68,7 +66,8 @@ def _clean_blobs(settings: Globals, force: bool, dry_run: bool) -> None:
     if unused.ripe and not dry_run:
         found = f"{count(len(unused.ripe), 'blob')} ({format_size(size)})"
         if not confirm(settings, f"remove {found} that no job of {session.config.queue_url} refers to?"):
-            raise Interrupted("no blob was removed")
+            settings.output.note("no blob was removed")
+            return
         remove_unused(session, unused)
     settings.output.show(
         BlobsView(

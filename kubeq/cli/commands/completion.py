@@ -21,6 +21,10 @@ def command(settings: Globals, shell: str) -> None:
     zsh:  eval "$(kubeq completion zsh)"    in ~/.zshrc
     fish: kubeq completion fish > ~/.config/fish/completions/kubeq.fish
     """
-    from kubeq.cli.main import completion_script
+    from click.shell_completion import get_completion_class
 
-    settings.output.raw(completion_script(shell).encode())
+    from kubeq.cli.main import COMPLETE, cli
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    settings.output.raw(f"{kind(cli, {}, 'kubeq', COMPLETE).source()}\n".encode())

@@ -21,12 +21,12 @@ from kubeq.cli.main import Globals, global_options
 @job_argument(metavar="JOB|TASK")
 @click.argument("directory", required=False, metavar="[DIR]", type=click.Path(path_type=Path))
 @click.pass_obj
-def command(settings: Globals, job: str, directory: Path | None, patterns: tuple[str, ...], **flags: Any) -> None:
+def command(settings: Globals, /, job: str, directory: Path | None, patterns: tuple[str, ...], **flags: Any) -> None:
     """Fetch what the tasks of JOB (or JOB/1-10,20) stored into DIR/INDEX/, with stdout.txt and result.json beside it.
     DIR is ./NAME if it is not given.
 
-    May be repeated and interrupted: only what is missing is moved, everything is verified, and no file that somebody else
-    wrote or changed is overwritten. Exit code 3 if some tasks have no results.
+    May be repeated and interrupted: only what is missing is moved, everything is verified, and no file that somebody
+    else wrote or changed is overwritten. Exit code 3 if some tasks have no results.
     """
     from kubeq.actions.fetch import FetchRequest, default_destination, fetch_job
     from kubeq.actions.finding import find_one

@@ -10,9 +10,7 @@ from kubeq.cli.main import Globals, global_options
 
 @click.command(short_help="Cancel a job or some of its tasks.")
 @global_options
-@click.option(
-    "--stop-nodes", is_flag=True, help="Then stop the nodes of the job's pool; what else they run is given back."
-)
+@click.option("--stop-nodes", is_flag=True, help="Then stop the nodes of its pool; what else they run is given back.")
 @job_argument("texts", many=True, metavar="JOB|TASK")
 @click.pass_obj
 def command(settings: Globals, texts: tuple[str, ...], stop_nodes: bool) -> None:

@@ -18,11 +18,11 @@ from kubeq.errors import UsageError
 @click.option("--params-only", is_flag=True, help="Only the parameters, as a csv table for `sub --params`.")
 @job_argument(metavar="JOB|TASK")
 @click.pass_obj
-def command(settings: Globals, job: str, fields: str | None, params_only: bool, **flags: Any) -> None:
+def command(settings: Globals, /, job: str, fields: str | None, params_only: bool, **flags: Any) -> None:
     """List the tasks of JOB, or JOB/1-10,20; filters of different kinds must all agree.
 
-    In --where, names are parameters or fields: index state reason exit signal attempt failures losses node wall_s cpu_s
-    peak_memory_bytes.
+    In --where, a name is a field (index state reason exit signal attempt failures losses node wall_s cpu_s
+    peak_memory_bytes) or else a parameter; param.NAME is always the parameter.
     """
     from kubeq.actions.finding import find_one, tasks_of
     from kubeq.actions.looking import list_tasks

@@ -35,8 +35,8 @@ def command(
     grep: str | None,
     timestamps: bool,
 ) -> None:
-    """Print the output of a task (JOB/17) byte for byte. Of a JOB of several tasks it is that of the first that runs, else
-    of the first that failed, else of the first. Of a NODE of this machine, its log.
+    """Print the output of a task (JOB/17) byte for byte. Of a JOB of several tasks it is that of the first that runs,
+    else of the first that failed, else of the first. Of a NODE of this machine, its log.
     """
     from kubeq.actions.finding import find_one
     from kubeq.actions.lines import parse_pattern
@@ -72,6 +72,7 @@ def _print_tasks(
     if every:
         for task in tasks_of(session, chosen):
             if task.attempt >= (attempt or 1):
+                printer.begin(task.id, attempt or task.attempt)
                 for piece in read_output(session, task, attempt):
                     printer.show(piece)
         printer.close()

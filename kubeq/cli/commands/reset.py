@@ -8,6 +8,7 @@ import click
 
 from kubeq.cli.job_options import choice_of, filter_options, job_argument, other_resources
 from kubeq.cli.main import Globals, global_options
+from kubeq.core.selectors import is_glob
 from kubeq.errors import BackendError, Conflict
 
 if TYPE_CHECKING:
@@ -20,16 +21,14 @@ if TYPE_CHECKING:
 @click.option("--all", "every", is_flag=True, help="Succeeded tasks too.")
 @click.option("--orphaned", is_flag=True, help="Only claims whose lease has ended.")
 @click.option("--node", metavar="NODE", help="Only claims of that node.")
-@click.option(
-    "--force", is_flag=True, help="Also claims of nodes that are alive; they are stopped and can change nothing."
-)
+@click.option("--force", is_flag=True, help="Also claims of nodes that are alive; those attempts are stopped.")
 @click.option("-r", "--resources", metavar="LIST", help="Other resources for these tasks: cpu=2,memory=4G.")
 @click.option("--no-nodes", is_flag=True, help="Start no node for them.")
 @job_argument("texts", many=True, metavar="JOB|TASK")
 @click.pass_obj
-def command(settings: Globals, texts: tuple[str, ...], no_nodes: bool, **flags: Any) -> None:
-    """Make tasks of JOB pending again: those that failed or were cancelled, and claims whose lease has ended. A task named
-    by its number (JOB/17) is reset also if it succeeded.
+def command(settings: Globals, /, texts: tuple[str, ...], no_nodes: bool, **flags: Any) -> None:
+    """Make tasks of JOB pending again: those that failed or were cancelled, and claims whose lease has ended. A task
+    named by its number (JOB/17) is reset also if it succeeded.
 
     A pattern that matches several jobs resets only claims whose lease has ended, unless --all or a filter is given.
     """
@@ -50,8 +49,11 @@ def command(settings: Globals, texts: tuple[str, ...], no_nodes: bool, **flags: 
     settings.output.show(ChangesView("reset", changes))
     if not no_nodes:
         _start_nodes(settings, changes)
-    if changes.unchanged and not changes.changed:
-        raise Conflict("nothing was reset", hint=f"kubeq list {texts[0]} shows the tasks")
+    if not changes.changed and not any(map(is_glob, texts)):
+        raise Conflict(
+            "nothing was reset: no task that was meant has failed, was cancelled or is lost",
+            hint="--all resets succeeded tasks too, --force also what runs",
+        )
 
 
 def _start_nodes(settings: Globals, changes: Changes) -> None:
@@ -64,4 +66,4 @@ def _start_nodes(settings: Globals, changes: Changes) -> None:
         except BackendError as error:
             settings.output.warn(f"{error.message}; kubeq addnodes 1 JOB tries again")
         else:
-            settings.output.note(f"started node {', '.join(started)}" if started else "its nodes go on with it")
+            settings.output.note(f"started node {', '.join(started)}" if started else "a node is there")

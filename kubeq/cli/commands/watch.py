@@ -13,9 +13,7 @@ from kubeq.errors import Conflict, Interrupted, UsageError
 
 @click.command(short_help="Follow a job to its end.")
 @global_options
-@click.option(
-    "--logs", "logs", is_flag=False, flag_value="", metavar="[TASK]", help="Print what its tasks print, or those."
-)
+@click.option("--logs", "logs", is_flag=False, flag_value="", metavar="[TASK]", help="Print what its tasks print.")
 @click.option("--fetch", "directory", type=click.Path(path_type=Path), metavar="DIR", help="Then fetch its results.")
 @job_argument()
 @click.pass_obj

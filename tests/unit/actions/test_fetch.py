@@ -76,9 +76,10 @@ def test_names_that_the_task_uses_itself_get_a_prefix_on_our_side(work: Work, se
 def test_a_second_fetch_moves_nothing(work: Work, session: Session, out: Path) -> None:
     job = work.submit()
     work.run(1, files={"a": b"a", "b": b"b"}, stdout=b"x")
-    assert fetch(session, job, out).tasks[0].moved == 4
+    assert fetch(session, job, out).tasks[0].moved == 3
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    assert fetch(session, job, out).tasks[0].moved == 0
+    again = fetch(session, job, out).tasks[0]
+    assert (again.moved, again.new) == (0, False)
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
 
 
@@ -92,7 +93,7 @@ def test_a_fetch_that_was_interrupted_moves_only_the_rest(work: Work, session: S
     (out / ".kubeq-part" / "999999999-3").write_bytes(b"half of a fi")
     kept = (out / "1" / "a").stat().st_ino
     done = fetch(session, job, out)
-    assert (done.error(), done.tasks[0].moved) == (None, 2)
+    assert (done.error(), done.tasks[0].moved, done.tasks[0].new) == (None, 1, True)
     assert set(tree(out)) == {"1/a", "1/b", "1/stdout.txt", "1/result.json"}
     assert (out / "1" / "a").stat().st_ino == kept
     assert not (out / ".kubeq-part").exists()

@@ -1,0 +1,434 @@
+"""Submitting: what is stored in which order, with how many requests, and what a crash at any of them leaves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from kubeq.actions.drafts import read_draft
+from kubeq.actions.existing import IfExists
+from kubeq.actions.journal import journal_of
+from kubeq.actions.launching import pool_of_request
+from kubeq.actions.plan import Plan, make_plan
+from kubeq.actions.resume import resume
+from kubeq.actions.session import Session
+from kubeq.actions.submit import Submitted, complete, submit
+from kubeq.config import with_flags
+from kubeq.core.model import Job, NodeName, Reach, TaskState
+from kubeq.core.resources import Resources
+from kubeq.core.wire import decode_spec
+from kubeq.errors import Conflict, ImageUnavailable, NotFound
+from kubeq.queue.base import RecordTable
+from kubeq.queue.claims import Room
+from kubeq.queue.memory import MemoryTable
+from kubeq.queue.queue import Queue
+from kubeq.store.base import ObjectStore
+from kubeq.store.memory import MemoryStore
+from tests.jobs import FakeClock, session_in
+
+PINNED = "python@sha256:" + "ab" * 32
+WRITES = ("insert", "swap", "put", "delete")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing that is written for errors sees it."""
+
+
+class Requests:
+    """Passes every call on to a table or a store, counts them, and may end the world before or after one."""
+
+    reach: ClassVar[Reach] = Reach.HOST
+
+    def __init__(self, inner: Any, calls: list[str], fatal: Callable[[str, bool], bool]) -> None:
+        self._inner = inner
+        self._calls = calls
+        self._fatal = fatal
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._inner, name)
+        if not callable(attribute) or name in ("clock_offset", "wait"):
+            return attribute
+
+        def call(*arguments: Any, **more: Any) -> Any:
+            self._calls.append(name)
+            if self._fatal(name, False):
+                raise Killed
+            answer = attribute(*arguments, **more)
+            if self._fatal(name, True):
+                raise Killed
+            return answer
+
+        return call
+
+
+class World:
+    """One table, one store and one home, seen by as many sessions as there are processes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.table, self.blobs = MemoryTable(), MemoryStore()
+        self.clock = FakeClock()
+        self.calls: list[str] = []
+
+    def session(self, fatal: Callable[[str, bool], bool] = lambda name, after: False, **flags: Any) -> Session:
+        table: RecordTable = Requests(self.table, self.calls, fatal)  # type: ignore[assignment]
+        store: ObjectStore = Requests(self.blobs, self.calls, fatal)  # type: ignore[assignment]
+        session = session_in(self.root, self.clock, Session)
+        session = Session(with_flags(session.config, flags), self.clock)
+        session.queue = Queue(table, self.clock)  # type: ignore[misc]
+        session.store = store  # type: ignore[misc]
+        return session
+
+    def write(self, name: str, content: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return path
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def plan_of(session: Session, *command: str) -> Plan:
+    return make_plan(command, session.config, session.provider)
+
+
+def submitted(session: Session, *command: str, if_exists: IfExists | None = None) -> Submitted:
+    pool = pool_of_request(session, private=session.config.local)
+    plan = plan_of(session, *command)
+    return submit(session, plan, pool, if_exists=if_exists, resolve=lambda image: PINNED)
+
+
+def sweep_of(world: World, rows: int = 25) -> dict[str, Any]:
+    world.write("work.py", "print('work')")
+    world.write("shared.txt", "for all")
+    lines = [f"{n},in/{n % 3}.txt" for n in range(rows)]
+    for n in range(3):
+        world.write(f"in/{n}.txt", f"input {n}")
+    world.write("params.csv", "\n".join(["n,file", *lines]) + "\n")
+    return {"name": "sweep", "params": [str(world.root / "params.csv")], "upload": ["shared.txt"]}
+
+
+SWEEP = ("python3", "^work.py", "{n}", "^{file}")
+
+
+def test_a_sealed_job_has_every_task_with_its_values_and_verified_inputs(world: World) -> None:
+    session = world.session(**sweep_of(world))
+    done = submitted(session, *SWEEP)
+    tasks = list(session.queue.tasks(done.job.id))
+    assert [task.values for task in tasks] == [(str(n), f"in/{n % 3}.txt") for n in range(25)]
+    assert done.job.sealed_at is not None
+    assert (done.upload.files, done.upload.already) == (5, 0)
+    for n, task in enumerate(tasks):
+        assert task.inputs is not None
+        manifest = session.blobs.read_manifest(task.inputs)
+        assert [entry.path for entry in manifest.entries] == [f"in/{n % 3}.txt", "shared.txt", "work.py"]
+        assert session.blobs.read(manifest.entries[0].digest) == f"input {n % 3}".encode()
+    assert len({task.inputs for task in tasks}) == 3
+    spec = decode_spec(session.blobs.read(done.job.spec))
+    assert (spec.image_digest, spec.inputs) == (PINNED, None)
+
+
+def test_tasks_with_the_same_inputs_share_one_manifest_in_the_spec(world: World) -> None:
+    world.write("work.py", "print('work')")
+    session = world.session(seq="3")
+    job = submitted(session, "python3", "^work.py", "{index}").job
+    spec = decode_spec(session.blobs.read(job.spec))
+    assert spec.inputs is not None
+    assert [task.inputs for task in session.queue.tasks(job.id)] == [None] * 3
+
+
+def test_a_second_submission_sends_none_of_what_the_store_has(world: World) -> None:
+    flags = sweep_of(world)
+    submitted(world.session(**flags), *SWEEP)
+    world.calls.clear()
+    again = submitted(world.session(**flags), *SWEEP, if_exists=IfExists.NEW)
+    assert again.created
+    assert (again.upload.files, again.upload.size, again.upload.already) == (0, 0, 5)
+    assert "put" not in world.calls
+
+
+def test_a_submission_makes_the_stated_number_of_requests(world: World) -> None:
+    flags = {**sweep_of(world, rows=3 * MemoryTable.batch + 1), "name": None}
+    submitted(world.session(**flags), *SWEEP)
+    calls = world.calls
+    assert calls.count("insert") + calls.count("swap") == 2 + 4
+    assert calls.count("get") + calls.count("list") + calls.count("count") + calls.count("due") == 0
+    assert calls.count("stat") == 1
+    assert calls.count("put") == 5 + 3 + 1, "the files, the manifests, the spec"
+    assert len(calls) == 6 + 1 + 9
+
+
+def test_the_row_of_the_job_stands_before_the_store_is_asked_and_the_seal_comes_last(world: World) -> None:
+    submitted(world.session(**sweep_of(world)), *SWEEP, if_exists=IfExists.NEW)
+    assert world.calls[:2] == ["insert", "stat"]
+    assert world.calls[-2:] == ["insert", "swap"]
+
+
+def test_an_image_that_cannot_be_had_stores_nothing(world: World) -> None:
+    session = world.session()
+
+    def refuse(image: str) -> str:
+        raise ImageUnavailable(f"no {image}")
+
+    plan = plan_of(session, "true")
+    with pytest.raises(ImageUnavailable):
+        submit(session, plan, pool_of_request(session, private=False), resolve=refuse)
+    assert world.calls == []
+    assert not session.config.state_dir.exists()
+
+
+def crashes(world_of: Callable[[], World]) -> list[tuple[World, Sequence[str], BaseException | None]]:
+    """The same submission, killed before its first request, after it, before its second one, and so on to the end."""
+    outcomes = []
+    for moment in range(1000):
+        world, seen = world_of(), [0]
+
+        def fatal(name: str, after: bool, seen: list[int] = seen, moment: int = moment) -> bool:
+            seen[0] += 1
+            return seen[0] == moment + 1
+
+        flags = sweep_of(world)
+        try:
+            submitted(world.session(fatal, **flags), *SWEEP)
+        except Killed as killed:
+            outcomes.append((world, list(world.calls), killed))
+        else:
+            return outcomes
+    raise AssertionError("a submission never came to its end")
+
+
+def test_a_crash_at_any_request_leaves_a_job_that_can_be_completed_or_nothing(tmp_path: Path) -> None:
+    worlds = iter(range(1000))
+    outcomes = crashes(lambda: World(tmp_path / str(next(worlds))))
+    assert len(outcomes) > 20
+    completed = 0
+    for world, calls, _ in outcomes:
+        session = world.session()
+        entries = session.queue.entries()
+        claimed = session.queue.claim(
+            pool_of_request(session, private=False).id,
+            NodeName("n"),
+            Room(free=Resources(cpu=99), total=Resources(cpu=99), starts=99),
+        )
+        jobs = session.queue.jobs(entries)
+        if not jobs:
+            assert claimed.grants == ()
+            continue
+        if jobs[0].sealed_at is None:
+            assert claimed.grants == (), f"an unsealed job ran after {calls}"
+        else:
+            assert len(claimed.grants) == 25
+        job = finish(world, jobs[0])
+        assert job.id == jobs[0].id
+        assert [task.id.index for task in session.queue.tasks(job.id)] == list(range(1, 26))
+        assert session.queue.entries() == entries
+        assert journal_of(session).last([job.id]) == job.id
+        completed += 1
+    assert completed > 20
+
+
+def finish(world: World, job: Job) -> Job:
+    """The job completed as `resume` does it, by another process."""
+    session = world.session()
+    if job.sealed_at is None:
+        complete(session, read_draft(session, job))
+    done = session.queue.refresh(job)
+    assert done.sealed_at is not None
+    return done
+
+
+def killed_at(world: World, request: str, **flags: Any) -> Job:
+    """An incomplete job whose submitter was killed before its first request of that name."""
+    with pytest.raises(Killed):
+        submitted(world.session(lambda name, after: name == request, **flags), *SWEEP)
+    session = world.session()
+    return session.queue.jobs(session.queue.entries())[0]
+
+
+def test_a_job_is_completed_from_bytes_that_were_uploaded_although_the_files_are_gone(world: World) -> None:
+    job = killed_at(world, "swap", **sweep_of(world))
+    for path in world.root.glob("in/*.txt"):
+        path.unlink()
+    done = resume(world.session(), job)
+    assert done.completed
+    assert done.job.sealed_at is not None
+
+
+@pytest.mark.parametrize("harm", ["changed", "removed", "emptied"])
+def test_a_file_that_changed_before_it_was_uploaded_is_named_and_nothing_is_sealed(world: World, harm: str) -> None:
+    job = killed_at(world, "stat", **sweep_of(world))
+    path = world.root / "in/1.txt"
+    match harm:
+        case "changed":
+            path.write_text("INPUT 1")
+        case "removed":
+            path.unlink()
+        case _:
+            path.write_text("")
+    session = world.session()
+    with pytest.raises(Conflict) as error:
+        resume(session, job)
+    assert str(path) in error.value.message
+    assert error.value.hint is not None and f"kubeq clean {job.id}" in error.value.hint
+    assert session.queue.refresh(job).sealed_at is None
+
+
+def test_a_job_whose_draft_is_not_here_cannot_be_completed_here(world: World) -> None:
+    job = killed_at(world, "stat", **sweep_of(world))
+    draft = world.session().config.state_dir / "submissions" / f"{job.id}.jsonl"
+    draft.write_bytes(draft.read_bytes()[:40])
+    with pytest.raises(NotFound, match="cannot be read"):
+        resume(world.session(), job)
+    draft.unlink()
+    with pytest.raises(NotFound, match="not on this machine"):
+        resume(world.session(), job)
+
+
+def test_two_that_complete_a_job_at_once_write_nothing_twice(world: World) -> None:
+    job = killed_at(world, "put", **sweep_of(world))
+    drafts = [read_draft(world.session(), job) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        done = [threads.submit(complete, world.session(), draft) for draft in drafts]
+        assert {each.result().job.sealed_at is not None for each in done} == {True}
+    tasks = list(world.session().queue.tasks(job.id))
+    assert len(tasks) == 25
+    assert {task.state for task in tasks} == {TaskState.PENDING}
+
+
+def test_completing_late_returns_no_claimed_task_to_pending(world: World) -> None:
+    job = killed_at(world, "put", **sweep_of(world))
+    late = read_draft(world.session(), job)
+    session = world.session()
+    complete(session, read_draft(session, job))
+    room = Room(free=Resources(cpu=99), total=Resources(cpu=99), starts=25)
+    granted = session.queue.claim(job.pool, NodeName("n"), room).grants
+    world.session().queue.add_tasks(late.job, ['{"schema":1,"state":"pending","values":["0","x"]}'] * 25)
+    assert {task.state for task in session.queue.tasks(job.id)} == {TaskState.CLAIMED}
+    assert len(granted) == 25
+
+
+def test_a_submission_leaves_no_draft_and_no_lock_behind(world: World) -> None:
+    session = world.session(**sweep_of(world))
+    submitted(session, *SWEEP)
+    assert list((session.config.state_dir / "submissions").iterdir()) == []
+    submitted(world.session(**sweep_of(world)), *SWEEP, if_exists=IfExists.NEW)
+
+
+# -- the same name again -----------------------------------------------------------------------------------------------
+
+
+def end_all(session: Session, job: Job) -> None:
+    session.queue.cancel_job(job)
+    assert not session.queue.refresh(job).open
+
+
+def test_while_a_job_is_under_way_an_equal_one_of_its_name_is_the_same_job(world: World) -> None:
+    flags = sweep_of(world)
+    first = submitted(world.session(**flags), *SWEEP)
+    again = submitted(world.session(**flags), *SWEEP)
+    assert not again.created
+    assert again.job.id == first.job.id
+    assert len(world.session().queue.entries()) == 1
+
+
+@pytest.mark.parametrize("difference", ["command", "values", "bytes", "retries", "resources", "environment"])
+def test_while_a_job_is_under_way_another_one_of_its_name_is_a_conflict(world: World, difference: str) -> None:
+    flags = sweep_of(world)
+    submitted(world.session(**flags), *SWEEP)
+    command: tuple[str, ...] = SWEEP
+    match difference:
+        case "command":
+            command = (*SWEEP, "more")
+        case "values":
+            lines = (world.root / "params.csv").read_text().replace("24,in/0.txt", "99,in/0.txt")
+            world.write("params.csv", lines)
+        case "bytes":
+            world.write("in/2.txt", "INPUT 2")
+        case "retries":
+            flags["retries"] = "1"
+        case "resources":
+            flags["resources"] = "cpu=0.5"
+        case _:
+            flags["env"] = ["X=1"]
+    with pytest.raises(Conflict, match="under way"):
+        submitted(world.session(**flags), *command)
+    assert len(world.session().queue.entries()) == 1
+
+
+def test_the_image_moving_does_not_make_an_equal_job_another_one(world: World) -> None:
+    session = world.session(name="demo")
+    first = submitted(session, "true")
+    plan = plan_of(session, "true")
+    pool = pool_of_request(session, private=False)
+    again = submit(session, plan, pool, resolve=lambda image: PINNED.replace("ab", "cd"))
+    assert again.job.id == first.job.id
+
+
+def test_a_name_is_free_again_once_its_job_has_ended(world: World) -> None:
+    session = world.session(name="demo")
+    first = submitted(session, "true")
+    end_all(session, first.job)
+    assert submitted(session, "true").job.id != first.job.id
+
+
+def test_skip_is_content_with_an_equal_job_that_has_ended_and_makes_a_new_one_otherwise(world: World) -> None:
+    session = world.session(name="demo")
+    first = submitted(session, "true")
+    end_all(session, first.job)
+    assert submitted(session, "true", if_exists=IfExists.SKIP).job.id == first.job.id
+    assert submitted(session, "false", if_exists=IfExists.SKIP).created
+
+
+def test_abort_never_makes_a_second_job_of_a_name(world: World) -> None:
+    session = world.session(name="demo")
+    end_all(session, submitted(session, "true", if_exists=IfExists.ABORT).job)
+    with pytest.raises(Conflict, match="has ended"):
+        submitted(session, "true", if_exists=IfExists.ABORT)
+
+
+def test_a_name_that_nobody_chose_is_in_nobodys_way(world: World) -> None:
+    session = world.session()
+    assert submitted(session, "sleep", "1").created
+    assert submitted(session, "sleep", "2").created
+
+
+def test_an_incomplete_job_of_the_name_is_a_conflict_that_says_what_to_do(world: World) -> None:
+    flags = sweep_of(world)
+    job = killed_at(world, "put", **flags)
+    with pytest.raises(Conflict, match="incomplete") as error:
+        submitted(world.session(**flags), *SWEEP)
+    assert error.value.hint is not None and f"kubeq resume {job.id}" in error.value.hint
+
+
+def test_of_two_submissions_of_one_name_at_once_one_wins(world: World) -> None:
+    sessions = [world.session(name="demo") for _ in range(6)]
+    results: list[str] = []
+
+    def run(number: int) -> None:
+        try:
+            submitted(sessions[number], "echo", str(number))
+            results.append("won")
+        except Conflict:
+            results.append("conflict")
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(run, range(6)))
+    assert sorted(results) == ["conflict"] * 5 + ["won"]
+
+
+def test_paths_that_are_not_utf8_are_uploaded_and_survive_a_crash(world: World) -> None:
+    strange = os.fsdecode(b"odd\xff.bin")
+    (world.root / strange).write_text("odd")
+    with pytest.raises(Killed):
+        submitted(world.session(lambda name, after: name == "stat", upload=[f"{strange}:odd.bin"]), "true")
+    session = world.session()
+    job = session.queue.jobs(session.queue.entries())[0]
+    assert resume(session, job).completed
