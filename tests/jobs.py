@@ -16,7 +16,6 @@ from kubeq.core import wire
 from kubeq.core.digest import Digest
 from kubeq.core.manifest import Entry, Manifest
 from kubeq.core.model import (
-    Ending,
     Exit,
     Job,
     JobId,
@@ -25,7 +24,6 @@ from kubeq.core.model import (
     NodeState,
     Policy,
     PoolId,
-    Reason,
     TaskId,
     Usage,
 )
@@ -163,11 +161,10 @@ class Work:
         stdout: bytes = b"",
         executable: Sequence[str] = (),
         publish: bool = True,
-        verdict: Verdict | None = None,
     ) -> None:
         """The attempt ended that way, with those results stored before."""
         exit = exit or Exit(code=0)
-        verdict = verdict or judge(exit)
+        verdict = judge(exit)
         usage = Usage(wall_s=2.5, cpu_s=1.25, peak_memory_bytes=12_000_000, read_bytes=0, written_bytes=0)
         contents = files or {}
         if publish:
@@ -249,8 +246,3 @@ class Work:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(stdout)
         self.session.outputs.publish(task.id, grant.attempt, files, path, document)
-
-
-def failed(reason: Reason = Reason.IMAGE, message: str = "no such image") -> Verdict:
-    """The verdict on a command that could not even be started."""
-    return Verdict(ending=Ending.FAILED, reason=reason, message=message)

@@ -105,7 +105,16 @@ def test_a_started_agent_has_loaded_no_sdk_no_click_and_no_command_line() -> Non
         check=True,
     )
     loaded = set(json.loads(done.stdout))
-    for module in ("click", "docker", "boto3", "google.cloud", "paramiko", "kubeq.cli", "kubeq.actions", "kubeq.config"):
+    for module in (
+        "click",
+        "docker",
+        "boto3",
+        "google.cloud",
+        "paramiko",
+        "kubeq.cli",
+        "kubeq.actions",
+        "kubeq.config",
+    ):
         assert module not in loaded, module
 
 

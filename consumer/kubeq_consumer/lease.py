@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.5
 """How often an agent looks at its own rows on a table of this machine (a read that costs nobody anything)."""
 REPORT_S = 60.0
+TELL_S = 1.0
+"""How soon what runs is told on a table of this machine; a task shorter than this never costs a write for it."""
 
 
 class Held(Protocol):
@@ -81,10 +83,18 @@ class Renewer:
         now = self._clock.monotonic()
         held = self._held()
         urgent = self._look(held, now)
-        due = [one for one in held if one in urgent or now - one.renewed_at >= one.grant.job.policy.lease_s / 3]
-        self.renew(due)
+        self.renew([one for one in held if one in urgent or self._is_due(one, now)])
         self._report(now)
         self._guard_exclusive()
+
+    def _is_due(self, one: Held, now: float) -> bool:
+        """Whether it is time: once a third of a term; where asking is free, also to make its start known."""
+        age = now - one.renewed_at
+        if age >= one.grant.job.policy.lease_s / 3:
+            return True
+        current = one.grant.task.current
+        untold = one.started_at is not None and current is not None and current.started_at is None
+        return untold and self._claims.reach is Reach.HOST and age > TELL_S
 
     def renew(self, held: Sequence[Held]) -> None:
         """Renew those now; an attempt that is about to be finished is passed over."""
@@ -118,8 +128,10 @@ class Renewer:
 
     def _report(self, now: float) -> None:
         node = self._describe()
+        age = now - self._reported_at
         changed = self._last is None or (self._last.state, self._last.note) != (node.state, node.note)
-        if not changed and now - self._reported_at < REPORT_S:
+        other_tasks = self._last is not None and self._last.tasks != node.tasks and self._claims.reach is Reach.HOST
+        if not changed and age < REPORT_S and not (other_tasks and age > TELL_S):
             return
         written = self._claims.report(node)
         self._reported_at, self._last = now, node

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from kubeq.actions.drafts import drop_draft
 from kubeq.actions.finding import find_jobs
 from kubeq.actions.session import Session
 from kubeq.actions.status import JobSummary, count_states, summarize
@@ -64,6 +65,7 @@ def clean_job(session: Session, summary: JobSummary, *, results: bool = False) -
     else:
         session.outputs.delete_logs(job.id)
     session.queue.forget(job)
+    drop_draft(session, job.id)
     pool = session.queue.pool(job.pool)
     if pool is not None and pool.private and not session.queue.has_jobs(job.pool):
         session.queue.forget_pool(job.pool)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from kubeq.actions.launching import SEEN_RECENTLY_S
 from kubeq.actions.session import Session
-from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeOrder, NodeState, Pool
+from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeOrder, NodeState, Pool, TaskId, TaskState
 from kubeq.errors import Conflict, NotFound, UsageError
 from kubeq.nodes.base import Observation
 
@@ -72,8 +73,22 @@ def check_count(text: str) -> int:
 def _of_pool(session: Session, pool: Pool) -> Sequence[NodeFacts]:
     observed = dict(session.provider.observe(pool.id))
     now = session.clock.now()
-    facts = [_joined(node, observed.pop(node.name, None), now) for node in session.queue.peers(pool.id)]
+    rows = [_still_running(session, node) for node in session.queue.peers(pool.id)]
+    facts = [_joined(node, observed.pop(node.name, None), now) for node in rows]
     return facts + [_unreported(session, pool, name, seen) for name, seen in observed.items()]
+
+
+def _still_running(session: Session, node: Node) -> Node:
+    """The node without tasks that have ended since it reported itself last, up to a minute ago."""
+    if not node.tasks or node.state is NodeState.GONE:
+        return replace(node, tasks=())
+    running = set[TaskId]()
+    for id in node.tasks:
+        with suppress(NotFound):
+            task = session.queue.tasks_at(id.job, [id.index])[0]
+            if task.state is TaskState.CLAIMED and task.current is not None and task.current.node == node.name:
+                running.add(id)
+    return replace(node, tasks=tuple(id for id in node.tasks if id in running))
 
 
 def _joined(node: Node, seen: Observation | None, now: float) -> NodeFacts:

@@ -18,4 +18,4 @@ def confirm(settings: Globals, question: str) -> bool:
             terminal.write(f"{settings.output.safe(question, True)} [y/N] ".encode())
             return terminal.readline(64).strip().lower() in (b"y", b"yes")
     except OSError:
-        raise UsageError(f"{question.rstrip('?')}: nobody can be asked without a terminal", hint="add --yes") from None
+        raise UsageError(f"there is no terminal to ask on: {question}", hint="add --yes to agree") from None

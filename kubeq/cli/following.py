@@ -49,7 +49,7 @@ class Printer:
     def show(self, printed: Printed) -> None:
         """Print what is a whole line now; the rest is kept."""
         if self._as_it_is:
-            self._output.raw(printed.content)
+            self._raw(printed.content)
             return
         lines = self._lines.setdefault(printed.index, Lines())
         self._print(printed.index, lines.feed(printed.content))
@@ -63,7 +63,13 @@ class Printer:
     def _print(self, index: int, lines: list[str]) -> None:
         prefix = f"[{index}] " if self._prefixed else ""
         for line in lines:
-            self._output.raw(f"{prefix}{line}\n".encode())
+            self._raw(f"{prefix}{line}\n".encode())
+
+    def _raw(self, content: bytes) -> None:
+        try:
+            self._output.raw(content)
+        except BrokenPipeError:  # who read it has gone; the job goes on, and its end is still to be told
+            self._output.forsake_stdout()
 
 
 def tell_end(output: Output, tick: Tick) -> None:

@@ -163,6 +163,7 @@ def cli(context: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with the documented exit code."""
+    _open_closed_streams()
     settings = Globals()
     if COMPLETE in os.environ:
         from click.shell_completion import shell_complete
@@ -189,6 +190,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         message = f"this is a bug in kubeq {kubeq.__version__}"
         code = _fail(settings, KubeqError(message, hint="please report it together with the lines above"))
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """A stream that the caller has closed goes nowhere; else the next file that is opened would be taken for it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - it stays for the life of the process
 
 
 def _fail(settings: Globals, error: KubeqError) -> int:

@@ -1,8 +1,8 @@
 """What reaches the screen: stdout is the answer, stderr everything else. The only place that prints.
 
 A command makes a View of its answer; the Output of the chosen mode shows it. Text is for people, JSON is one value (or
-one a line for streams), csv is for tables, quiet is ids only. Control characters of what tasks print are neutralised on a
-terminal.
+one a line for streams), csv is for tables, quiet is ids only. Control characters of what tasks print are neutralised
+on a terminal.
 """
 
 from __future__ import annotations
@@ -106,16 +106,16 @@ class Output:
     def note(self, line: str) -> None:
         """Something worth knowing that is not the answer; silent in quiet mode."""
         if self.mode is not Mode.QUIET:
-            print(self.safe(line, sys.stderr.isatty()), file=sys.stderr, flush=True)
+            self._tell(self.safe(line, sys.stderr.isatty()))
 
     def warn(self, line: str) -> None:
         """Something the user ought to mend; in every mode."""
-        print(self.paint("warning: ", "33") + self.safe(line, sys.stderr.isatty()), file=sys.stderr, flush=True)
+        self._tell(self.paint("warning: ", "33") + self.safe(line, sys.stderr.isatty()))
 
     def draw(self, text: str) -> None:
         """A piece of a live display on stderr, with its control codes; nothing where `live` is false."""
         if self.live:
-            print(text, end="", file=sys.stderr, flush=True)
+            self._tell(text, end="")
 
     def raw(self, chunk: bytes) -> None:
         """What a task printed: byte for byte into a file or a pipe, neutralised on a terminal."""
@@ -128,11 +128,22 @@ class Output:
         """An error, on stderr: one sentence and a hint, or one JSON object."""
         if self.mode is Mode.JSON:
             body = {"code": error.exit_code, "message": error.message, "hint": error.hint}
-            print(json.dumps({"schema": 1, "error": body}, ensure_ascii=False), file=sys.stderr)
+            self._tell(json.dumps({"schema": 1, "error": body}, ensure_ascii=False))
             return
-        print(self.paint("error: ", "31") + self.safe(error.message, sys.stderr.isatty()), file=sys.stderr)
+        self._tell(self.paint("error: ", "31") + self.safe(error.message, sys.stderr.isatty()))
         if error.hint:
-            print(self.paint("hint: ", "36") + self.safe(error.hint, sys.stderr.isatty()), file=sys.stderr)
+            self._tell(self.paint("hint: ", "36") + self.safe(error.hint, sys.stderr.isatty()))
+
+    def forsake_stdout(self) -> None:
+        """Whoever read stdout has gone: what is printed from now on goes nowhere, and the command goes on."""
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it stays for the life of the process
+
+    def _tell(self, text: str, end: str = "\n") -> None:
+        """A line on stderr. That nobody reads it is no reason to stop."""
+        try:
+            print(text, end=end, file=sys.stderr, flush=True)
+        except BrokenPipeError:
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it stays for the life of the process
 
     def paint(self, text: str, code: str) -> str:
         """The text in an ANSI colour, where colours are wanted."""

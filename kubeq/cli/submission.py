@@ -49,8 +49,15 @@ def run_submission(session: Session, output: Output, command: Sequence[str]) -> 
         pool = pool_of_request(session, private=config.local)
         submitted = _submit(session, plan, pool, output)
         if output.mode is Mode.QUIET or (output.mode is Mode.TEXT and not _prints_tasks(session, submitted.job)):
-            output.show(IdView(submitted.job.id))
+            _show_id(output, submitted.job)
         _go_on(session, submitted, pool if submitted.created else pool_of_job(session, submitted.job), output)
+
+
+def _show_id(output: Output, job: Job) -> None:
+    try:
+        output.show(IdView(job.id))
+    except BrokenPipeError:  # the job stands, and nobody's reading is needed for it to run
+        output.forsake_stdout()
 
 
 def _submit(session: Session, plan: Plan, pool: Pool, output: Output) -> Submitted:
@@ -161,7 +168,8 @@ class _Report:
         self.job: Job | None = None
 
     def hashed(self, files: int, size: int) -> None:
-        self._draw(f"read {count(files, 'file')}, {format_size(size)}")
+        if files:
+            self._draw(f"read {count(files, 'file')}, {format_size(size)}")
 
     def begun(self, job: Job) -> None:
         self.job = job

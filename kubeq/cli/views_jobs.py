@@ -164,7 +164,7 @@ def counts_text(outcomes: Mapping[Outcome, int]) -> str:
 def _reasons_text(found: Mapping[Outcome, int]) -> str:
     several = len(found) > 1
     ordered = sorted(found.items(), key=lambda pair: -pair[1])
-    return f" ({', '.join(_reason_text(outcome) + f' x {count:,}' * several for outcome, count in ordered)})"
+    return f" ({', '.join(f'{count:,} x ' * several + _reason_text(outcome) for outcome, count in ordered)})"
 
 
 def _reason_text(outcome: Outcome) -> str:

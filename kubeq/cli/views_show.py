@@ -182,7 +182,7 @@ def entry_record(entry: Entry) -> dict[str, Any]:
 
 
 def _attempt_line(attempt: Attempt) -> Sequence[object]:
-    usage = attempt.usage
+    usage, message = attempt.usage, attempt.message or ""
     ended = str(attempt.ending) if attempt.ending else "-"
     if attempt.reason is not None and str(attempt.reason) != ended:
         ended += f": {reason_text(attempt.reason, attempt)}"
@@ -194,7 +194,7 @@ def _attempt_line(attempt: Attempt) -> Sequence[object]:
         "-" if usage is None or usage.cpu_s is None else format_duration(usage.cpu_s),
         "-" if usage is None or usage.peak_memory_bytes is None else format_size(usage.peak_memory_bytes),
         ended,
-        one_line(attempt.message or "", 100),
+        "" if message in ended else one_line(message, 100),
     )
 
 

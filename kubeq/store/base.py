@@ -45,6 +45,13 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def batch(self) -> AbstractContextManager[ObjectStore]:
+        """This store, for a block of many puts: what was put through it is durable when the block has ended.
+
+        A backend whose puts are durable one by one gives itself.
+        """
+        ...
+
     def get(self, key: str, start: int = 0) -> AbstractContextManager[BinaryIO]:
         """The bytes from offset `start`; an offset at or past the end gives none. Raises ObjectNotFound."""
         ...

@@ -99,8 +99,9 @@ class Blobs:
         """
         turn = threading.Lock()
         meters = {digest: _Meter(progress, turn) for digest in sources}
-        calls = [partial(self._upload, digest, open, meters[digest]) for digest, open in sources.items()]
-        created = run_parallel(calls, threads)
+        with self._store.batch() as store:
+            calls = [partial(self._upload, store, digest, open, meters[digest]) for digest, open in sources.items()]
+            created = run_parallel(calls, threads)
         self._compare([digest for digest, new in zip(sources, created, strict=True) if not new])
 
     def download(self, digest: Digest, destination: Path, *, progress: Callable[[int], None] | None = None) -> None:
@@ -123,9 +124,9 @@ class Blobs:
             with suppress(OSError):
                 temporary.unlink()
 
-    def _upload(self, digest: Digest, open: Callable[[], BinaryIO], meter: _Meter) -> bool:
+    def _upload(self, store: ObjectStore, digest: Digest, open: Callable[[], BinaryIO], meter: _Meter) -> bool:
         try:
-            created = self._store.put(_key(digest), lambda: meter.metered(open()), digest.size, digest.sha256)
+            created = store.put(_key(digest), lambda: meter.metered(open()), digest.size, digest.sha256)
         except OSError as error:
             # A store translates its own errors, so this one is the source's.
             name = error.filename or f"the source of blob {digest}"

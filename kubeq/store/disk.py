@@ -8,6 +8,7 @@ Nothing here knows of keys or blobs.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import io
 import os
@@ -76,6 +77,23 @@ def sync_directory(path: bytes) -> None:
         # EACCES: a directory above the store in which we may make names, but which we may not open.
         if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EACCES):
             raise disk_error(error, "write", path) from error
+
+
+def sync_file_system(path: bytes) -> None:
+    """Make everything on the file system of `path` durable; nothing to do if there is no such path."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if not hasattr(libc, "syncfs"):
+            os.sync()  # systems without Linux's syncfs(2)
+        elif libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise disk_error(OSError(number, os.strerror(number)), "write", path)
+    finally:
+        os.close(descriptor)
 
 
 class Reading(io.FileIO):

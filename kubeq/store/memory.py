@@ -7,12 +7,12 @@ import io
 import threading
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import BinaryIO, ClassVar
 
 from kubeq.core.model import Reach
 from kubeq.errors import IntegrityError, ObjectNotFound
-from kubeq.store.base import Stored
+from kubeq.store.base import ObjectStore, Stored
 from kubeq.store.keys import check_key
 
 
@@ -48,6 +48,10 @@ class MemoryStore:
             self._objects[key] = content
             insort(self._ordered, key.encode())
         return True
+
+    def batch(self) -> AbstractContextManager[ObjectStore]:
+        """Itself."""
+        return nullcontext(self)
 
     def get(self, key: str, start: int = 0) -> AbstractContextManager[BinaryIO]:
         """The bytes from `start` on; see ObjectStore."""

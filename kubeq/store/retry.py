@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from kubeq.core.model import Reach
@@ -57,6 +58,14 @@ class Retrying:
     def put(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str) -> bool:
         """As the store; False may mean that an earlier try of this very call made the object."""
         return self._retry(lambda: self._store.put(key, open, size, sha256))
+
+    @contextmanager
+    def batch(self) -> Iterator[ObjectStore]:
+        """As the store, with the same retries."""
+        with self._store.batch() as inner:
+            again = copy(self)
+            again._store = inner
+            yield again
 
     def get(self, key: str, start: int = 0) -> AbstractContextManager[BinaryIO]:
         """As the store; a stream that breaks is opened again where it broke."""

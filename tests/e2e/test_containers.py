@@ -118,13 +118,13 @@ def test_every_attempt_runs_the_digest_that_was_submitted(home: Home, base_image
 
 
 def test_the_usage_of_a_task_is_measured(home: Home, base_image: str) -> None:
-    burn = "import time; x = b'x' * 60_000_000; e = time.time() + 1.5\nwhile time.time() < e: pass"
+    burn = "import time; x = b'x' * 60_000_000\nwhile time.process_time() < 1.5: pass"
     home.run("sub", "--local", "-i", base_image, "python3", "-c", burn)
     (task,) = home.tasks("LAST")
     usage = task["usage"]
-    assert 0.5 < usage["cpu_s"] < 4
+    assert 1.4 < usage["cpu_s"] < 4
     assert usage["peak_memory_bytes"] > 60_000_000
-    assert usage["wall_s"] >= 1.5
+    assert usage["wall_s"] >= 1.4
 
 
 def test_containers_of_a_killed_agent_are_removed_by_the_next_one_before_it_claims(

@@ -93,7 +93,7 @@ class QueueMachine(RuleBasedStateMachine):
                 starts = data.draw(st.integers(1, 3), "starts")
                 standing = agent.claiming  # an agent makes one claim at a time
                 self._go(data, lambda: standing if standing in world.calls else world.claim(agent, starts))
-            case "takeover":
+            case "takeover" if agent.claiming not in world.calls:
                 world.now += LEASE_S + 61.0  # more than a term and both clocks' errors
                 self._guarded(lambda: world.run(world.claim(agent, 3)))
             case "renew" if world.grants:

@@ -13,6 +13,7 @@ from kubeq.errors import NotFound, UsageError
 if TYPE_CHECKING:
     from kubeq.actions.finding import Chosen
     from kubeq.cli.log_printing import LogPrinter
+    from kubeq.core.model import NodeName
 
 
 @click.command(short_help="Print what a task printed, also while it runs.")
@@ -40,7 +41,6 @@ def command(
     """
     from kubeq.actions.finding import find_one
     from kubeq.actions.lines import parse_pattern
-    from kubeq.actions.logs import node_log_path
     from kubeq.cli.log_printing import LineRules, LogPrinter
     from kubeq.core.model import NodeName
 
@@ -56,7 +56,6 @@ def command(
     except NotFound:
         if "/" in text:
             raise
-        node_log_path(settings.session, NodeName(text))
         _print_node(settings, NodeName(text), follow, printer)
         return
     _print_tasks(settings, chosen, attempt, every, follow, printer)
@@ -79,21 +78,21 @@ def _print_tasks(
         return
     task, why = pick_task(session, chosen)
     if why is not None:
-        settings.output.note(
-            f"task {task.id.index} of {chosen.job.total:,}, {why}; kubeq logs {chosen.job.name}/N for others"
-        )
-    pieces = (
-        follow_output(session, chosen.job, task.id.index, attempt) if follow else read_output(session, task, attempt)
-    )
+        others = f"kubeq logs {chosen.job.name}/N for others"
+        settings.output.note(f"task {task.id.index} of {chosen.job.total:,}, {why}; {others}")
+    printer.begin(task.id, attempt or task.attempt)
+    if follow:
+        pieces = follow_output(session, chosen.job, task.id.index, attempt)
+    else:
+        pieces = read_output(session, task, attempt)
     for piece in pieces:
         printer.show(piece)
     printer.close()
 
 
-def _print_node(settings: Globals, name: str, follow: bool, printer: LogPrinter) -> None:
+def _print_node(settings: Globals, name: NodeName, follow: bool, printer: LogPrinter) -> None:
     from kubeq.actions.logs import read_node_log
-    from kubeq.core.model import NodeName
 
-    for line in read_node_log(settings.session, NodeName(name), follow=follow):
+    for line in read_node_log(settings.session, name, follow=follow):
         printer.show_line(name, line)
     printer.close()

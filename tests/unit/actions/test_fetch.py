@@ -24,7 +24,7 @@ from kubeq.core.manifest import Entry, Manifest, clean_destination
 from kubeq.core.model import Exit, Job, TaskId, TaskState
 from kubeq.core.selectors import Filters, parse_indexes
 from kubeq.errors import BackendError, Conflict, IntegrityError, TasksFailed, UsageError
-from tests.jobs import FakeClock, Work, failed, session_in
+from tests.jobs import FakeClock, Work, session_in
 
 
 def rows(count: int) -> list[tuple[str]]:
@@ -139,7 +139,7 @@ def test_tasks_without_results_are_listed_and_the_error_says_so(work: Work, sess
     job = work.submit(rows(4), ["n"])
     work.run(1, files={"a": b"a"})
     work.run(1, Exit(code=2), stdout=b"failed")
-    work.run(1, publish=False, verdict=failed())
+    work.run(1, Exit(never_started="no such image"), publish=False)
     done = fetch(session, job, out)
     assert [task.index for task in done.tasks] == [1, 2]
     assert [(task.index, task.state) for task in done.missing] == [(3, TaskState.FAILED), (4, TaskState.PENDING)]

@@ -30,6 +30,7 @@ from kubeq.queue.queue import Queue
 from kubeq.store.base import ObjectStore
 from kubeq.store.memory import MemoryStore
 from tests.jobs import FakeClock, session_in
+from tests.providers import FakeProvider
 
 PINNED = "python@sha256:" + "ab" * 32
 WRITES = ("insert", "swap", "put", "delete")
@@ -74,6 +75,7 @@ class World:
         self.table, self.blobs = MemoryTable(), MemoryStore()
         self.clock = FakeClock()
         self.calls: list[str] = []
+        self.provider = FakeProvider()
 
     def session(self, fatal: Callable[[str, bool], bool] = lambda name, after: False, **flags: Any) -> Session:
         table: RecordTable = Requests(self.table, self.calls, fatal)  # type: ignore[assignment]
@@ -82,6 +84,7 @@ class World:
         session = Session(with_flags(session.config, flags), self.clock)
         session.queue = Queue(table, self.clock)  # type: ignore[misc]
         session.store = store  # type: ignore[misc]
+        session.provider = self.provider  # type: ignore[misc]
         return session
 
     def write(self, name: str, content: str) -> Path:
@@ -260,6 +263,7 @@ def test_a_job_is_completed_from_bytes_that_were_uploaded_although_the_files_are
     done = resume(world.session(), job)
     assert done.completed
     assert done.job.sealed_at is not None
+    assert done.launched == tuple(world.provider.nodes)
 
 
 @pytest.mark.parametrize("harm", ["changed", "removed", "emptied"])

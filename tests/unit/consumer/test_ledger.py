@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,8 @@ def test_what_a_dead_agent_held_is_free_again(tmp_path: Path) -> None:
         "from kubeq.core.resources import Resources;"
         "assert Ledger(Path(sys.argv[1]), Resources(cpu=2.0, memory=1000)).reserve('x', Resources(cpu=2.0))"
     )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path / "l")], check=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "l")], check=True, env=environment)
     assert len(json.loads((tmp_path / "l").read_text())) == 1
     assert Ledger(tmp_path / "l", TWO).reserve("a", Resources(cpu=2.0))
 
