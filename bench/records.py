@@ -133,7 +133,8 @@ def _raw_pairs(path: Path, pairs: int, size: int) -> float:
     started = time.perf_counter()
     for _ in range(0, pairs, size):
         claimed = connection.execute(
-            "UPDATE t SET state = 'claimed' WHERE id IN (SELECT id FROM t WHERE state = 'pending' LIMIT ?) RETURNING id",
+            "UPDATE t SET state = 'claimed' WHERE id IN"
+            " (SELECT id FROM t WHERE state = 'pending' LIMIT ?) RETURNING id",
             (size,),
         ).fetchall()
         connection.execute("BEGIN IMMEDIATE")

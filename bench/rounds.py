@@ -80,7 +80,8 @@ def report(name: str, ours: list[float], theirs: list[float], target: Target) ->
     ratio = statistics.median(ours) / statistics.median(theirs)
     sign = ">=" if target.at_least else "<="
     print(
-        f"{name:<58} {ratio:6.2f}  must {sign} {target.must:<5g} goal {sign} {target.goal:<5g} {target.verdict(ratio):<7}"
+        f"{name:<58} {ratio:6.2f}  must {sign} {target.must:<5g} goal {sign} {target.goal:<5g}"
+        f" {target.verdict(ratio):<7}"
         f" ours {statistics.median(ours):8.3f} (best {min(ours):.3f})  theirs {statistics.median(theirs):8.3f}"
         f" (best {min(theirs):.3f})  rounds {len(ours)}  load {os.getloadavg()[0]:.1f}",
         flush=True,

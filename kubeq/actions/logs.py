@@ -181,4 +181,3 @@ def _attempt_of(task: Task, attempt: int | None) -> int:
     if attempt is not None and not 1 <= attempt <= task.attempt:
         raise NotFound(f"task {task.id} has no attempt {attempt}", hint=f"its attempts are 1 to {task.attempt}")
     return attempt or task.attempt
-

@@ -187,7 +187,8 @@ def _pattern(text: str, option: str) -> str:
     """A pattern over paths in the work directory."""
     if text.startswith("/") or ".." in text.split("/"):
         raise UsageError(
-            f"{option} {text!r} is no pattern inside the work directory", hint="write for instance '*.png' or 'out/**'"
+            f"{option} {text!r} is no pattern inside the work directory",
+            hint="write for instance '*.png', 'out/**' or './top.txt'",
         )
     _check_text(text, option)
     return text

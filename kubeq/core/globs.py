@@ -1,7 +1,7 @@
 """Path patterns as shells have them: `*` and `?` stop at `/`, `**` does not, `[abc]` is a set.
 
-A pattern without `/` matches a name at any depth, as in .gitignore; one that begins with `./` or `/` only at the top; one
-that ends in `/` matches everything below.
+A pattern without `/` matches a name at any depth, as in .gitignore; one that begins with `./` or `/` only at the top;
+one that ends in `/` matches everything below.
 """
 
 from __future__ import annotations

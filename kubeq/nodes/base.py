@@ -77,7 +77,7 @@ class NodeProvider(Protocol):
         ...
 
     def launch(self, request: NodeRequest, names: Mapping[NodeName, int]) -> Mapping[NodeName, Launched | Refused]:
-        """Start nodes of those names and numbers; returns at once. Idempotent by name: one that is alive is Launched."""
+        """Start nodes of those names and numbers; returns at once. Idempotent by name: a live one is Launched."""
         ...
 
     def observe(self, pool: PoolId) -> Mapping[NodeName, Observation]:

@@ -237,7 +237,8 @@ def test_cpu_and_wall_time_are_counted(rig: Rig) -> None:
 
 
 def test_the_peak_of_memory_is_seen(rig: Rig) -> None:
-    _, _, usage = rig.run(rig.execution(*python("x = bytearray(50_000_000); x[::4096] = x[::4096]; import time; time.sleep(0.5)")))
+    allocate = "import time; x = bytearray(50_000_000); x[::4096] = x[::4096]; time.sleep(0.5)"
+    _, _, usage = rig.run(rig.execution(*python(allocate)))
     assert usage.peak_memory_bytes is not None and 45_000_000 <= usage.peak_memory_bytes <= 150_000_000
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from kubeq_consumer.runtimes.exec import exec_path
 
 SOURCE = Path(__file__).resolve().parents[3] / "consumer" / "kubeq_consumer" / "runtimes" / "exec"

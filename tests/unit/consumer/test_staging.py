@@ -129,7 +129,7 @@ def test_links_pipes_and_sockets_are_listed_and_never_opened(work: Path, tmp_pat
 
 def test_a_name_that_cannot_be_stored_is_listed(work: Path) -> None:
     (work / "line\nbreak").write_text("x")
-    with open(os.fsencode(work) + b"/not-\xff-utf8", "wb") as file:  # noqa: PTH123 - bytes path
+    with open(os.fsencode(work) + b"/not-\xff-utf8", "wb") as file:
         file.write(b"x")
     found = collect(work, Staged({}), (), ())
     assert not found.files
