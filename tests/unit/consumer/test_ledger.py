@@ -58,5 +58,5 @@ def test_a_ledger_cut_short_by_a_crash_is_an_empty_one(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BackendError, match="slot ledger .* cannot be opened"):
+    with pytest.raises(BackendError, match=r"slot ledger .* cannot be opened"):
         Ledger(tmp_path / "file" / "l", TWO).free()
