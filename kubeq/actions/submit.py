@@ -72,7 +72,7 @@ class Report(Protocol):
         ...
 
     def sent(self, size: int) -> None:
-        """So many more bytes were sent."""
+        """So many more bytes were sent, those of the spec and of manifests among them."""
         ...
 
 
@@ -207,9 +207,9 @@ def _send(session: Session, draft: Draft, report: Report) -> Upload:
     opens: dict[Digest, Callable[[], BinaryIO]] = {
         digest: partial(io.BytesIO, document) for digest, document in documents.items() if digest in missing
     }
-    session.blobs.upload(opens)
+    opens |= {digest: partial(_open, path) for digest, path in files.items()}
     try:
-        session.blobs.upload({digest: partial(_open, path) for digest, path in files.items()}, progress=report.sent)
+        session.blobs.upload(opens, progress=report.sent)
     except (IntegrityError, UsageError) as error:
         raise _changed(session, draft, files) or error from error
     return upload

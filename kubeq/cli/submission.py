@@ -182,7 +182,7 @@ class _Report:
             self._output.note(f"sending {sent_text(upload)}")
 
     def sent(self, size: int) -> None:
-        self._sent += size
+        self._sent = min(self._sent + size, self._upload.size)
         self._draw(f"sent {format_size(self._sent)} of {format_size(self._upload.size)}")
 
     def hide(self) -> None:

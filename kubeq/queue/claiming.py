@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import ceil
 from secrets import token_hex
 
 from kubeq.core import transitions
@@ -28,6 +29,15 @@ WIDEST_WINDOW = 256
 PAGES_PER_CLAIM = 20
 """How many pages of rows that do not fit one claim passes over; the next claim goes on from there."""
 TOO_BIG_REPORTED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What asking one job came to."""
+
+    granted: tuple[Grant, ...]
+    too_big: tuple[TaskId, ...]
+    nothing_due: bool
 
 
 class Claimer:
@@ -62,15 +72,15 @@ class Claimer:
         for job, version in jobs:
             if job.paused or job.cancelled:
                 self._sweep(job)
+                self._close_if_done(job, version)
             elif room.starts > 0 or room.ahead > 0:
-                granted, rejected = self._claim_of(job, node, room)
-                for grant in granted:
+                asked = self._claim_of(job, node, room)
+                for grant in asked.granted:
                     room = _less(room, grant.need)
-                grants.extend(granted)
-                too_big.extend(rejected)
-                if granted:
-                    continue
-            self._close_if_done(job, version)
+                grants.extend(asked.granted)
+                too_big.extend(asked.too_big)
+                if asked.nothing_due:  # while anything is due, counting the whole job would be for nothing
+                    self._close_if_done(job, version)
         for grant in grants:  # not before nothing can go wrong any more: else the next call finds them
             self._unanswered.pop(task_key(grant.task.id), None)
         return Claimed(grants=tuple(grants), too_big=tuple(too_big), open_jobs=len(jobs))
@@ -86,19 +96,22 @@ class Claimer:
                 continue
         return jobs
 
-    def _claim_of(self, job: Job, node: NodeName, room: Room) -> tuple[list[Grant], list[TaskId]]:
+    def _claim_of(self, job: Job, node: NodeName, room: Room) -> _Asked:
         """Grants from one job, and due tasks that this node could never hold."""
         granted: list[Grant] = []
         too_big: list[TaskId] = []
+        nothing_due = False
         cursor = self._passed.pop(job.id, None)
         for _ in range(PAGES_PER_CLAIM):
-            wanted = room.starts + room.ahead
+            wanted = min(room.starts, ceil(room.free.cpu / job.resources.cpu)) + room.ahead
             if wanted <= 0:
                 break
-            window = min(WIDEST_WINDOW, max(4 * wanted, room.pool_slots + 1) << min(self._collisions, 6))
+            spread = 4 * wanted << min(self._collisions, 6) if self._collisions else 0
+            window = min(WIDEST_WINDOW, max(spread, wanted + room.pool_slots + 1))
             page = insist(
                 lambda after=cursor, limit=window: self._table.due(tasks_of(job.id), self.now(), after, limit)  # type: ignore[misc]
             )
+            nothing_due = not page.rows and not granted and not too_big
             candidates, rejected = self._candidates(job, page.rows, room)
             too_big.extend(rejected)
             won = self._take(job, node, candidates)
@@ -111,7 +124,7 @@ class Claimer:
         else:
             if cursor is not None and not granted:
                 self._passed[job.id] = cursor
-        return granted, too_big[:TOO_BIG_REPORTED]
+        return _Asked(tuple(granted), tuple(too_big[:TOO_BIG_REPORTED]), nothing_due)
 
     def _candidates(self, job: Job, rows: Sequence[Row], room: Room) -> tuple[list[tuple[Task, int]], list[TaskId]]:
         """The due tasks of a page to try for, chosen among those that fit, and those that never can."""

@@ -60,6 +60,8 @@ class Judge:
         _require(replace(after, **gates) == wanted, f"a {call.kind} changed more than the gates: {after}")  # type: ignore[arg-type]
         rows = len(self._world.task_rows(after.id))
         _require(after.sealed_at is None or rows == wanted.total, f"{after.id} was sealed with {rows} tasks")
+        if after.cancelled and not (before and before.cancelled):
+            self._world.jobs[after.id].marked = self._world.changes
         if before is not None and before.sealed_at is not None:
             _require(after.sealed_at == before.sealed_at, f"a {call.kind} changed the seal of {after.id}")
 
@@ -105,7 +107,7 @@ class Judge:
         """What the call may make of the task, by the table of the architecture."""
         limits, facts = submission.limits, call.facts
         earliest, latest = request.earliest, request.latest
-        killed = submission.kill_asked >= submission.wanted[index]
+        killed = submission.marked >= submission.wanted[index]
         match call.kind:
             case "claim":
                 sweeping = oracle.sweep(before, limits, latest, killed=killed)

@@ -57,8 +57,8 @@ class Submission:
     inserted: dict[int, int] = field(default_factory=dict)
     killed: int = -1
     """Changes up to this number are covered by a kill that has returned."""
-    kill_asked: int = -1
-    """When somebody last began to kill the job."""
+    marked: int = -1
+    """The number of the change by which the job was last marked as killed."""
     attempts: dict[tuple[int, int], str] = field(default_factory=dict)
 
     @property
@@ -161,8 +161,6 @@ class World:
         queue = self._make(Wire(), clock)
         submission = self.jobs[job]
         wanted = submission.job
-        if kind == "cancel_job":
-            submission.kill_asked = self.changes
         runs: dict[str, Callable[[], Any]] = {
             "submit": lambda: _submit(queue, submission),
             "cancel_job": lambda: queue.cancel_job(wanted),

@@ -14,7 +14,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_obj
 def command(settings: Globals, shell: str) -> None:
-    r"""Print the script that makes SHELL complete commands, options and the names of jobs.
+    """Print the script that makes SHELL complete commands, options and the names of jobs.
 
     \b
     bash: eval "$(kubeq completion bash)"   in ~/.bashrc

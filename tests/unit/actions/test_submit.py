@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,7 +34,6 @@ from tests.jobs import FakeClock, session_in
 from tests.providers import FakeProvider
 
 PINNED = "python@sha256:" + "ab" * 32
-WRITES = ("insert", "swap", "put", "delete")
 
 
 class Killed(BaseException):
@@ -54,6 +54,8 @@ class Requests:
         attribute = getattr(self._inner, name)
         if not callable(attribute) or name in ("clock_offset", "wait"):
             return attribute
+        if name == "batch":
+            return self._batch
 
         def call(*arguments: Any, **more: Any) -> Any:
             self._calls.append(name)
@@ -65,6 +67,14 @@ class Requests:
             return answer
 
         return call
+
+    @contextmanager
+    def _batch(self) -> Iterator[Requests]:
+        """Puts that become durable together, at the end of the block."""
+        with self._inner.batch() as inner:
+            yield Requests(inner, self._calls, self._fatal)
+            if self._fatal("batch", False):
+                raise Killed
 
 
 class World:
