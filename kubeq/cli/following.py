@@ -117,12 +117,12 @@ def end_error(tick: Tick) -> KubeqError | None:
     if tick.status is JobStatus.SUCCEEDED:
         return None
     job, tasks = tick.job, tick.tasks
-    parts = [
-        f"{tasks[state]:,} {verb}"
-        for state, verb in ((TaskState.FAILED, "failed"), (TaskState.CANCELLED, "were cancelled"))
-        if tasks[state]
-    ]
+    failed, cancelled = tasks[TaskState.FAILED], tasks[TaskState.CANCELLED]
+    parts = [f"{failed:,} failed"] if failed else []
+    if cancelled:
+        parts.append(f"{cancelled:,} {'was' if cancelled == 1 else 'were'} cancelled")
+    only_failed = " --failed" if failed and not cancelled else ""
     return TasksFailed(
         f"of {job.total:,} task{'s' * (job.total != 1)} of job {job.id} ({job.name}), {' and '.join(parts)}",
-        hint=f"kubeq list {job.id} --failed; kubeq reset {job.id} --failed runs them again",
+        hint=f"kubeq list {job.id}{only_failed}; kubeq reset {job.id}{only_failed} runs them again",
     )

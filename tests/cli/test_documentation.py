@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +56,7 @@ def reference() -> str:
             "",
             f"## kubeq {' '.join([name, *words])}",
             "",
-            plain(command.help or ""),
+            plain(inspect.cleandoc(command.help or "")),
         ]
         lines += ["", *own] if (own := rows(command)) else []
     return "\n".join(lines) + "\n"
@@ -95,7 +96,7 @@ def test_the_reference_page_says_what_the_commands_say(request: pytest.FixtureRe
     assert page.read_text(encoding="utf-8") == reference()
 
 
-@pytest.mark.parametrize(("name", "command"), commands(), ids=COMMANDS)
+@pytest.mark.parametrize(("name", "command"), list(commands()), ids=COMMANDS)
 def test_every_option_says_what_it_does(name: str, command: click.Command) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):

@@ -40,14 +40,17 @@ class Clock:
         return self._world_time()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Request:
-    """One request that a call wants to make; what it writes was made from a clock between `earliest` and `latest`."""
+    """One request that a call wants to make; what it writes was made from a clock between `earliest` and `latest`,
+    and when `known` changes had been made.
+    """
 
     method: str
     arguments: tuple[Any, ...]
     earliest: float
     latest: float
+    known: int = 0
 
     @property
     def writes(self) -> bool:

@@ -71,7 +71,7 @@ class Judge:
         _require(row is not None, f"{new.key} was written before its job")
         _require(call.kind == "submit" and 1 <= index <= submission.job.total, f"a {call.kind} made {new}")
         _require((task.state, task.attempt) == ("pending", 0), f"a new task is not fresh: {new}")
-        submission.wanted[index] = 0  # a kill of the job covers what is submitted after it
+        submission.wanted[index] = submission.meant[index] = 0  # a kill of the job covers what is submitted after it
         submission.inserted[index] = self._world.changes
 
     def _judge_task(self, submission: Submission, old: Row, new: Row, request: Request, call: Call) -> None:
@@ -84,6 +84,7 @@ class Judge:
             self._judge_grant(submission, index, after, call)
         if call.kind in ("retry", "reset"):
             submission.wanted[index] = self._world.changes
+            submission.meant[index] = request.known
 
     def _judge_grant(self, submission: Submission, index: int, after: oracle.Facts, call: Call) -> None:
         nonce = after.nonce or ""
@@ -107,7 +108,7 @@ class Judge:
         """What the call may make of the task, by the table of the architecture."""
         limits, facts = submission.limits, call.facts
         earliest, latest = request.earliest, request.latest
-        killed = submission.marked >= submission.wanted[index]
+        killed = submission.marked > submission.meant[index]
         match call.kind:
             case "claim":
                 sweeping = oracle.sweep(before, limits, latest, killed=killed)

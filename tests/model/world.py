@@ -54,6 +54,8 @@ class Submission:
     bodies: list[str]
     wanted: dict[int, int] = field(default_factory=dict)
     """The number of the change by which somebody last wanted the task to run again; 0 for nobody."""
+    meant: dict[int, int] = field(default_factory=dict)
+    """How many changes that somebody could know of when asking for it."""
     inserted: dict[int, int] = field(default_factory=dict)
     killed: int = -1
     """Changes up to this number are covered by a kill that has returned."""
@@ -132,8 +134,7 @@ class World:
         call = Call(kind=kind, run=run, clock=clock, facts=facts, started=self.changes)
         call.start()
         self.calls.append(call)
-        if call.done:
-            self._ended(call)
+        self._stopped(call)
         return call
 
     def claim(self, agent: Agent, starts: int) -> Call:
@@ -193,8 +194,7 @@ class World:
                 self.apply(request, call)
             answer = self.apply(request, call, stale=fault is Fault.STALE)
             call.resume(BackendError("the answer was lost") if fault is Fault.LOST else answer)
-        if call.done:
-            self._ended(call)
+        self._stopped(call)
 
     def run(self, call: Call, plan: Plan | None = None) -> None:
         """Let the call run to its end."""
@@ -236,7 +236,11 @@ class World:
             self._snapshots.append(self.mirror.copy())
         return answer
 
-    def _ended(self, call: Call) -> None:
+    def _stopped(self, call: Call) -> None:
+        """The call stands before its next request, or has come to its end."""
+        if call.request is not None:
+            call.request.known = self.changes
+            return
         self.calls.remove(call)
         if call.error is not None:
             self._remember(call)
