@@ -59,14 +59,16 @@ class LeaseLost(IllegalTransition):
 class BackendError(KubeqError):
     """A store, queue, provider or runtime said no, or said nothing.
 
-    `transient` is true when the same request may succeed if it is simply made again.
+    `transient` is true when the same request may succeed if it is simply made again. `waited` is true when the request
+    has already been given all the time that anybody ought to wait for it: to make it again is for the user to decide.
     """
 
     exit_code = 6
 
-    def __init__(self, message: str, *, hint: str | None = None, transient: bool = False) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, transient: bool = False, waited: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.transient = transient
+        self.waited = waited
 
 
 class AccessDenied(BackendError):

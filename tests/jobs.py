@@ -32,6 +32,7 @@ from kubeq.core.resources import Resources
 from kubeq.core.spec import JobSpec, command_of
 from kubeq.core.transitions import Report
 from kubeq.queue.claims import Final, Grant, Room
+from kubeq.queue.granting import Granting
 from kubeq.queue.memory import MemoryTable
 from kubeq.queue.queue import Queue
 from kubeq.store.base import ObjectStore
@@ -146,8 +147,9 @@ class Work:
     def claim(self, count: int = 1, *, pool: PoolId = POOL, node: NodeName = NODE) -> list[Grant]:
         """Up to so many tasks of the pool claimed by the node, the oldest first."""
         size = Resources(cpu=float(count), memory=None)
-        claimed = self.session.queue.claim(pool, node, Room(free=size, total=size, starts=count))
-        started = self.session.queue.renew(claimed.grants, [self.clock.now()] * len(claimed.grants))
+        agent = Granting(self.session.queue._table, self.clock)  # another agent each time, even under one name
+        claimed = agent.claim(pool, node, Room(free=size, total=size, starts=count))
+        started = agent.renew(claimed.grants, [self.clock.now()] * len(claimed.grants))
         grants = [grant for grant in started if grant is not None]
         self.grants.update({grant.task.id: grant for grant in grants})
         return grants

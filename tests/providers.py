@@ -20,6 +20,7 @@ class FakeProvider:
     def __init__(self) -> None:
         self.requests: list[tuple[NodeName, NodeRequest]] = []
         self.nodes: dict[NodeName, tuple[PoolId, Observation]] = {}
+        self.forgotten: list[tuple[PoolId | None, float]] = []
         self.dies_of: str | None = None
         self.refuses: str | None = None
 
@@ -42,6 +43,9 @@ class FakeProvider:
         for name in names:
             if name in self.nodes:
                 self.die(name, "terminated")
+
+    def forget(self, pool: PoolId | None, older_s: float) -> None:
+        self.forgotten.append((pool, older_s))
 
     def die(self, name: NodeName, reason: str | None = None) -> None:
         """The node ends, having printed `reason` last."""

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from kubeq.core.clock import SystemClock
@@ -35,15 +36,23 @@ def run(config: AgentConfig) -> None:
     os.umask(0o077)
     for name in [name for name in os.environ if name.startswith("KUBEQ_")]:
         del os.environ[name]  # nothing that the agent was told reaches a task of the process runtime
+    threading.excepthook = _die
     built = build(config, SystemClock())
     signal.signal(signal.SIGTERM, lambda *_: built.agent.ask_to_leave(GoneReason.TERMINATED, release=True))
     signal.signal(signal.SIGINT, lambda *_: built.agent.ask_to_leave(GoneReason.TERMINATED, release=True))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    built.clear_up()
-    try:
-        built.agent.run()
-    finally:
-        built.close()
+    built.run()
+
+
+def _die(what: threading.ExceptHookArgs) -> None:
+    """A thread that the agent cannot do without has failed: end at once. Leases run out; the next agent clears up."""
+    thread = what.thread.name if what.thread else "?"
+    log.critical(
+        "the %s failed; this agent ends",
+        thread,
+        exc_info=(what.exc_type, what.exc_value or what.exc_type(), what.exc_traceback),
+    )
+    os._exit(70)
 
 
 if __name__ == "__main__":

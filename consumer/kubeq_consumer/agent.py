@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 import kubeq
@@ -14,7 +15,7 @@ from kubeq.core.clock import Clock
 from kubeq.core.model import GoneReason, NodeOrder, NodeState
 from kubeq.core.model import Node as NodeRecord
 from kubeq.core.outcome import Stop
-from kubeq.core.resources import Resources
+from kubeq.core.resources import Resources, fits
 from kubeq.errors import BackendError
 from kubeq.queue.claims import Claims, Grant
 from kubeq_consumer.attempt import Attempt, Phase
@@ -22,7 +23,7 @@ from kubeq_consumer.lease import Renewer
 from kubeq_consumer.ledger import Ledger
 from kubeq_consumer.preparing import Node
 from kubeq_consumer.settings import AgentConfig
-from kubeq_consumer.slots import free_slot, room_for, waiting
+from kubeq_consumer.slots import free_slot, own_share, room_for, waiting
 
 log = logging.getLogger(__name__)
 LONGEST_PAUSE_S = 30.0
@@ -54,6 +55,8 @@ class Agent:
         self._nodes = 1
         self._first = True
         self._looked_around_at = float("-inf")
+        self._waited_since: float | None = None
+        self._housekeep: Callable[[], None] = lambda: None
         self._short = False
         self._note: str | None = None
         self._pause = 0.0
@@ -63,13 +66,14 @@ class Agent:
         self._ended = threading.Event()
         self._renewer = Renewer(claims, node.clock, held=self._held, describe=self.describe, ordered=self._ordered)
 
-    def run(self) -> GoneReason:
-        """Work until there is a reason to leave; answers with it."""
+    def run(self, housekeep: Callable[[], None]) -> GoneReason:
+        """Work until there is a reason to leave; answers with it. `housekeep` is called now and then."""
+        self._housekeep = housekeep
         log.info("node %s of pool %s starts with %s", self._config.node, self._config.pool, self._total)
         for part in (self._renewer, self._node.finisher, self._node.shipper):
             part.start()
         threading.Thread(target=self._watch, name="watcher", daemon=True).start()
-        while self._leaving is None or self._attempts:
+        while self._leaving is None or (self._attempts and not self._out_of_patience()):
             self._turn()
         self._ended.set()
         return self._leave(self._leaving)
@@ -118,10 +122,21 @@ class Agent:
         for attempt in waiting(self._snapshot()):
             if attempt.phase is not Phase.READY:
                 continue
-            if self._ledger.reserve(attempt.label, attempt.grant.need):
+            if self._reserve(attempt):
                 attempt.go()
             elif self._clock.monotonic() - (attempt.ready_at or 0.0) > attempt.grant.job.policy.lease_s / 3:
                 attempt.stop(Stop.RELEASED)
+
+    def _reserve(self, attempt: Attempt) -> bool:
+        """Whether it may start now: within this agent's own limit and what the machine has left."""
+        need = attempt.grant.need
+        if not fits(need, own_share(self._snapshot(), self._total, self._total)):
+            return False
+        try:
+            return self._ledger.reserve(attempt.label, need)
+        except BackendError as error:
+            self._back_off(error.message)
+            return False
 
     def _claim(self) -> bool:
         """Whether anything was claimed."""
@@ -133,11 +148,13 @@ class Agent:
 
     def _ask(self) -> bool:
         """Claim what there is room for; whether anything was claimed."""
-        room = room_for(self._snapshot(), self._ledger.free(), self._total, self._nodes, ahead=self._short)
+        attempts = self._snapshot()
         try:
+            free = own_share(attempts, self._total, self._ledger.free())
+            room = room_for(attempts, free, self._total, self._nodes, ahead=self._short)
             claimed = self._claims.claim(self._config.pool, self._config.node, room)
         except BackendError as error:
-            self._back_off(f"the queue does not answer: {error.message}")
+            self._back_off(f"nothing can be claimed: {error.message}")
             return False
         self._open_jobs = claimed.open_jobs
         self._had_jobs = self._had_jobs or claimed.open_jobs > 0
@@ -151,14 +168,17 @@ class Agent:
         with self._news:
             attempt = Attempt(self._node, grant, free_slot(self._attempts.values()), self._changed)
             self._attempts[attempt.label] = attempt
+            leaving = self._leaving is not None
+        if leaving:
+            attempt.stop(Stop.RELEASED)  # it was claimed while the order to leave came
         attempt.begin()
 
     def _changed(self, attempt: Attempt) -> None:
         """News of an attempt, on its own thread."""
         if attempt.phase is Phase.SETTLING:
-            self._ledger.release(attempt.label)
+            self._give_back(attempt)
             if attempt.engine_failed:
-                self._back_off("attempts cannot be started here; see the agent's log")
+                self._back_off(attempt.trouble or "attempts cannot be started here; see the agent's log")
             elif attempt.started_at is not None:
                 self._pause, self._note = 0.0, None
                 self._short = self._node.now() - attempt.started_at < attempt.grant.job.policy.lease_s / 6
@@ -168,6 +188,12 @@ class Agent:
                 self._busy_at = self._clock.monotonic()
             self._hungry = True
             self._news.notify_all()
+
+    def _give_back(self, attempt: Attempt) -> None:
+        try:
+            self._ledger.release(attempt.label)
+        except BackendError as error:
+            log.warning("%s; the next write of this agent gives it back", error)
 
     def _back_off(self, why: str) -> None:
         """Claim nothing for a while, longer each time; what runs goes on."""
@@ -188,10 +214,29 @@ class Agent:
                 self._news.notify_all()
 
     def _time_to_leave(self) -> bool:
+        """Whether there has been nothing to do for long enough.
+
+        While jobs of the pool are open their tasks may come back, from a node that died or a back-off: the first node
+        stays for them, and the others until it is certain that the first is alive.
+        """
         idle = self._clock.monotonic() - self._busy_at
         if self._config.until_idle and self._had_jobs:
             return self._open_jobs == 0
+        if self._open_jobs:
+            return not self._first and idle >= max(self._config.linger_others_s, SILENT_S + LOOK_AROUND_S)
         return idle >= (self._config.linger_s if self._first else self._config.linger_others_s)
+
+    def _out_of_patience(self) -> bool:
+        """Whether a leaving agent has waited long enough for outcomes to be delivered: the spool keeps them."""
+        if not self._node.leaving.is_set():
+            return False
+        if any(attempt.phase is Phase.RUNNING for attempt in self._snapshot()):
+            self._waited_since = None
+            return False
+        now = self._clock.monotonic()
+        if self._waited_since is None:
+            self._waited_since = now
+        return now - self._waited_since > DELIVERY_PATIENCE_S
 
     def _settled_to_leave(self) -> bool:
         """Leave for want of work, unless work came just now.
@@ -216,6 +261,7 @@ class Agent:
         if self._clock.monotonic() - self._looked_around_at < LOOK_AROUND_S:
             return
         self._looked_around_at = self._clock.monotonic()
+        self._housekeep()
         now = self._node.now()
         try:
             peers = self._claims.peers(self._config.pool)
@@ -240,12 +286,16 @@ class Agent:
                 log.info("node %s leaves: %s", self._config.node, reason)
                 self._leaving = reason
             self._news.notify_all()
+        if release:
+            self._node.leaving.set()
         for attempt in self._snapshot():
             if release or attempt in waiting([attempt]):
                 attempt.stop(Stop.RELEASED)
 
     def _leave(self, reason: GoneReason | None) -> GoneReason:
         reason = reason or GoneReason.IDLE
+        for attempt in waiting(self._snapshot()):
+            attempt.give_up()
         if not self._node.finisher.stop(DELIVERY_PATIENCE_S):
             log.warning("some outcomes could not be delivered; the next agent of this pool on this machine will")
         self._renewer.stop()
@@ -259,14 +309,8 @@ class Agent:
         return reason
 
     def _held(self) -> list[Attempt]:
-        """Everything that must be renewed: all but what is on its way to a queue that answers."""
-        undelivered = self._node.finisher.failing
-        return [
-            attempt
-            for attempt in self._snapshot()
-            if attempt.phase is not Phase.DONE
-            and (attempt.phase is not Phase.SETTLING or not attempt.handed_over or undelivered)
-        ]
+        """Everything that must be renewed: all whose outcome the queue has not recorded yet."""
+        return [attempt for attempt in self._snapshot() if attempt.phase is not Phase.DONE and not attempt.recorded]
 
     def _snapshot(self) -> list[Attempt]:
         with self._news:

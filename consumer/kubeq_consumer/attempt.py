@@ -24,7 +24,7 @@ from kubeq.errors import (
     VersionMismatch,
 )
 from kubeq.queue.claims import Final, Grant
-from kubeq_consumer.preparing import Node, Prepared, prepare
+from kubeq_consumer.preparing import Node, Prepared, Unrunnable, prepare
 from kubeq_consumer.publishing import Ended, publish
 from kubeq_consumer.runtimes.base import Created, Running
 
@@ -53,8 +53,11 @@ class Attempt:
         self.phase = Phase.PREPARING
         self.ready_at: float | None = None
         self.engine_failed = False
+        self.trouble: str | None = None
         self.gone = False
-        self.handed_over = False
+        self.recorded = False
+        self._stored = False
+        self._ended = False
         self._node = node
         self._changed = changed
         self._go = threading.Event()
@@ -77,12 +80,20 @@ class Attempt:
         self.gone = True
         self._go.set()
 
+    @property
+    def running(self) -> bool:
+        """Whether its command may be running now."""
+        return self.phase is Phase.RUNNING and not self._ended
+
     def stop(self, why: Stop) -> None:
-        """End it for that reason, wherever it is; the first reason counts, but superseded beats all."""
+        """End it for that reason, wherever it is; the first reason counts, but superseded beats all.
+
+        Once the command has ended by itself a stop changes nothing: finished outcomes stay.
+        """
         with self._stop_lock:
             if self._stop is None or why is Stop.SUPERSEDED:
                 self._stop = why
-            running = self._running
+            running = None if self._ended else self._running
         self._go.set()
         if running is not None:
             running.stop(self._node.config.grace_s)
@@ -110,18 +121,18 @@ class Attempt:
         self._node.shipper.leave(self.grant.task.id, self.grant.attempt)
 
     def _journey(self) -> None:
+        if self._stop is not None:
+            self._released("it was given back before it was prepared")
+            return
         try:
             prepared = prepare(self._node, self.grant, self.slot, self.folder)
-        except (ObjectNotFound, IntegrityError, VersionMismatch, UsageError) as error:
+        except (ObjectNotFound, IntegrityError, VersionMismatch, UsageError, Unrunnable) as error:
             self._failed_before(Reason.INPUT, error)
             return
         except ImageUnavailable as error:
             self._failed_before(Reason.IMAGE, error)
             return
         except BackendError as error:
-            if not error.transient:
-                self._failed_before(Reason.INPUT, error)
-                return
             self.engine_failed = True
             self._released(f"it could not be prepared on {self._node.config.node}: {error.message}")
             return
@@ -142,7 +153,11 @@ class Attempt:
         if monotonic - self.renewed_at < FRESH_S:
             return True
         with self.lock:
-            answer = self._node.claims.renew([self.grant], [self._node.now()])[0]
+            try:
+                answer = self._node.claims.renew([self.grant], [None])[0]
+            except BackendError as error:
+                log.warning("attempt %s does not start while the queue is away: %s", self.label, error)
+                return False
             if answer is None:
                 self.stop(Stop.SUPERSEDED)
                 return False
@@ -153,35 +168,25 @@ class Attempt:
 
     def _execute(self, prepared: Prepared) -> None:
         node, spec = self._node, prepared.spec
-        self.started_at = node.now()
-        began = node.clock.monotonic()
         self._enter(Phase.RUNNING)
         log.info("attempt %s starts: %s", self.label, prepared.command[0])
-        prepared.capture.open()
-        node.shipper.follow(self.grant.task.id, self.grant.attempt, prepared.capture)
-        try:
-            with node.starting:
-                running = prepared.created.start(prepared.capture)
-        except BackendError as error:
-            prepared.capture.close()
-            prepared.created.discard()
-            self.engine_failed = True
-            self._released(f"it could not be started on {node.config.node}: {error.message}")
+        running = self._start(prepared)
+        if running is None:
             return
-        with self._stop_lock:
-            self._running = running
-            stopped = self._stop is not None
-        if stopped:
-            running.stop(node.config.grace_s)
-        exit = self._wait(running, spec.timeout_s, began)
-        ended_at = node.now()
-        usage = running.usage()
+        began = node.clock.monotonic()
+        self.started_at = node.now()
+        exit, why = self._wait(running, spec.timeout_s, began)
+        ended_at, usage = node.now(), running.usage()
         self._enter(Phase.SETTLING)
         running.remove()
         prepared.capture.close()
-        verdict = judge(
-            exit, self._stop, timeout_s=spec.timeout_s, memory=self.grant.need.memory, peak=usage.peak_memory_bytes
-        )
+        memory, peak = self.grant.need.memory, usage.peak_memory_bytes
+        if exit is None:
+            verdict = Verdict(
+                ending=Ending.FAILED, reason=Reason.OUTPUT, message="its output could not be written here"
+            )
+        else:
+            verdict = judge(exit, why, timeout_s=spec.timeout_s, memory=memory, peak=peak)
         report = Report(
             started_at=self.started_at,
             ended_at=max(ended_at, self.started_at),
@@ -191,15 +196,50 @@ class Attempt:
         )
         self._settle(prepared, verdict, report)
 
-    def _wait(self, running: Running, timeout_s: float | None, began: float) -> Exit:
-        """How the command ended; its time limit is kept here, by the monotonic clock."""
+    def _start(self, prepared: Prepared) -> Running | None:
+        """The command as it runs; None if it could not be started, and the attempt was given back."""
+        node = self._node
+        try:
+            prepared.capture.open()
+            node.shipper.follow(self.grant.task.id, self.grant.attempt, prepared.capture)
+            with node.starting:
+                running = prepared.created.start(prepared.capture)
+        except (BackendError, OSError) as error:
+            prepared.capture.close()
+            prepared.created.discard()
+            self.engine_failed = True
+            self._released(f"it could not be started on {node.config.node}: {error}")
+            return None
+        with self._stop_lock:
+            self._running = running
+            stopped = self._stop is not None
+        if stopped:
+            running.stop(node.config.grace_s)
+        return running
+
+    def _wait(self, running: Running, timeout_s: float | None, began: float) -> tuple[Exit | None, Stop | None]:
+        """How the command ended (None: its output could not be taken down), and why we stopped it, if we did.
+
+        Its time limit is kept here, by the monotonic clock.
+        """
         while True:
             left = 3600.0 if timeout_s is None else began + timeout_s - self._node.clock.monotonic()
-            exit = running.wait(max(left, 0.0) if self._stop is None else 3600.0)
+            try:
+                exit = running.wait(max(left, 0.0) if self._stop is None else 3600.0)
+            except BackendError as error:
+                log.error("the output of attempt %s is lost: %s", self.label, error)
+                running.stop(0.0)
+                return None, self._end()
             if exit is not None:
-                return exit
+                return exit, self._end()
             if timeout_s is not None and self._node.clock.monotonic() - began >= timeout_s:
                 self.stop(Stop.TIME_LIMIT)
+
+    def _end(self) -> Stop | None:
+        """The command has ended: why we stopped it, as far as that was before its end."""
+        with self._stop_lock:
+            self._ended = True
+            return self._stop
 
     def _settle(self, prepared: Prepared, verdict: Verdict, report: Report) -> None:
         """Bytes before the record that names them: publish, then hand the outcome over."""
@@ -219,36 +259,50 @@ class Attempt:
             verdict=verdict,
             report=report,
         )
-        published = publish(self._node.outputs, ended, given_up=lambda: self._stop is Stop.SUPERSEDED)
+        published = publish(self._node.outputs, ended, given_up=self._given_up)
         if published is None:
             verdict = Verdict(ending=Ending.RELEASED)
         else:
             verdict, report = published
+            self._stored = verdict.reason is not Reason.OUTPUT
         log.info("attempt %s of %s ended: %s", attempt, task, verdict.message or verdict.ending)
         self._hand_over(verdict, report)
+
+    def _given_up(self) -> bool:
+        """Whether storing its outputs is not worth waiting for any more."""
+        return self._stop is Stop.SUPERSEDED or self._node.leaving.is_set()
 
     def _failed_before(self, reason: Reason, error: KubeqError) -> None:
         """The command never ran, and would not on any node: a failure with the error's own words."""
         report = Report(ended_at=self._node.now(), message=error.message)
         self._hand_over(Verdict(ending=Ending.FAILED, reason=reason, message=error.message), report)
 
+    def give_up(self) -> None:
+        """Give it back although its thread is still busy preparing it (an agent that leaves waits for no download)."""
+        self._released("its node left before it was prepared")
+
     def _released(self, why: str) -> None:
+        self.trouble = why
         ending = Ending.CANCELLED if self._stop is Stop.CANCELLED else Ending.RELEASED
         self._hand_over(Verdict(ending=ending, message=why), Report(ended_at=self._node.now(), message=why))
 
     def _hand_over(self, verdict: Verdict, report: Report) -> None:
         if self.phase is not Phase.SETTLING:
             self._enter(Phase.SETTLING)
-        self.handed_over = True
         final = Final(grant=self.grant, ending=verdict.ending, reason=verdict.reason, report=report)
         self._node.finisher.hand_over(final, self._recorded)
 
     def _recorded(self, task: Task | None) -> None:
-        """The queue has answered: what lies on this node of the attempt can go."""
+        """The queue has answered; clearing up is left to another thread, so that other outcomes need not wait."""
+        self.recorded = True
         if task is None:
             log.warning("attempt %s had been superseded; its outcome was not recorded", self.label)
+        threading.Thread(target=self._clear, name=f"clearing {self.label}", daemon=True).start()
+
+    def _clear(self) -> None:
+        """What lies on this node of the attempt can go; its log segments once its whole output is stored."""
         writer = self._node.shipper.leave(self.grant.task.id, self.grant.attempt)
-        if writer is not None:
+        if writer is not None and self._stored:
             try:
                 writer.delete()
             except BackendError as error:

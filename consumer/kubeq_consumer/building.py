@@ -1,8 +1,7 @@
-"""Building an agent from its settings, and clearing up after agents that died on this machine."""
+"""Building an agent from its settings: which object gets which."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -15,21 +14,21 @@ from pathlib import Path
 from kubeq.core.clock import Clock
 from kubeq.core.resources import fits
 from kubeq.core.spec import JobSpec
-from kubeq.errors import BackendError, UsageError
+from kubeq.errors import UsageError
+from kubeq.machine import whole_machine
 from kubeq.queue.granting import Granting
 from kubeq.queue.open import open_table
 from kubeq.store.blobs import Blobs
 from kubeq.store.open import open_store
 from kubeq.store.outputs import Outputs
 from kubeq.store.retry import Retrying
+from kubeq_consumer.aftermath import Aftermath
 from kubeq_consumer.agent import Agent
 from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.finishing import Finisher
 from kubeq_consumer.ledger import Ledger
-from kubeq_consumer.machine import whole_machine
 from kubeq_consumer.preparing import Node
 from kubeq_consumer.runtimes.base import Runtime
-from kubeq_consumer.runtimes.identity import ProcessMark, has_ended, own_mark
 from kubeq_consumer.settings import AgentConfig
 from kubeq_consumer.shipping import Shipper
 from kubeq_consumer.spool import Spool
@@ -63,18 +62,28 @@ class Runtimes:
             engine_url=self._config.engine_url or DEFAULT_ENGINE_URL,
         )
 
-    def of(self, spec: JobSpec) -> Runtime:
-        """The runtime that a job asks for, cleared of what dead agents left there. Raises BackendError."""
+    def of(self, spec: JobSpec, again: bool = False) -> Runtime:
+        """The runtime that a job asks for, cleared of what dead agents left there. Raises BackendError.
+
+        That is looked for when the runtime is first used, and `again` before an attempt that follows another: a new
+        attempt must never run beside an old one here.
+        """
         with self._lock:
             runtime = self.process if spec.image is None else self.docker
-            self.sweep(runtime)
+            if again or runtime.name not in self._swept:
+                self.sweep(runtime)
         return runtime
 
+    def sweep_all(self) -> None:
+        """Remove what dead agents left, in every runtime that may have something of theirs. Raises BackendError."""
+        with self._lock:
+            self.sweep(self.process)
+            if self._config.engine_url or Path(DEFAULT_ENGINE_URL.removeprefix("unix://")).exists():
+                self.sweep(self.docker)
+
     def sweep(self, runtime: Runtime) -> None:
-        """Remove what dead agents left running there, once: a new attempt must never run beside an old one here."""
-        if runtime.name in self._swept:
-            return
-        for leftover in runtime.leftovers(None):
+        """Remove what dead agents left running there. Raises BackendError."""
+        for leftover in runtime.leftovers():
             log.warning("removing what the dead node %s left: %s", leftover.node, leftover.task)
             leftover.remove()
         self._swept.add(runtime.name)
@@ -88,38 +97,21 @@ class Runtimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """An agent ready to run, and what has to be done before and after."""
+    """An agent ready to run, and what has to be done before, while and after it does."""
 
     config: AgentConfig
     agent: Agent
+    aftermath: Aftermath
     runtimes: Runtimes
-    finisher: Finisher
 
-    def clear_up(self) -> None:
-        """After dead agents on this machine: their containers and processes, their work directories, their spools."""
-        (folder := self.config.state_dir / "nodes" / self.config.node).mkdir(parents=True, exist_ok=True, mode=0o700)
-        (folder / "agent.json").write_text(json.dumps({"agent": str(own_mark()), "pool": self.config.pool}))
+    def run(self) -> None:
+        """Clear up after dead agents, work until there is a reason to leave, and let go of everything."""
+        self.aftermath.clear_up()
         try:
-            self.runtimes.sweep(self.runtimes.process)
-            if self.config.engine_url or Path(DEFAULT_ENGINE_URL.removeprefix("unix://")).exists():
-                self.runtimes.sweep(self.runtimes.docker)
-        except BackendError as error:
-            log.warning("what dead agents left could not be removed yet: %s", error)
-        for path in (self.config.state_dir / "nodes").glob("*/agent.json"):
-            mark = _mark(path)
-            if mark is None or not has_ended(mark[0]) or path.parent == folder:
-                continue
-            shutil.rmtree(path.parent / "attempts", ignore_errors=True)
-            if mark[1] == self.config.pool:
-                spool = Spool(path.parent / "spool")
-                for final in spool.load():
-                    self.finisher.hand_over(final, lambda _, spool=spool, final=final: spool.remove(final))  # type: ignore[misc]
-
-    def close(self) -> None:
-        """Let go of everything; what lies on disk for this node is removed, except its log and what is undelivered."""
-        self.runtimes.close()
-        folder = self.config.state_dir / "nodes" / self.config.node
-        shutil.rmtree(folder / "attempts", ignore_errors=True)
+            self.agent.run(housekeep=self.aftermath.deliver)
+        finally:
+            self.runtimes.close()
+            shutil.rmtree(self.config.state_dir / "nodes" / self.config.node / "attempts", ignore_errors=True)
 
 
 def build(config: AgentConfig, clock: Clock) -> Built:
@@ -140,6 +132,7 @@ def build(config: AgentConfig, clock: Clock) -> Built:
         claims=claims,
         blobs=blobs,
         outputs=Outputs(store),
+        leaving=threading.Event(),
         cache=BlobCache(config.cache_dir / "blobs", blobs),
         shipper=Shipper(store),
         finisher=finisher,
@@ -148,13 +141,6 @@ def build(config: AgentConfig, clock: Clock) -> Built:
         total_memory=total.memory or machine.memory,
     )
     agent = Agent(node, claims, Ledger(config.state_dir / "ledger.json", machine), total)
-    return Built(config=config, agent=agent, runtimes=runtimes, finisher=finisher)
-
-
-def _mark(path: Path) -> tuple[ProcessMark, str] | None:
-    try:
-        document = json.loads(path.read_text())
-        mark = ProcessMark.parse(document["agent"])
-        return None if mark is None else (mark, document["pool"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return Built(
+        config=config, agent=agent, aftermath=Aftermath(config, runtimes.sweep_all, finisher), runtimes=runtimes
+    )

@@ -51,16 +51,18 @@ class Capture:
         return len(chunk)
 
     def unshipped(self) -> bytes:
-        """The next piece for a log segment; empty if there is nothing new."""
+        """The next piece for a log segment; empty if there is nothing new. The same again until `shipped`."""
         with self._lock:
             start, end = self._shipped, min(self._written, self._shipped + SEGMENT)
         if start == end:
             return b""
         with self.path.open("rb") as file:
             file.seek(start)
-            piece = file.read(end - start)
-        self._shipped = end
-        return piece
+            return file.read(end - start)
+
+    def shipped(self, size: int) -> None:
+        """So many bytes more need not be shipped again."""
+        self._shipped += size
 
     def close(self) -> None:
         """Finish the file: the tail behind the head, with a line between them if anything was dropped. Safe twice."""

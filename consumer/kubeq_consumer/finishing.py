@@ -1,6 +1,6 @@
-"""Delivering outcomes: one thread batches what ends together, and tries for ever what the queue does not take.
+"""Delivering outcomes: one thread batches what ends together, and keeps on disk what the queue does not take.
 
-Unreachable is not lost: an outcome that cannot be delivered goes to the spool and is delivered when the queue answers.
+Unreachable is not lost: an outcome that cannot be delivered goes to the spool, and is delivered when the queue answers.
 """
 
 from __future__ import annotations
@@ -29,16 +29,14 @@ class _Delivery:
 
 
 class Finisher:
-    """Takes outcomes from any thread; `done` is called from its own once the queue has answered."""
+    """Takes outcomes from any thread; `done` is called from its own once the queue has answered, and may not block."""
 
     def __init__(self, claims: Claims, spool: Spool) -> None:
         self._claims = claims
         self._spool = spool
         self._waiting: queue.SimpleQueue[_Delivery | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._deliver, name="finisher", daemon=True)
-        self._pause = threading.Event()
-        self._stopping = False
-        self.failing = False
+        self._stopping = threading.Event()
 
     def start(self) -> None:
         self._thread.start()
@@ -48,44 +46,58 @@ class Finisher:
         self._waiting.put(_Delivery(final, done))
 
     def stop(self, patience_s: float) -> bool:
-        """Deliver what is waiting for at most that long; what is left stays in the spool. True if nothing is left."""
+        """Try to deliver what is waiting, for at most that long; what is left is in the spool. True if nothing is."""
+        self._stopping.set()
         self._waiting.put(None)
         self._thread.join(patience_s)
-        return not self._thread.is_alive()
+        return not self._thread.is_alive() and self._waiting.empty()
 
     def _deliver(self) -> None:
-        while not self._stopping:
+        while True:
             batch: list[_Delivery] = []
-            self._take(batch, wait=True)
-            if batch:
-                self._insist(batch)
+            more = self._take(batch, wait=True)
+            if batch and not self._insist(batch):
+                self._waiting.put(batch[-1])  # it is in the spool too; this only tells `stop` that something is left
+                return
+            if not more:
+                return
 
-    def _take(self, batch: list[_Delivery], *, wait: bool = False) -> None:
-        """Move what is waiting into the batch; with `wait`, at least one thing or the order to stop."""
+    def _take(self, batch: list[_Delivery], *, wait: bool = False) -> bool:
+        """Move what is waiting into the batch, with `wait` at least one thing; False at the order to stop."""
         while len(batch) < BATCH and (wait or not self._waiting.empty()):
             item, wait = self._waiting.get(), False
             if item is None:
-                self._stopping = True
-                return
+                return False
             batch.append(item)
+        return True
 
-    def _insist(self, batch: list[_Delivery]) -> None:
+    def _insist(self, batch: list[_Delivery]) -> bool:
+        """Deliver the batch, however long it takes; False if that was given up because the agent leaves."""
         pause, kept = 0.5, 0
         while True:
             try:
                 answers = self._claims.finish([delivery.final for delivery in batch])
                 break
             except BackendError as error:
-                log.warning("%d outcomes cannot be delivered yet and are kept: %s", len(batch), error)
-                self.failing = True
+                log.warning("%d outcomes cannot be delivered yet: %s", len(batch), error)
                 self._take(batch)
-                for delivery in batch[kept:]:
-                    self._spool.save(delivery.final)
-                kept = len(batch)
-                self._pause.wait(random.uniform(pause / 2, pause))
-                pause = min(2 * pause, LONGEST_PAUSE_S if not self._stopping else 1.0)
-        for delivery, answer in zip(batch, answers, strict=True):
-            if self.failing:
+                kept += self._keep(batch[kept:])
+                if self._stopping.is_set() and pause > 1.0:
+                    return False
+                self._stopping.wait(random.uniform(pause / 2, pause))
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+        for place, (delivery, answer) in enumerate(zip(batch, answers, strict=True)):
+            if place < kept:
                 self._spool.remove(delivery.final)
             delivery.done(answer)
-        self.failing = False
+        return True
+
+    def _keep(self, deliveries: list[_Delivery]) -> int:
+        """How many of them, in order, are in the spool now; a full disk keeps the rest in memory only."""
+        for kept, delivery in enumerate(deliveries):
+            try:
+                self._spool.save(delivery.final)
+            except BackendError as error:
+                log.warning("an outcome is kept in memory only: %s", error)
+                return kept
+        return len(deliveries)

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.5
 """How often an agent looks at its own rows on a table of this machine (a read that costs nobody anything)."""
 REPORT_S = 60.0
+EXCLUSIVE_SHARE = 0.7
+"""Of its term, after which an exclusive attempt that could not be renewed is stopped: the rest is for TERM and KILL."""
 TELL_S = 1.0
 """How soon what runs is told on a table of this machine; a task shorter than this never costs a write for it."""
 
@@ -30,11 +32,16 @@ class Held(Protocol):
     """An attempt, as far as its lease is concerned."""
 
     lock: threading.Lock
-    """Held around every use of the grant, so that a renewal and a finish never race on one row version."""
+    """Held while the grant is renewed, so that two renewals never race on one row version."""
     grant: Grant
     renewed_at: float
     """Monotonic time of the last answered claim or renewal."""
     started_at: float | None
+
+    @property
+    def running(self) -> bool:
+        """Whether its command may be running now."""
+        ...
 
     def stop(self, why: Stop) -> None: ...
 
@@ -58,12 +65,14 @@ class Renewer:
         self._ordered = ordered
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="renewer", daemon=True)
+        self._guard = threading.Thread(target=self._guard_exclusive, name="exclusive guard", daemon=True)
         self._reported_at = float("-inf")
         self._last: Node | None = None
         self._looked_at = float("-inf")
 
     def start(self) -> None:
         self._thread.start()
+        self._guard.start()
 
     def stop(self) -> None:
         """End the thread; nothing is renewed any more."""
@@ -76,7 +85,6 @@ class Renewer:
                 self._tick()
             except BackendError as error:
                 log.warning("leases could not be renewed; what runs goes on: %s", error)
-                self._guard_exclusive()
                 self._stop.wait(LOOK_S)
 
     def _tick(self) -> None:
@@ -85,7 +93,6 @@ class Renewer:
         urgent = self._look(held, now)
         self.renew([one for one in held if one in urgent or self._is_due(one, now)])
         self._report(now)
-        self._guard_exclusive()
 
     def _is_due(self, one: Held, now: float) -> bool:
         """Whether it is time: once a third of a term; where asking is free, also to make its start known."""
@@ -139,8 +146,10 @@ class Renewer:
             self._ordered(written.order)
 
     def _guard_exclusive(self) -> None:
-        now = self._clock.monotonic()
-        for one in self._held():
-            policy = one.grant.job.policy
-            if policy.exclusive and one.started_at is not None and now - one.renewed_at > policy.lease_s * 0.75:
-                one.stop(Stop.SUPERSEDED)
+        """Stop exclusive commands whose lease is about to end, from a thread that no request can hold up."""
+        while not self._stop.wait(LOOK_S):
+            now = self._clock.monotonic()
+            for one in self._held():
+                policy = one.grant.job.policy
+                if policy.exclusive and one.running and now - one.renewed_at > policy.lease_s * EXCLUSIVE_SHARE:
+                    one.stop(Stop.SUPERSEDED)

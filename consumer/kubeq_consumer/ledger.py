@@ -1,7 +1,8 @@
-"""The machine's slot ledger: what every agent on this machine has given to attempts, in one locked file.
+"""The machine's slot ledger: what every agent on this machine has given to attempts, in one file behind a lock.
 
 Agents of several pools on one machine share it; an attempt starts only when it fits what the others leave. Entries of a
-process that has died count for nothing and are dropped by whoever comes next.
+process that has died count for nothing. An agent writes its own entries anew each time it writes, so that a ledger that
+was lost or spoilt is whole again as soon as everybody has used it once.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 from kubeq.core.resources import Resources, fits, minus
 from kubeq.errors import BackendError
-from kubeq_consumer.runtimes.identity import ProcessMark, has_ended, own_mark
+from kubeq.machine import ProcessMark, has_ended, own_mark
 
-_Entries = list[dict[str, object]]
+_Entry = dict[str, object]
 
 
 class Ledger:
@@ -26,67 +29,80 @@ class Ledger:
     def __init__(self, path: Path, total: Resources) -> None:
         self._path = path
         self._total = total
-        self._me = str(own_mark())
+        self._process = str(own_mark())
+        self._id = token_hex(4)
+        self._mine: dict[str, Resources] = {}
+        self._turn = threading.Lock()
 
     def free(self) -> Resources:
-        """What nobody on this machine holds now."""
-        with self._locked(write=False) as entries:
-            return self._left(entries)
+        """What nobody on this machine holds now. Raises BackendError."""
+        with self._locked() as others:
+            return self._left(others)
 
     def reserve(self, what: str, need: Resources) -> bool:
-        """Hold `need` under the name `what`; False if it does not fit what is left now."""
-        with self._locked() as entries:
-            if not fits(need, self._left(entries)):
+        """Hold `need` under the name `what`; False if it does not fit what is left now. Raises BackendError."""
+        with self._locked() as others:
+            if not fits(need, self._left(others)):
                 return False
-            entries.append({"agent": self._me, "what": what, "cpu": need.cpu, "memory": need.memory})
+            self._mine[what] = need
+            self._write(others)
             return True
 
     def release(self, what: str) -> None:
-        """Give back what this process holds under that name; nothing held is no error."""
-        with self._locked() as entries:
-            entries[:] = [entry for entry in entries if entry["what"] != what or entry["agent"] != self._me]
+        """Give back what this process holds under that name; nothing held is no error.
 
-    def _left(self, entries: _Entries) -> Resources:
+        Raises BackendError if the file cannot be written; the next write of this process tells it all the same.
+        """
+        with self._locked() as others:
+            if self._mine.pop(what, None) is not None:
+                self._write(others)
+
+    def _left(self, others: list[_Entry]) -> Resources:
         left = self._total
-        for entry in entries:
-            left = minus(left, Resources(cpu=float(str(entry["cpu"])), memory=_whole(entry["memory"])))
+        for entry in others:
+            memory = entry["memory"]
+            left = minus(
+                left, Resources(cpu=float(str(entry["cpu"])), memory=memory if isinstance(memory, int) else None)
+            )
+        for need in self._mine.values():
+            left = minus(left, need)
         return left
 
+    def _write(self, others: list[_Entry]) -> None:
+        mine = [
+            {"agent": self._process, "ledger": self._id, "what": what, "cpu": need.cpu, "memory": need.memory}
+            for what, need in self._mine.items()
+        ]
+        temporary = self._path.with_suffix(".new")
+        temporary.write_text(json.dumps([*others, *mine]), encoding="utf-8")
+        temporary.replace(self._path)
+
     @contextmanager
-    def _locked(self, *, write: bool = True) -> Iterator[_Entries]:
+    def _locked(self) -> Iterator[list[_Entry]]:
+        """The entries of the other live agents, while nobody else can read or write."""
+        with self._turn:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    yield [entry for entry in self._read() if entry["ledger"] != self._id and _alive(entry)]
+                finally:
+                    os.close(lock)
+            except OSError as error:
+                raise BackendError(
+                    f"the slot ledger {self._path} cannot be used: {error.strerror or error}", transient=True
+                ) from error
+
+    def _read(self) -> list[_Entry]:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise BackendError(f"the slot ledger {self._path} cannot be opened: {error.strerror}") from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            text = os.pread(handle, os.fstat(handle).st_size, 0)
-            entries = [entry for entry in _parse(text) if _alive(entry)]
-            yield entries
-            if write:
-                new = json.dumps(entries).encode()
-                os.pwrite(handle, new, 0)
-                os.ftruncate(handle, len(new))
-        finally:
-            os.close(handle)
+            entries = json.loads(self._path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return []
+        needed = {"agent", "ledger", "what", "cpu", "memory"}
+        return [entry for entry in entries if isinstance(entry, dict) and needed <= entry.keys()]
 
 
-def _parse(text: bytes) -> _Entries:
-    """The entries; a ledger cut short by a crash is an empty one, since every entry can be made again."""
-    try:
-        entries = json.loads(text) if text else []
-    except ValueError:
-        return []
-    return [
-        entry for entry in entries if isinstance(entry, dict) and {"agent", "what", "cpu", "memory"} <= entry.keys()
-    ]
-
-
-def _alive(entry: dict[str, object]) -> bool:
+def _alive(entry: _Entry) -> bool:
     mark = ProcessMark.parse(str(entry["agent"]))
     return mark is not None and not has_ended(mark)
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) else None

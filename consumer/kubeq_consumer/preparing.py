@@ -17,6 +17,7 @@ from kubeq.core.digest import Digest
 from kubeq.core.manifest import Manifest
 from kubeq.core.spec import JobSpec, command_of
 from kubeq.core.wire import decode_spec
+from kubeq.errors import AccessDenied, BackendError, ImageUnavailable, KubeqError
 from kubeq.queue.claims import Claims, Grant
 from kubeq.store.blobs import Blobs
 from kubeq.store.outputs import Outputs
@@ -45,7 +46,10 @@ class Node:
     cache: BlobCache
     shipper: Shipper
     finisher: Finisher
-    runtime_for: Callable[[JobSpec], Runtime]
+    runtime_for: Callable[[JobSpec, bool], Runtime]
+    """The runtime of a job; with True, cleared anew of what dead agents left on this machine."""
+    leaving: threading.Event
+    """Set when this agent has been told to give back what it has: nothing is waited for any more."""
     starting: threading.Semaphore
     """How many commands may be in the middle of their start: more than this gains nothing (performance notes)."""
     total_memory: int | None
@@ -63,15 +67,27 @@ class Prepared:
     capture: Capture
 
 
+class Unrunnable(KubeqError):
+    """The runtime refuses what the job asks for (a mount that does not exist, say); it would so everywhere."""
+
+
 def prepare(node: Node, grant: Grant, slot: int, folder: Path) -> Prepared:
     """Stage in, pin and pull the image, create the container.
 
-    Raises ObjectNotFound, IntegrityError, UsageError or VersionMismatch for inputs that cannot be used anywhere,
-    ImageUnavailable, and BackendError for what this node or its engine cannot do (now, if transient).
+    Raises ObjectNotFound, IntegrityError, UsageError, VersionMismatch or Unrunnable for what is the task's own fault,
+    ImageUnavailable for its image, and BackendError for what this node, its engine, queue or store cannot do now.
     """
+    try:
+        return _prepare(node, grant, slot, folder)
+    except OSError as error:
+        raise BackendError(f"{error.filename or folder}: {error.strerror or error}", transient=True) from error
+
+
+def _prepare(node: Node, grant: Grant, slot: int, folder: Path) -> Prepared:
     task = grant.task
     spec = spec_of(node.blobs, grant.job.spec)
-    runtime = node.runtime_for(spec)
+    # An earlier attempt may still run here although its agent is dead; two must never run beside each other.
+    runtime = node.runtime_for(spec, grant.attempt > 1)
     work = _empty_folder(folder)
     inputs = task.inputs or spec.inputs
     manifest = node.blobs.read_manifest(inputs) if inputs else Manifest()
@@ -85,26 +101,36 @@ def prepare(node: Node, grant: Grant, slot: int, folder: Path) -> Prepared:
     if image is not None:
         runtime.prepare(image)
     command = command_of(spec, task.values)
-    created = runtime.create(
-        Execution(
-            task=task.id,
-            attempt=grant.attempt,
-            node=node.config.node,
-            slot=slot,
-            image=image,
-            entrypoint=spec.entrypoint,
-            command=tuple(command),
-            work=work,
-            directory=spec.directory,
-            environment=environment_of(spec, grant, node.config.node, node.total_memory),
-            user=spec.user,
-            network=spec.network,
-            resources=grant.need,
-            shm_size=spec.shm_size,
-            mounts=spec.mounts,
-        )
+    execution = Execution(
+        task=task.id,
+        attempt=grant.attempt,
+        node=node.config.node,
+        slot=slot,
+        image=image,
+        entrypoint=spec.entrypoint,
+        command=tuple(command),
+        work=work,
+        directory=spec.directory,
+        environment=environment_of(spec, grant, node.config.node, node.total_memory),
+        user=spec.user,
+        network=spec.network,
+        resources=grant.need,
+        shm_size=spec.shm_size,
+        mounts=spec.mounts,
     )
+    created = _create(runtime, execution)
     return Prepared(spec, command, image, staged, created, Capture(folder / "stdout.txt", spec.log_limit))
+
+
+def _create(runtime: Runtime, execution: Execution) -> Created:
+    try:
+        return runtime.create(execution)
+    except (AccessDenied, ImageUnavailable):
+        raise
+    except BackendError as error:
+        if error.transient:
+            raise
+        raise Unrunnable(error.message, hint=error.hint) from error
 
 
 def _empty_folder(folder: Path) -> Path:

@@ -13,7 +13,7 @@ from kubeq.core.model import Ending, NodeName, Reason
 from kubeq.core.outcome import Verdict
 from kubeq.core.spec import JobSpec
 from kubeq.core.transitions import Report
-from kubeq.errors import BackendError, IntegrityError
+from kubeq.errors import BackendError, IntegrityError, UsageError
 from kubeq.queue.claims import Grant
 from kubeq.store.outputs import OutputFile, Outputs, ResultDocument, Skipped, result_document
 from kubeq_consumer.capture import Capture
@@ -40,28 +40,35 @@ class Ended:
 
 
 def publish(outputs: Outputs, ended: Ended, given_up: Callable[[], bool]) -> tuple[Verdict, Report] | None:
-    """The verdict and report to record, once every byte they name is stored; None if `given_up` said so meanwhile.
+    """The verdict and report to record, once every byte they name is stored; None if `given_up` says so after a try.
 
     A store that cannot be reached is waited for, since the work is done and only its delivery is late. One that refuses
     for good (no space, no right) makes the attempt failed, reason `output`.
     """
-    found = collect(ended.work, ended.staged, ended.spec.results, ended.spec.ignore)
-    verdict, pause = ended.verdict, 0.5
-    while not given_up():
+    try:
+        found = collect(ended.work, ended.staged, ended.spec.results, ended.spec.ignore)
+    except OSError as error:
+        return _failed(ended, f"{error.filename or ended.work}: {error.strerror or error}")
+    pause = 0.5
+    while True:
         try:
-            _store(outputs, ended, found, verdict)
-            return verdict, replace(ended.report, outputs=len(found.files), message=verdict.message)
-        except (BackendError, IntegrityError) as error:
-            if isinstance(error, BackendError) and error.transient:
-                log.warning("the outputs of %s cannot be stored yet: %s", ended.grant.task.id, error)
-                threading.Event().wait(random.uniform(pause / 2, pause))
-                pause = min(2 * pause, LONGEST_PAUSE_S)
-                continue
-            message = f"its outputs could not be stored: {error.message}"
-            log.error("task %s: %s", ended.grant.task.id, message)
-            verdict = Verdict(ending=Ending.FAILED, reason=Reason.OUTPUT, message=message)
-            return verdict, replace(ended.report, outputs=0, message=message)
-    return None
+            _store(outputs, ended, found, ended.verdict)
+            return ended.verdict, replace(ended.report, outputs=len(found.files), message=ended.verdict.message)
+        except (BackendError, IntegrityError, UsageError) as error:
+            if not (isinstance(error, BackendError) and error.transient):
+                return _failed(ended, error.message)
+            log.warning("the outputs of %s cannot be stored yet: %s", ended.grant.task.id, error)
+            if given_up():
+                return None
+            threading.Event().wait(random.uniform(pause / 2, pause))
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def _failed(ended: Ended, why: str) -> tuple[Verdict, Report]:
+    message = f"its outputs could not be stored: {why}"
+    log.error("task %s: %s", ended.grant.task.id, message)
+    verdict = Verdict(ending=Ending.FAILED, reason=Reason.OUTPUT, message=message)
+    return verdict, replace(ended.report, outputs=0, message=message)
 
 
 def _store(outputs: Outputs, ended: Ended, found: Collected, verdict: Verdict) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from kubeq.core.model import NodeName, PoolId
 from kubeq.core.resources import Resources
 from kubeq.errors import UsageError
+from kubeq.machine import whole_machine
 
 PREFIX = "KUBEQ_AGENT_"
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -81,7 +82,7 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
         linger_others_s=number("LINGER_OTHERS", 60.0),
         poll_s=number("POLL", 0.25),
         until_idle=environ.get(PREFIX + "UNTIL_IDLE", "0") == "1",
-        limit=Resources(cpu=cpu, memory=int(memory) or None) if cpu else None,
+        limit=Resources(cpu=cpu or whole_machine().cpu, memory=int(memory) or None) if cpu or memory else None,
         grace_s=number("GRACE", 10.0),
         engine_url=environ.get("DOCKER_HOST") or None,
     )

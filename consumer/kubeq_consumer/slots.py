@@ -18,6 +18,19 @@ def waiting(attempts: Iterable[Attempt]) -> list[Attempt]:
     return [attempt for attempt in attempts if attempt.phase in (Phase.PREPARING, Phase.READY) and not attempt.gone]
 
 
+def own_share(attempts: Iterable[Attempt], total: Resources, free: Resources) -> Resources:
+    """What this agent may still give: what the machine has left, within what the agent was told to give at most."""
+    left = total
+    for attempt in attempts:
+        if attempt.gone and attempt.phase in HOLDING_SLOT:
+            left = minus(left, attempt.grant.need)
+    if left.memory is None or free.memory is None:
+        memory = left.memory if free.memory is None else free.memory
+    else:
+        memory = min(left.memory, free.memory)
+    return Resources(cpu=min(left.cpu, free.cpu), memory=memory)
+
+
 def room_for(attempts: Sequence[Attempt], free: Resources, total: Resources, nodes: int, *, ahead: bool) -> Room:
     """What may be claimed now, when `free` is what the machine's ledger has left and `nodes` share the pool.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from kubeq.core import wire
@@ -16,6 +17,7 @@ from kubeq.core.model import Ending, JobId, Reason, TaskId
 from kubeq.core.transitions import Report
 from kubeq.errors import KubeqError
 from kubeq.queue.claims import Final, Grant
+from kubeq.store.disk import disk_errors
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +29,21 @@ class Spool:
         self._root = root
 
     def save(self, final: Final) -> None:
-        """Keep it until `remove`; durable on return. Safe to repeat."""
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Keep it until `remove`; durable on return. Safe to repeat. Raises BackendError."""
         path = self._path(final)
-        temporary = path.with_suffix(".new")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(wire.dumps(_encode(final)))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        with disk_errors("keep an outcome in", path):
+            self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            temporary = path.with_suffix(".new")
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(wire.dumps(_encode(final)))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(path)
 
     def remove(self, final: Final) -> None:
-        """It has been delivered."""
-        self._path(final).unlink(missing_ok=True)
+        """It has been delivered; one that cannot be removed is delivered again some day, which changes nothing."""
+        with suppress(OSError):
+            self._path(final).unlink(missing_ok=True)
 
     def load(self) -> Iterator[Final]:
         """Everything undelivered; a file that cannot be read is reported and left."""

@@ -6,8 +6,10 @@ is skipped is listed. It runs when no process of the task is left.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ CLOCK_TICK_NS = 2_000_000_000
 """Inputs are dated this much back: the coarsest time stamp of a file system is 2 s (FAT), so that a change made right
 after staging always shows in the time of change.
 """
+_NOT_BY_KERNEL = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+"""copy_file_range(2): two file systems of different kinds, one that cannot, an old kernel."""
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -72,11 +76,11 @@ def stage_in(manifest: Manifest, cache: BlobCache, work: Path) -> Staged:
     marks: dict[str, tuple[Marks, Digest]] = {}
     made: set[Path] = {work}
     for entry in manifest.entries:
-        source = cache.path_of(entry.digest)
         target = work / entry.path
         try:
             _make_parents(target.parent, made)
-            marks[entry.path] = (_copy(source, target, entry), entry.digest)
+            with cache.opened(entry.digest) as source:
+                marks[entry.path] = (_copy(source, target, entry), entry.digest)
         except OSError as error:
             raise BackendError(
                 f"the input {entry.path} cannot be written: {os.strerror(error.errno or 0)}", transient=True
@@ -93,19 +97,29 @@ def _make_parents(folder: Path, made: set[Path]) -> None:
     made.add(folder)
 
 
-def _copy(source: Path, target: Path, entry: Entry) -> Marks:
+def _copy(source: BinaryIO, target: Path, entry: Entry) -> Marks:
     """A copy of its own (by reflink where the file system can), which the task may write without touching the cache."""
-    with source.open("rb") as reader, target.open("xb") as writer:
-        left = entry.digest.size
-        while left:
-            sent = os.copy_file_range(reader.fileno(), writer.fileno(), left)
-            if sent == 0:
-                raise BackendError(f"the cached input {entry.path} ended early", transient=True)
-            left -= sent
+    with target.open("xb") as writer:
+        _copy_bytes(source, writer, entry.digest.size)
+        if os.fstat(writer.fileno()).st_size != entry.digest.size:
+            raise BackendError(f"the cached input {entry.path} ended early", transient=True)
         os.fchmod(writer.fileno(), 0o755 if entry.executable else 0o644)
         past = os.fstat(writer.fileno()).st_mtime_ns - CLOCK_TICK_NS
         os.utime(writer.fileno(), ns=(past, past))
         return _marks(os.fstat(writer.fileno()))
+
+
+def _copy_bytes(source: BinaryIO, writer: BinaryIO, size: int) -> None:
+    """Have the kernel copy, and go on by ourselves where it cannot; `source` is unbuffered."""
+    try:
+        while size and (sent := os.copy_file_range(source.fileno(), writer.fileno(), size)):
+            size -= sent
+    except OSError as error:
+        if error.errno not in _NOT_BY_KERNEL:
+            raise
+    if size:
+        shutil.copyfileobj(source, writer, CHUNK)
+        writer.flush()
 
 
 def collect(work: Path, staged: Staged, results: tuple[str, ...], ignore: tuple[str, ...]) -> Collected:

@@ -1,4 +1,4 @@
-"""Forgetting jobs that nobody needs any more. Which blobs are left over then is in `unused_blobs`."""
+"""Forgetting jobs that nobody needs any more, and nodes that are gone. Blobs that are left over: `unused_blobs`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from kubeq.actions.drafts import drop_draft
 from kubeq.actions.finding import find_jobs
+from kubeq.actions.nodes import list_nodes
 from kubeq.actions.session import Session
 from kubeq.actions.status import JobSummary, count_states, summarize
-from kubeq.core.model import Job, JobStatus, TaskState
+from kubeq.core.model import Job, JobStatus, NodeState, TaskState
 from kubeq.core.quantities import format_duration
 from kubeq.core.selectors import is_glob
 from kubeq.errors import Conflict
@@ -19,7 +20,9 @@ SUBMITTING_S = 3600.0
 PAUSE_S = 0.5
 """Between two looks at whether the last attempts have stopped."""
 STOPPING_S = 60.0
-"""How long attempts may take to stop once their nodes know, on top of a lease."""
+"""How long attempts may take to stop once their nodes know, on top of a lease and of the term that `sweep` leaves."""
+GONE_S = 86400.0
+"""So long `kubeq nodes --all` and `kubeq logs NODE` can still tell what became of a node, whatever is cleaned."""
 _ENDED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
 
 
@@ -55,7 +58,7 @@ def plan_clean(
 def clean_job(session: Session, summary: JobSummary, *, results: bool = False) -> None:
     """Forget one job, stopped first if it runs; with `results` also what it stored. Safe to repeat after a crash.
 
-    Its private pool goes with it. Raises Conflict if its attempts do not stop.
+    Its private pool goes with it, and what its nodes left on this machine. Raises Conflict if its attempts do not stop.
     """
     job = summary.job
     if summary.status not in _ENDED:
@@ -69,6 +72,7 @@ def clean_job(session: Session, summary: JobSummary, *, results: bool = False) -
     pool = session.queue.pool(job.pool)
     if pool is not None and pool.private and not session.queue.has_jobs(job.pool):
         session.queue.forget_pool(job.pool)
+        session.provider.forget(job.pool, 0.0)
 
 
 def clean_jobs(
@@ -79,6 +83,17 @@ def clean_jobs(
         if progress is not None:
             progress(summary)
         clean_job(session, summary, results=results)
+
+
+def forget_gone_nodes(session: Session) -> None:
+    """Forget nodes of every pool that have been gone for more than a day: their rows, their folders on this machine.
+
+    A node that died without a word counts from its last report; undelivered outcomes are kept, with their folder.
+    """
+    oldest = session.clock.now() - GONE_S
+    gone = [facts.node for facts in list_nodes(session, every=True) if facts.node.state is NodeState.GONE]
+    session.queue.forget_nodes([node for node in gone if (node.ended_at or node.requested_at) <= oldest])
+    session.provider.forget(None, GONE_S)
 
 
 def _why_keep(
@@ -102,7 +117,7 @@ def _stop(session: Session, job: Job) -> None:
     """Cancel the job and wait until none of its attempts holds a lease any more."""
     queue = session.queue
     queue.cancel_job(job)
-    deadline = session.clock.monotonic() + job.policy.lease_s + STOPPING_S
+    deadline = session.clock.monotonic() + 2 * job.policy.lease_s + STOPPING_S
     while True:
         queue.sweep(queue.refresh(job))
         running = count_states(queue.outcomes(job.id, consistent=True))[TaskState.CLAIMED]

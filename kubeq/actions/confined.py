@@ -1,8 +1,8 @@
 """Writing beneath one directory and nowhere else, whatever names somebody made up.
 
 Every path is a tuple of components, opened one by one relative to directory handles and never through a link. A file
-has its name only once all of it is there: it is written under a temporary name in `.kubeq-part` and renamed. What is
-written there is decided in `fetch`.
+has its name only once all of it is there: it is written under a temporary name in `.kubeq-part`, which tells whose it
+is, and renamed. What is written there is decided in `fetch`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from typing import BinaryIO
 
 from kubeq.core.digest import Digest
 from kubeq.errors import BackendError, Conflict, IntegrityError, KubeqError, UsageError
+from kubeq.machine import ProcessMark, has_ended, own_mark
 
 Parts = tuple[str, ...]
 PART = ".kubeq-part"
 CHUNK = 2**20
-_TEMPORARY = re.compile(r"([0-9]+)-[0-9]+")
+_TEMPORARY = re.compile(r"([0-9]+[^/]*)-[0-9]+")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _IN_THE_WAY = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY})
@@ -36,10 +37,11 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class Confined:
     """An open directory. Safe to use from several threads, each with walks of its own."""
 
-    def __init__(self, path: Path, root: int, part: int) -> None:
+    def __init__(self, path: Path, root: int, part: int, writer: ProcessMark) -> None:
         self.path = path
         self.root = root
         self.part = part
+        self.writer = writer
         self.numbers = count()
 
     @contextmanager
@@ -67,7 +69,7 @@ def open_confined(path: Path) -> Iterator[Confined]:
             raise
     try:
         _sweep(part)
-        yield Confined(path, root, part)
+        yield Confined(path, root, part, own_mark())
     finally:
         with suppress(OSError):
             os.rmdir(PART, dir_fd=root)
@@ -149,7 +151,7 @@ class Walk:
 
     def _write(self, path: Parts, source: BinaryIO, size: int, sha256: str | None, executable: bool) -> Digest:
         """The digest of what came; the file has its name only if that is what was announced."""
-        part, temporary = self._confined.part, f"{os.getpid()}-{next(self._confined.numbers)}"
+        part, temporary = self._confined.part, f"{self._confined.writer}-{next(self._confined.numbers)}"
         with self._errors(path, size):
             folder = self._enter(path[:-1], make=True)
             handle = os.open(temporary, _NEW, 0o777 if executable else 0o666, dir_fd=part)
@@ -225,22 +227,13 @@ def _copy(source: BinaryIO, handle: int, size: int) -> Digest:
 
 
 def _sweep(part: int) -> None:
-    """Remove what killed processes left there."""
+    """Remove what killed processes left there. (A name with a bare pid is of a kubeq that wrote no more than that.)"""
     for name in os.listdir(part):
         match = _TEMPORARY.fullmatch(name)
-        if match and not _is_alive(int(match[1])):
+        writer = ProcessMark.parse(match[1]) if match else None
+        if match and (writer is None or has_ended(writer)):
             with suppress(OSError):
                 os.unlink(name, dir_fd=part)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return pid != os.getpid()
 
 
 class _Errors:

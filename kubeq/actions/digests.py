@@ -100,7 +100,7 @@ class DigestCache:
         return database
 
     def _attempt(self, step: Callable[[], T]) -> T | None:
-        """What the step gives; None where the cache cannot be used. A damaged cache is made anew. Warns once."""
+        """What the step gives; None where the cache cannot be used. A damaged cache is made anew, with a warning."""
         if not self._usable:
             return None
         try:
@@ -114,7 +114,7 @@ class DigestCache:
             return step()
         except (sqlite3.Error, OSError) as error:
             self._usable = False
-            logger.warning("the cache of digests %s cannot be used: %s", self._path, error)
+            logger.info("the cache of digests %s cannot be used: %s", self._path, error)
             return None
 
     def _remove(self) -> None:

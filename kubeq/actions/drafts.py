@@ -13,12 +13,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubeq.actions.journal import journal_of
 from kubeq.actions.session import Session
 from kubeq.core import wire
 from kubeq.core.digest import Digest
 from kubeq.core.model import Job, JobId
 from kubeq.errors import BackendError, NotFound, VersionMismatch
 from kubeq.store.disk import disk_errors, sync_directory
+
+STALE_S = 86400.0
+"""No submission takes so long between its draft and its job's row."""
+WRITING = ".new"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +60,7 @@ def write_draft(
     }
     with disk_errors("write", os.fsencode(path)):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = path.with_suffix(".new")
+        temporary = path.with_suffix(WRITING)
         with temporary.open("wb") as file:
             file.write(json.dumps(head).encode() + b"\n")
             file.writelines(json.dumps(document.decode()).encode() + b"\n" for document in documents)
@@ -101,6 +106,36 @@ def drop_draft(session: Session, id: JobId) -> None:
     path = _path_of(session, id)
     with disk_errors("remove", os.fsencode(path)):
         path.unlink(missing_ok=True)
+
+
+def drop_stale_drafts(session: Session) -> None:
+    """Remove what submissions from here to this queue left behind that ended, more than a day ago, without a job: the
+    draft of one that died before the job's row stood, or whose job has been removed, with the rows it wrote in vain."""
+    folder, now = session.config.state_dir / "submissions", session.clock.now()
+    with disk_errors("read", os.fsencode(folder)):
+        try:
+            old = [path for path in folder.iterdir() if now - path.stat().st_mtime > STALE_S]
+        except FileNotFoundError:  # no draft was ever written, or one was just removed: then next time
+            return
+    ours = {line.id for line in journal_of(session).lines()} if old else set()
+    for path in old:
+        id = JobId(path.stem)
+        if path.suffix == WRITING:
+            with disk_errors("remove", os.fsencode(path)):
+                path.unlink(missing_ok=True)
+        elif id in ours and not _has_job(session, id):
+            session.queue.forget_tasks(id)
+            drop_draft(session, id)
+
+
+def _has_job(session: Session, id: JobId) -> bool:
+    try:
+        session.queue.job(id)
+    except VersionMismatch:
+        return True
+    except NotFound:
+        return False
+    return True
 
 
 def _path_of(session: Session, id: JobId) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from itertools import zip_longest
 
 from kubeq.actions.plan import Plan
 from kubeq.actions.session import Session
 from kubeq.core.digest import Digest
-from kubeq.core.model import Job
+from kubeq.core.model import Job, Task
 from kubeq.core.spec import JobSpec
 from kubeq.core.wire import decode_spec, unpinned
 from kubeq.errors import Conflict, ObjectNotFound
@@ -57,7 +58,7 @@ def standing_job(
 def _newest(session: Session, name: str) -> Job | None:
     entries = [entry for entry in session.queue.entries() if entry.name == name]
     newest = max(entries, key=lambda entry: (entry.submitted_at, entry.id), default=None)
-    return next(iter(session.queue.jobs([newest])), None) if newest is not None else None
+    return next(iter(session.queue.jobs([newest], strict=True)), None) if newest is not None else None
 
 
 def _is_equal(session: Session, older: Job, plan: Plan, spec: JobSpec, inputs_of: InputsOf) -> bool:
@@ -70,9 +71,13 @@ def _is_equal(session: Session, older: Job, plan: Plan, spec: JobSpec, inputs_of
         return False
     if unpinned(asked) != unpinned(spec):
         return False
-    rows = [()] if plan.table is None else plan.table.rows
+    rows: Sequence[Sequence[str]] = [()] if plan.table is None else plan.table.rows
     tasks = session.queue.tasks(older.id)
-    return all(
-        task.values == tuple(row) and task.inputs == inputs_of(position)
-        for position, (task, row) in enumerate(zip(tasks, rows, strict=True))
+    return all(  # a job that is half removed has fewer tasks than it says
+        task is not None and row is not None and task.id.index == index and _is_same(task, row, inputs_of(index - 1))
+        for index, (task, row) in enumerate(zip_longest(tasks, rows), start=1)
     )
+
+
+def _is_same(task: Task, row: Sequence[str], inputs: Digest | None) -> bool:
+    return task.values == tuple(row) and task.inputs == inputs

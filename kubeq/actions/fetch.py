@@ -11,6 +11,7 @@ there, moves only the rest, and replaces only what an earlier fetch wrote.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +21,7 @@ from kubeq.actions.confined import Confined, open_confined
 from kubeq.actions.fetch_task import TaskFetch, Wanted
 from kubeq.actions.finding import EVERYTHING, Choice, Chosen, known_jobs, tasks_of
 from kubeq.actions.session import Session
+from kubeq.actions.waiting import COUNTING_SHARE, SHORTEST_WAIT_S
 from kubeq.core.model import UNFINISHED, Job, Task, TaskState
 from kubeq.core.selectors import Indexes
 from kubeq.errors import Conflict, IntegrityError, KubeqError, NotFound, ObjectNotFound, TasksFailed
@@ -27,6 +29,8 @@ from kubeq.store.parallel import THREADS, run_parallel
 
 FOLLOW_S = 2.0
 """Between two looks at whether more tasks have ended, at most."""
+READING_SHARE = 10
+"""Of a huge job no more than this fraction of the time goes into reading which of its tasks have ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +110,12 @@ def fetch_job(session: Session, job: Job, request: FetchRequest) -> Fetched:
         )
     fetching = _Fetching(session, job, request)
     with open_confined(request.destination) as confined:
-        fetching.fetch_ended(confined)
+        fetching.fetch_all(confined)
         while request.follow and fetching.unfinished:
-            session.queue.wait(FOLLOW_S)
-            if fetching.something_ended():
-                fetching.fetch_ended(confined)
+            while fetching.unfinished:
+                fetching.wait_for_more()
+                fetching.fetch_missing(confined)
+            fetching.fetch_all(confined)  # some that were there already may have run again meanwhile
     return fetching.fetched()
 
 
@@ -131,23 +136,45 @@ class _Fetching:
         self._there: dict[tuple[int, int], FetchedTask] = {}
         self._refused: dict[int, KubeqError] = {}
         self._missing: list[MissingTask] = []
-        self._ended = -1
+        self._ended = 0
+        self._not_before = 0.0
         self._width = len(str(job.total))
 
     @property
     def unfinished(self) -> bool:
         return any(task.state in UNFINISHED for task in self._missing)
 
-    def something_ended(self) -> bool:
-        """Whether more tasks have ended than at the last look: one count."""
-        before, self._ended = self._ended, self._count_ended()
-        return self._ended != before
+    def wait_for_more(self) -> None:
+        """Return when something has ended and it is time to read the tasks again, or when everything has ended."""
+        queue, clock = self._session.queue, self._session.clock
+        counting_s = 0.0
+        while True:
+            time.sleep(max(SHORTEST_WAIT_S, COUNTING_SHARE * counting_s))
+            queue.wait(FOLLOW_S)
+            began = clock.monotonic()
+            ended = self._count_ended()
+            counting_s = clock.monotonic() - began
+            if ended >= self._job.total or (ended != self._ended and began >= self._not_before):
+                self._ended = ended
+                return
 
-    def fetch_ended(self, confined: Confined) -> None:
+    def fetch_all(self, confined: Confined) -> None:
         """Fetch everything that has ended and is not there yet."""
         self._ended = self._count_ended()
         self._missing = []
-        wanted = list(self._wanted())
+        self._fetch_ended(confined, self._request.indexes)
+
+    def fetch_missing(self, confined: Confined) -> None:
+        """Fetch what has ended of the tasks that were unfinished at the last look; no other is read."""
+        unfinished = [missing.index for missing in self._missing if missing.state in UNFINISHED]
+        self._missing = [missing for missing in self._missing if missing.state not in UNFINISHED]
+        self._fetch_ended(confined, Indexes(tuple(_runs(unfinished))))
+
+    def _fetch_ended(self, confined: Confined, indexes: Indexes) -> None:
+        began = self._session.clock.monotonic()
+        wanted = list(self._wanted(indexes))
+        read = self._session.clock.monotonic()
+        self._not_before = read + READING_SHARE * (read - began)
         inner = THREADS if len(wanted) < THREADS else 1
         calls = [partial(self._fetch, confined, task, attempt, inner) for task, attempt in wanted]
         self._missing += [missing for missing in run_parallel(calls, THREADS) if missing is not None]
@@ -167,10 +194,9 @@ class _Fetching:
         outcomes = self._session.queue.outcomes(self._job.id)
         return sum(count for outcome, count in outcomes.items() if outcome.state not in UNFINISHED)
 
-    def _wanted(self) -> Iterator[tuple[Task, int]]:
+    def _wanted(self, indexes: Indexes) -> Iterator[tuple[Task, int]]:
         """The tasks that have a result which is not there yet, with the attempt; the others become `missing`."""
-        chosen = Chosen(self._job, self._request.indexes)
-        for task in tasks_of(self._session, chosen, self._request.choice):
+        for task in tasks_of(self._session, Chosen(self._job, indexes), self._request.choice):
             attempt = self._request.attempt or task.result
             if attempt is None or attempt > task.attempt:
                 why = f"it is {task.state}" if self._request.attempt is None else f"it has no attempt {attempt}"
@@ -222,11 +248,17 @@ class _Fetching:
 
 def index_list(indexes: Sequence[int], most: int = 10) -> str:
     """`1-3, 7, 9` and how many more."""
-    runs: list[list[int]] = []
-    for index in indexes:
-        if runs and index == runs[-1][1] + 1:
-            runs[-1][1] = index
-        else:
-            runs.append([index, index])
-    shown = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs[:most])
+    runs = _runs(indexes)
+    shown = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs[:most])
     return shown if len(runs) <= most else f"{shown} and {len(runs) - most} more ranges"
+
+
+def _runs(indexes: Sequence[int]) -> list[range]:
+    """Sorted indexes as ranges that do not touch."""
+    runs: list[range] = []
+    for index in indexes:
+        if runs and index == runs[-1].stop:
+            runs[-1] = range(runs[-1].start, index + 1)
+        else:
+            runs.append(range(index, index + 1))
+    return runs

@@ -88,7 +88,7 @@ def find_one(session: Session, text: str) -> Chosen:
     """One job and which of its tasks. Raises NotFound, and Conflict when the text matches several jobs."""
     selector, entries = parse_task_selector(text), session.queue.entries()
     ref = match_one_job(selector.job, _refs(entries), _last(session, [selector.job], entries))
-    jobs = session.queue.jobs(_entries_of(entries, [ref.id]))
+    jobs = session.queue.jobs(_entries_of(entries, [ref.id]), strict=True)
     if not jobs:
         raise NotFound(f"job {ref.id} has just been removed", hint="kubeq status lists the jobs there are")
     return _checked(Chosen(jobs[0], selector.indexes))

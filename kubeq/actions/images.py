@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 ANSWER_S = 60
 """The engine asks a registry for us; slower than this, it does not answer."""
+_WITHOUT_REGISTRY = (
+    "without a registry: build or load one here (docker load; `make images` in kubeq's sources), or --image none"
+)
 _UNREACHABLE = ("dial tcp", "no such host", "timeout", "refused", "unreachable", "proxyconnect", "misbehaving", "eof")
 
 
@@ -63,12 +66,12 @@ def _unavailable(image: str, words: str) -> ImageUnavailable:
     if any(sign in said for sign in _UNREACHABLE):
         return ImageUnavailable(
             f"the image {image} is not on this machine, and its registry cannot be reached {reason}",
-            hint="look at its name and the network, or build or load it here (docker build, docker load)",
+            hint=f"look at its name and the network; {_WITHOUT_REGISTRY}",
             transient=True,
         )
     return ImageUnavailable(
         f"the image {image} does not exist, or may not be pulled {reason}",
-        hint="look at its spelling; if it is private: docker login",
+        hint=f"look at its spelling; if it is private: docker login; {_WITHOUT_REGISTRY}",
     )
 
 

@@ -10,10 +10,13 @@ from kubeq.actions.finding import EVERYTHING, Choice, Chosen, tasks_of
 from kubeq.actions.session import Session
 from kubeq.actions.status import Situation, situation_of, why_task
 from kubeq.core.manifest import Entry
-from kubeq.core.model import Job, Task
+from kubeq.core.model import Job, Task, TaskId
 from kubeq.core.spec import JobSpec, command_of
 from kubeq.core.wire import decode_spec
-from kubeq.errors import ObjectNotFound
+from kubeq.errors import IntegrityError, ObjectNotFound
+
+MOST_READ = 100
+"""Of jobs with more tasks the result documents are not read for what was not stored: each is a request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,14 +31,26 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFacts:
-    """A task with what follows from its job. `results_url` is where its result stands, None if it has none."""
+    """A task with what follows from its job. `results_url` is where its result stands, None if it has none.
+
+    `skipped` is how many files it left that are not stored; None if it has no result, or one of too many to be read.
+    """
 
     task: Task
     parameters: Mapping[str, str]
     command: tuple[str, ...]
     image_digest: str | None
     results_url: str | None
+    skipped: int | None
     because: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotStored:
+    """How many files a job's tasks left that are not stored, and the first task that left one."""
+
+    files: int
+    first: TaskId | None
 
 
 def job_facts(session: Session, job: Job) -> JobFacts:
@@ -58,8 +73,25 @@ def list_tasks(
             command=tuple(command_of(facts.spec, task.values)),
             image_digest=facts.image_digest,
             results_url=None if task.result is None else f"{url}{task.id.index}/{task.result}/",
+            skipped=_skipped(session, task) if facts.job.total <= MOST_READ else None,
             because=why_task(task, facts.situation),
         )
+
+
+def skipped_of(session: Session, job: Job) -> NotStored | None:
+    """What the job's results say was not stored (links, special files, names that cannot be); None for a large job."""
+    if job.total > MOST_READ:
+        return None
+    found = {task.id: _skipped(session, task) or 0 for task in session.queue.tasks(job.id)}
+    return NotStored(files=sum(found.values()), first=next((id for id, files in found.items() if files), None))
+
+
+def _skipped(session: Session, task: Task) -> int | None:
+    try:
+        result = result_of(session, task)
+    except IntegrityError:
+        return None
+    return None if result is None else len(result["skipped"])
 
 
 def inputs_of(session: Session, facts: JobFacts, task: Task | None = None) -> tuple[Entry, ...]:

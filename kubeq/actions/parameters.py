@@ -27,8 +27,13 @@ def read_table(path: Path) -> Table:
             content = file.read(LARGEST_TABLE + 1)
     except FileNotFoundError:
         raise UsageError(f"the parameter table {str(path)!r} does not exist", hint="check the path") from None
+    except IsADirectoryError:
+        raise UsageError(f"the parameter table {str(path)!r} is a directory", hint="name a file in it") from None
     except OSError as error:
-        raise UsageError(f"the parameter table {str(path)!r} cannot be read: {error.strerror}") from error
+        raise UsageError(
+            f"the parameter table {str(path)!r} cannot be read: {error.strerror}",
+            hint="name a csv, tsv or jsonl file that you may read",
+        ) from error
     if len(content) > LARGEST_TABLE:
         raise UsageError(
             f"the parameter table {str(path)!r} is larger than {LARGEST_TABLE:,} bytes",

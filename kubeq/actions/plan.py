@@ -6,13 +6,16 @@ has read each of them by itself; here they are held against each other and again
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubeq.actions.folders import check_destination
 from kubeq.actions.inputs import Inputs, collect_inputs
-from kubeq.actions.naming import default_name
+from kubeq.actions.naming import default_name, is_job_id
 from kubeq.actions.parameters import read_parameters
+from kubeq.actions.program import carets_in_shell, check_program
 from kubeq.config import Config, task_environment
 from kubeq.core.images import check_image_name
 from kubeq.core.model import Policy, Reach
@@ -33,6 +36,12 @@ LONGEST_COMMAND = 2_000_000
 """Bytes of all arguments: Linux takes 2 MiB with the environment (a quarter of the usual stack limit, execve(2))."""
 _INSPECTED_ROWS = 1_000_000
 """Larger tables are not looked through for empty cells and repeated rows: the notes are not worth the seconds."""
+_ENGINE_SOCKETS = (
+    "/var/run/docker.sock",
+    "/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/podman/podman.sock",
+)
 _IN_CONTAINERS_ONLY = ("entrypoint", "user", "network", "shm_size", "mount")
 
 
@@ -66,10 +75,11 @@ def make_plan(command: Sequence[str], config: Config, provider: NodeProvider) ->
     table = read_parameters(config.params, config.seq)
     warnings = [] if table is None else _check_table(words, table, config)
     spec = _spec(words, table, config)
-    _check_nodes(spec, provider)
+    _check_nodes(spec, provider, config)
     if spec.image is None:
         warnings.append(NO_ISOLATION)
     inputs = collect_inputs(config.upload, words, table, config.place.base, own=[config.state_dir, config.cache_dir])
+    warnings += [*check_program(spec, inputs, table, config.place.base), *carets_in_shell(spec)]
     return Plan(
         name=default_name(words) if config.name is None else config.name,
         named=config.name is not None,
@@ -106,7 +116,7 @@ def _spec(words: tuple[str, ...], table: Table | None, config: Config) -> JobSpe
     )
 
 
-def _check_nodes(spec: JobSpec, provider: NodeProvider) -> None:
+def _check_nodes(spec: JobSpec, provider: NodeProvider, config: Config) -> None:
     """Whether a node can have what the tasks ask for."""
     largest = provider.largest()
     if largest is not None and not fits(spec.resources, largest):
@@ -118,6 +128,20 @@ def _check_nodes(spec: JobSpec, provider: NodeProvider) -> None:
         missing = [mount.source for mount in spec.mounts if not Path(mount.source).exists()]
         if missing:
             raise UsageError(f"--mount shows what does not exist: {listing(missing)}", hint="make it first")
+        _refuse_engine_socket(spec, config)
+
+
+def _refuse_engine_socket(spec: JobSpec, config: Config) -> None:
+    """What agents refuse too: whoever has a container engine's socket owns the machine."""
+    named = config.place.environ.get("DOCKER_HOST", "").removeprefix("unix://")
+    places = {os.path.realpath(socket) for socket in (*_ENGINE_SOCKETS, *([named] if named.startswith("/") else ()))}
+    for mount in spec.mounts:
+        source = os.path.realpath(mount.source)
+        if any(os.path.commonpath((source, place)) == source for place in places):
+            raise UsageError(
+                f"--mount {mount.source}:{mount.target} would show the container engine's socket to the task",
+                hint="mount a directory that does not hold it",
+            )
 
 
 def _check_command(command: Sequence[str]) -> tuple[str, ...]:
@@ -141,10 +165,15 @@ def _check_options(config: Config) -> None:
         ("--prepare", config.prepare, "--fetch", config.fetch is not None),
         ("--prepare", config.prepare, "--dry-run", config.dry_run),
         ("--runtime process", config.runtime == "process", f"--image {config.image}", _names_image(config)),
+        ("--runtime docker", _names_docker(config), "--image none", config.image == "none"),
     )
     for one, has_one, other, has_other in pairs:
         if has_one and has_other:
             raise UsageError(f"{one} and {other} contradict each other", hint="leave one of them out")
+    if config.name is not None and is_job_id(config.name):
+        raise UsageError(f"--name {config.name} looks like the id of a job", hint="choose another name")
+    if config.fetch is not None:
+        check_destination(config.fetch, "--fetch")
     image = config.container_image
     if image is not None:
         check_image_name(image)
@@ -156,6 +185,10 @@ def _check_options(config: Config) -> None:
         raise UsageError(
             f"without a container there is no {listing(given)}", hint="leave it out, or name an image: --image IMAGE"
         )
+
+
+def _names_docker(config: Config) -> bool:
+    return config.runtime == "docker" and config.origins["runtime"] == "--runtime"
 
 
 def _names_image(config: Config) -> bool:

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
+from pathlib import Path
 
+from kubeq.actions.inputs import Inputs
 from kubeq.actions.launching import pool_of_request
 from kubeq.actions.plan import Plan
 from kubeq.actions.session import Session
-from kubeq.actions.submit import Upload, contents_of
+from kubeq.actions.submit import Resolve, Upload, contents_of
+from kubeq.core.digest import Digest
 from kubeq.core.spec import command_of
 from kubeq.store.blobs import hash_file
 
 SHOWN_TASKS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """A file of the user's and its place in a task's work directory; `sent` if the store lacks it."""
+
+    path: Path
+    destination: str
+    size: int
+    sent: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,17 +36,23 @@ class Preview:
     name: str
     total: int
     image: str | None
+    pinned: str | None
     commands: Sequence[Sequence[str]]
+    files: Sequence[Staged]
     upload: Upload
     pool: str | None
     nodes: int
     provider: str
 
 
-def preview(session: Session, plan: Plan) -> Preview:
-    """What a submission of the plan would do now. Reads the inputs and asks the store; the image is not looked up."""
+def preview(session: Session, plan: Plan, resolve: Resolve) -> Preview:
+    """What a submission of the plan would do now. Reads the inputs, asks the store and, by `resolve`, for the image.
+
+    Raises ImageUnavailable and BackendError as a submission would.
+    """
+    pinned = None if plan.spec.image is None else resolve(plan.spec.image)
     digests = {path: hash_file(path) for path in plan.inputs.paths()}
-    contents = contents_of(plan, digests, None)
+    contents = contents_of(plan, digests, pinned)
     missing = session.blobs.missing(list(contents.sources))
     rows = [()] if plan.table is None else islice(plan.table.rows, SHOWN_TASKS)
     private = session.config.local
@@ -43,6 +62,8 @@ def preview(session: Session, plan: Plan) -> Preview:
         name=plan.name,
         total=plan.total,
         image=plan.spec.image,
+        pinned=pinned,
+        files=_staged(plan.inputs, digests, missing),
         commands=[command_of(plan.spec, row) for row in rows],
         upload=Upload(
             files=len(missing),
@@ -50,6 +71,20 @@ def preview(session: Session, plan: Plan) -> Preview:
             already=len(contents.sources) - len(missing),
         ),
         pool=None if private else pool.id,
-        nodes=0 if alive or session.config.prepare else 1,
+        nodes=0 if alive else 1,
         provider=pool.provider,
     )
+
+
+def _staged(inputs: Inputs, digests: Mapping[Path, Digest], missing: Collection[Digest]) -> list[Staged]:
+    """Each file once for each of its places, in the order of first use."""
+    sources = dict.fromkeys(chain(inputs.shared, chain.from_iterable(inputs.per_task or ())))
+    return [
+        Staged(
+            path=source.path,
+            destination=source.destination,
+            size=digests[source.path].size,
+            sent=digests[source.path] in missing,
+        )
+        for source in sources
+    ]

@@ -6,6 +6,7 @@ import getpass
 import socket
 from functools import cached_property
 
+from kubeq.actions.folders import check_state_dir
 from kubeq.config import Config
 from kubeq.core.clock import Clock, SystemClock
 from kubeq.nodes.base import NodeProvider
@@ -24,6 +25,10 @@ class Session:
     def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.config = config
         self.clock = clock or SystemClock()
+
+    def check_state(self) -> None:
+        """Raises BackendError if the state folder cannot be used; for a command to ask before anything else."""
+        check_state_dir(self.config.state_dir)
 
     @cached_property
     def queue(self) -> Queue:

@@ -53,13 +53,17 @@ class JobSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What waiting tasks of a job wait in: the time, the sizes of its nodes (None: coming up), how many tasks run."""
+    """What waiting tasks of a job wait in: the time, the sizes of its nodes (None: coming up), how many tasks run.
+
+    `taken_by_others` are the cores that tasks of other jobs hold, where nothing of this one runs.
+    """
 
     job: Job
     now: float
     nodes: Sequence[Resources | None]
     running: int
     rows: int
+    taken_by_others: float = 0.0
 
 
 def summarize(session: Session, jobs: Sequence[Job]) -> list[JobSummary]:
@@ -132,7 +136,24 @@ def _situation(
     if job.pool not in pools:
         pools[job.pool] = node_sizes(session, job.pool)
     running = count_states(outcomes)[TaskState.CLAIMED]
-    return Situation(job=job, now=now, nodes=pools[job.pool], running=running, rows=sum(outcomes.values()))
+    return Situation(
+        job=job,
+        now=now,
+        nodes=pools[job.pool],
+        running=running,
+        rows=sum(outcomes.values()),
+        taken_by_others=0.0 if running or not pools[job.pool] else _cores_of_others(session, job),
+    )
+
+
+def _cores_of_others(session: Session, job: Job) -> float:
+    """How many cores the running tasks of other jobs asked for: all agents share the cores of this machine."""
+    others = [entry for entry in session.queue.entries() if entry.id != job.id]
+    return sum(
+        count_states(session.queue.outcomes(other.id))[TaskState.CLAIMED] * other.resources.cpu
+        for other in session.queue.jobs(others)
+        if other.open
+    )
 
 
 def _why(session: Session, now: Situation, states: Mapping[TaskState, int]) -> str | None:
@@ -161,7 +182,7 @@ def _why_back_off(claimable_at: float | None, now: Situation) -> str | None:
 
 def _why_node(need: Resources | None, now: Situation) -> str | None:
     if not now.nodes:
-        return "no node yet"
+        return f"no node yet; kubeq addnodes 1 {now.job.id} starts one"
     need = need or now.job.resources
     sizes = [size for size in now.nodes if size is not None]
     if not sizes:
@@ -173,7 +194,12 @@ def _why_node(need: Resources | None, now: Situation) -> str | None:
 
 
 def _queued(now: Situation) -> str:
-    return f"waiting for a slot ({now.running:,} running)" if now.running else "waiting to be claimed"
+    if now.running:
+        return f"waiting for a slot ({now.running:,} running)"
+    sizes = [size.cpu for size in now.nodes if size is not None]
+    if sizes and now.taken_by_others and now.taken_by_others + now.job.resources.cpu > max(sizes):
+        return "waiting for a free slot: other jobs have taken this machine's cores"
+    return "waiting to be claimed"
 
 
 def _why_claimed(task: Task, now: Situation) -> str | None:

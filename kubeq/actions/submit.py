@@ -1,16 +1,14 @@
 """A submission: from a plan to a sealed job. Expanding and checking is in `plan`, nodes are in `launching`.
 
 The order is the promise: the id is journaled before the first write; the job's row stands, unsealed, before the store
-is asked what is missing; bytes come before the records that name them; the seal comes last. Any step may be repeated.
+is asked what is missing; bytes come before the records that name them; the store is asked again whether it still has
+them, for one that was cleaned meanwhile; the seal comes last. Any step may be repeated.
 """
 
 from __future__ import annotations
 
-import fcntl
 import io
-import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from json.encoder import encode_basestring
@@ -18,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from kubeq.actions.digests import DigestCache
-from kubeq.actions.drafts import Draft, drop_draft, write_draft
+from kubeq.actions.drafts import Draft, drop_draft, drop_stale_drafts, write_draft
 from kubeq.actions.existing import IfExists, standing_job
 from kubeq.actions.inputs import manifest_of
 from kubeq.actions.journal import Step, journal_of
@@ -26,13 +24,13 @@ from kubeq.actions.naming import new_job_id
 from kubeq.actions.plan import Plan
 from kubeq.actions.session import Session
 from kubeq.actions.trees import Source
+from kubeq.actions.turns import one_at_a_time
 from kubeq.core import wire
 from kubeq.core.digest import Digest
 from kubeq.core.model import Job, Pool
 from kubeq.core.spec import JobSpec
-from kubeq.errors import Conflict, IntegrityError, UsageError
+from kubeq.errors import Conflict, IntegrityError, NotFound, UsageError
 from kubeq.store.blobs import hash_file
-from kubeq.store.disk import disk_errors
 from kubeq.store.parallel import THREADS
 
 Resolve = Callable[[str], str]
@@ -118,10 +116,11 @@ def submit(
     cache = DigestCache(session.config.cache_dir / "digests.db")
     digests = cache.digests_of(plan.inputs.paths(), threads=THREADS, progress=report.hashed)
     contents = contents_of(plan, digests, pinned)
-    with _one_at_a_time(session):
+    with one_at_a_time(session):
         standing = standing_job(session, plan, contents.spec, contents.inputs_of, if_exists)
         if standing is not None:
             return Submitted(job=standing, created=False)
+        drop_stale_drafts(session)
         job = _new_job(session, plan, contents, pool)
         journal_of(session).write(job.id, Step.BEGUN, job.name, job.submitted_at)
         report.begun(job)
@@ -179,10 +178,10 @@ def begin(session: Session, draft: Draft) -> Job:
 def complete(session: Session, draft: Draft, report: Report | None = None) -> Submitted:
     """The job of a draft whose row stands, with all its bytes and rows, sealed. Safe to repeat, also at the same time.
 
-    Raises Conflict naming a file that has changed since it was hashed.
+    Raises Conflict naming a file that has changed since it was hashed, NotFound if the job was removed meanwhile.
     """
     job = draft.job
-    upload = _send(session, draft, report or Silent())
+    upload, found = _send(session, draft, report or Silent())
     try:
         session.queue.add_tasks(job, draft.bodies())
     except FileNotFoundError:  # somebody else has completed it, and the draft is gone
@@ -190,13 +189,23 @@ def complete(session: Session, draft: Draft, report: Report | None = None) -> Su
         if sealed.sealed_at is None:
             raise Conflict(f"the draft of job {job.id} has vanished", hint=f"kubeq clean {job.id} --force") from None
         return Submitted(job=sealed, created=True, upload=upload)
-    sealed = session.queue.seal(job)
+    if found and session.blobs.missing(found):
+        _send(session, draft, Silent())  # a `clean --blobs` elsewhere did not see this job before it removed them
+    try:
+        sealed = session.queue.seal(job)
+    except NotFound:
+        drop_draft(session, job.id)
+        raise
     journal_of(session).write(job.id, Step.SEALED, job.name, session.clock.now())
     drop_draft(session, job.id)
     return Submitted(job=sealed, created=True, upload=upload)
 
 
-def _send(session: Session, draft: Draft, report: Report) -> Upload:
+def _send(session: Session, draft: Draft, report: Report) -> tuple[Upload, frozenset[Digest]]:
+    """What of the draft's bytes the store did not have, sent; and what it had already.
+
+    Also where nothing is to be sent there is a batch: its end makes durable what another submission has just put.
+    """
     documents = {Digest.of(document): document for document in draft.documents}
     missing = session.blobs.missing([*documents, *draft.sources])
     files = {digest: path for digest, path in draft.sources.items() if digest in missing}
@@ -212,7 +221,7 @@ def _send(session: Session, draft: Draft, report: Report) -> Upload:
         session.blobs.upload(opens, progress=report.sent)
     except (IntegrityError, UsageError) as error:
         raise _changed(session, draft, files) or error from error
-    return upload
+    return upload, frozenset((*documents, *draft.sources)) - missing
 
 
 def _open(path: Path) -> BinaryIO:
@@ -263,17 +272,3 @@ def _bodies(plan: Plan, contents: Contents) -> Iterator[str]:
         yield from map(wire.pending_body, rows)
     else:
         yield from map(wire.pending_body, rows, contents.manifests)
-
-
-@contextmanager
-def _one_at_a_time(session: Session) -> Iterator[None]:
-    """Of several submissions from this machine, one at a time between the look at the name and the job's row."""
-    path = session.config.state_dir / "submit.lock"
-    with disk_errors("write", os.fsencode(path)):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        os.close(handle)

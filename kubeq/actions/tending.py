@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from kubeq.actions.launching import add_nodes, log_of, observe_pool, pool_of_job, rows_of
+from kubeq.actions.launching import Nodes, add_nodes, log_of, pool_of_job, rows_of
 from kubeq.actions.session import Session
 from kubeq.core.model import UNFINISHED, Job
 from kubeq.errors import BackendError
@@ -28,14 +28,13 @@ class Tending:
         self._finished = -1
         self._told_stopped = False
 
-    def __call__(self, job: Job, outcomes: Mapping[Outcome, int]) -> None:
+    def __call__(self, job: Job, outcomes: Mapping[Outcome, int], nodes: Nodes) -> None:
         """Start a node if work is left and nobody is there to do it. Raises BackendError when none stays up."""
         finished = sum(count for outcome, count in outcomes.items() if outcome.state not in UNFINISHED)
         if finished != self._finished:
             self._finished, self._relaunches = finished, 0
         if job.sealed_at is None or job.paused or job.cancelled or finished >= job.total:
             return
-        nodes = observe_pool(self._session, job.pool)
         if nodes.live:
             self._told_stopped = False
             return

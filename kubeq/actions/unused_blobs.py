@@ -2,17 +2,21 @@
 
 A store cannot say how old a blob is, so a blob is removed only when it was found unused at least `GRACE_S` ago and is
 unused still; when it was found first is kept in the state folder. The row of a submission stands in the queue before
-it asks which blobs are missing, so while there is an incomplete job nothing is removed at all.
+it asks which blobs are missing, so while there is an incomplete job nothing is removed at all. Looking for new rows and
+removing is one step, for which submissions from this machine wait; every submission asks again before it is sealed.
+
+Only the jobs of this queue are known here: a store that two queues share must not be cleaned through either.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubeq.actions.session import Session
+from kubeq.actions.turns import one_at_a_time
 from kubeq.core.digest import Digest
 from kubeq.core.model import Job, JobId
 from kubeq.core.wire import decode_spec
@@ -39,9 +43,10 @@ class UnusedBlobs:
 def find_unused(session: Session, *, grace_s: float = GRACE_S) -> UnusedBlobs:
     """The blobs that no job refers to; notes those that were not known to be unused before.
 
-    Raises Conflict while a job is incomplete, for what it will refer to cannot be known.
+    Raises Conflict while a job is incomplete, VersionMismatch if a newer kubeq wrote one: what they refer to cannot be
+    known.
     """
-    jobs = session.queue.jobs(session.queue.entries())
+    jobs = session.queue.jobs(session.queue.entries(strict=True), strict=True)
     for job in jobs:
         _refuse_incomplete(job)
     used = {digest for job in jobs for digest in _used_by(session, job)}
@@ -57,15 +62,20 @@ def remove_unused(session: Session, unused: UnusedBlobs) -> int:
     """Remove the ripe ones; how many bytes that were. Raises Conflict as soon as a new submission has begun."""
     removed = 0
     for batch in batches(unused.ripe, BATCH):
-        new = [entry for entry in session.queue.entries() if entry.id not in unused.jobs]
-        if new:
-            raise Conflict(
-                f"no more blobs were removed: job {new[0].id} ({new[0].name}) was submitted meanwhile",
-                hint="run kubeq clean --blobs again",
-            )
-        session.blobs.delete(batch)
+        with one_at_a_time(session):
+            _refuse_new(session, unused.jobs)
+            session.blobs.delete(batch)
         removed += sum(digest.size for digest in batch)
     return removed
+
+
+def _refuse_new(session: Session, known: Collection[JobId]) -> None:
+    for entry in session.queue.entries(strict=True):
+        if entry.id not in known:
+            raise Conflict(
+                f"no more blobs were removed: job {entry.id} ({entry.name}) was submitted meanwhile",
+                hint="run kubeq clean --blobs again",
+            )
 
 
 def _refuse_incomplete(job: Job) -> None:
@@ -80,7 +90,8 @@ def _used_by(session: Session, job: Job) -> Iterator[Digest]:
     """All that a job refers to: its spec, its manifests, the files in them."""
     yield job.spec
     shared = decode_spec(session.blobs.read(job.spec)).inputs
-    manifests = {shared} if shared is not None else {task.inputs for task in session.queue.tasks(job.id) if task.inputs}
+    tasks = session.queue.tasks(job.id, strict=True) if shared is None else ()
+    manifests = {shared} if shared is not None else {task.inputs for task in tasks if task.inputs}
     for manifest in manifests:
         yield manifest
         yield from (entry.digest for entry in session.blobs.read_manifest(manifest).entries)

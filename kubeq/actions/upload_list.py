@@ -120,13 +120,16 @@ class _Lists:
         if real in self._read:
             return
         self._read.add(real)
-        folder = path.parent
+        folder, named = path.parent, False
         for number, line in enumerate(_LINE_END.split(_read_list(path, origin)), 1):
             if not line.strip() or line.startswith("#"):
                 continue
+            named = True
             if line.startswith(("-u ", "--upload ")) and not os.path.lexists(folder / line):
                 raise UsageError(f"{name}:{number} begins with an option", hint="write SRC or SRC:DST alone")
             yield from self.expand(line, folder, f"{name}:{number} {line!r}", (*within, real))
+        if not named:
+            raise UsageError(f"{origin}: the list names nothing", hint="write one SRC or SRC:DST a line")
 
 
 def is_folder(path: Path) -> bool:

@@ -25,7 +25,7 @@ COUNTING_SHARE = 5
 LOOK_AROUND_S = 0.5
 """Between two looks at the job's own row and at its nodes."""
 
-Tend = Callable[[Job, Mapping[Outcome, int]], None]
+Tend = Callable[[Job, Mapping[Outcome, int], Nodes], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +59,8 @@ class Tick:
 def follow(session: Session, job: Job, *, tend: Tend | None = None) -> Iterator[Tick]:
     """A tick at once, then one for every change of the counts and every half second, and a last one at the end.
 
-    `tend` is called every half second while there is work left; what it raises ends the waiting. Raises NotFound when
-    the job is removed meanwhile.
+    `tend` is called every half second while there is work left, and told what was just seen of the nodes; what it
+    raises ends the waiting. Raises NotFound when the job is removed meanwhile.
     """
     queue, clock = session.queue, session.clock
     started = looked = clock.monotonic()
@@ -79,7 +79,7 @@ def follow(session: Session, job: Job, *, tend: Tend | None = None) -> Iterator[
             queue.sweep(job)
             nodes = observe_pool(session, job.pool)
             if tend is not None:
-                tend(job, outcomes)
+                tend(job, outcomes, nodes)
         if due or outcomes != before:
             before = outcomes
             yield Tick(job=job, outcomes=outcomes, nodes=nodes, elapsed_s=clock.monotonic() - started)

@@ -6,13 +6,17 @@ from collections import deque
 
 from kubeq.actions.lines import Lines
 from kubeq.actions.logs import read_output
+from kubeq.actions.looking import skipped_of
 from kubeq.actions.output_feed import OutputFeed, Printed
 from kubeq.actions.session import Session
 from kubeq.actions.waiting import Tend, Tick, follow
 from kubeq.cli.output import Mode, Output
 from kubeq.cli.progress import Progress
+from kubeq.cli.shown import count
+from kubeq.cli.views_jobs import counts_text
 from kubeq.core.model import Job, JobStatus, Task, TaskState
 from kubeq.core.quantities import format_duration
+from kubeq.core.selectors import Indexes
 from kubeq.errors import KubeqError, NotFound, TasksFailed
 
 TAIL_LINES = 20
@@ -80,16 +84,34 @@ def tell_end(output: Output, tick: Tick) -> None:
     output.note(f"{job.name} {tick.status}: {', '.join(counts)} of {job.total:,} in {elapsed}")
 
 
-def show_failed_tail(session: Session, output: Output, tick: Tick) -> None:
-    """The last lines of the first task that failed, on stderr."""
+def show_failures(session: Session, output: Output, tick: Tick, printed: Indexes | None) -> None:
+    """Why tasks failed, counted, and the first one's own words, on stderr.
+
+    `printed` are the tasks whose output was shown already; of any other the last lines are shown too.
+    """
     task = first_failed(session, tick)
     if task is None:
         return
+    kinds = {outcome: count for outcome, count in tick.outcomes.items() if outcome.state is TaskState.FAILED}
+    if sum(kinds.values()) > 1:
+        output.note(f"why: {counts_text(kinds)}")
     why = task.current.message if task.current is not None and task.current.message else str(task.reason)
+    if printed is not None and task.id.index in printed:
+        output.note(f"task {task.id.index}: {why}")
+        return
     lines = tail_of(session, task)
-    output.note(f"task {task.id} failed: {why}" + ("; its last lines:" if lines else "; it printed nothing"))
+    output.note(f"task {task.id.index}: {why}" + ("; its last lines:" if lines else "; it printed nothing"))
     for line in lines:
         output.note(f"  {line}")
+
+
+def tell_skipped(session: Session, output: Output, tick: Tick) -> None:
+    """A line about files that were left and are not stored, for jobs that are small enough to look."""
+    found = skipped_of(session, tick.job)
+    if found is None or not found.files:
+        return
+    names, verb = count(found.files, "file"), "was" if found.files == 1 else "were"
+    output.note(f"{names} {verb} not stored, as links and special files are not: kubeq show {found.first} lists them")
 
 
 def first_failed(session: Session, tick: Tick) -> Task | None:
@@ -122,7 +144,8 @@ def end_error(tick: Tick) -> KubeqError | None:
     if cancelled:
         parts.append(f"{cancelled:,} {'was' if cancelled == 1 else 'were'} cancelled")
     only_failed = " --failed" if failed and not cancelled else ""
+    first = f"kubeq show {job.id}/1 tells more" if job.total == 1 else f"kubeq list {job.id}{only_failed}"
     return TasksFailed(
         f"of {job.total:,} task{'s' * (job.total != 1)} of job {job.id} ({job.name}), {' and '.join(parts)}",
-        hint=f"kubeq list {job.id}{only_failed}; kubeq reset {job.id}{only_failed} runs them again",
+        hint=f"{first}; kubeq reset {job.id}{only_failed} runs {'it' if job.total == 1 else 'them'} again",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -16,7 +17,7 @@ import click
 
 import kubeq
 from kubeq.cli.output import Mode, Output
-from kubeq.errors import Interrupted, KubeqError, UsageError
+from kubeq.errors import BackendError, Interrupted, KubeqError, UsageError
 
 COMMANDS = (
     "addnodes",
@@ -38,6 +39,7 @@ COMMANDS = (
 )
 COMPLETE = "_KUBEQ_COMPLETE"
 """Set by the scripts of `kubeq completion` when a shell asks for words."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -78,12 +80,16 @@ class Globals:
         """The effective configuration; its notes are printed once."""
         from kubeq.config import load_config
 
+        try:
+            here = Path.cwd()
+        except FileNotFoundError:
+            raise UsageError("the current directory does not exist any more", hint="cd to one that does") from None
         config = load_config(
             file=self.values.get("config"),
             profile=self.values.get("profile"),
             overrides=self.values.get("set", ()),
             environ=os.environ,
-            cwd=Path.cwd(),
+            cwd=here,
             home=Path.home(),
         )
         for note in config.notes:
@@ -94,7 +100,9 @@ class Globals:
     def session(self) -> Any:
         from kubeq.actions.session import Session
 
-        return Session(self.config)
+        session = Session(self.config)
+        session.check_state()
+        return session
 
 
 def global_options(command: F) -> F:
@@ -152,13 +160,19 @@ class LazyGroup(click.Group):
         return super().resolve_command(context, args)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @global_options
 @click.version_option(kubeq.__version__, prog_name="kubeq")
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Run ten to a million independent commands in containers, here or anywhere."""
     context.ensure_object(Globals)
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -177,7 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.ClickException as error:
-        code = _fail(settings, UsageError(error.format_message(), hint=_usage_hint(error)))
+        message = error.message if isinstance(error, click.NoSuchOption) else error.format_message()
+        code = _fail(settings, UsageError(message, hint=_usage_hint(error)))
     except (click.Abort, KeyboardInterrupt):
         code = _fail(settings, Interrupted("interrupted"))
     except BrokenPipeError:
@@ -185,11 +200,29 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = 0
     except KubeqError as error:
         code = _fail(settings, error)
-    except Exception:
-        traceback.print_exc()
-        message = f"this is a bug in kubeq {kubeq.__version__}"
-        code = _fail(settings, KubeqError(message, hint="please report it together with the lines above"))
+    except Exception as error:
+        code = _fail(settings, _unexpected(error))
     sys.exit(code)
+
+
+def _unexpected(error: Exception) -> KubeqError:
+    """What nobody has foreseen is a bug, but for a disk that is full where stdout goes."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        _drop_stdout()
+        where = f" {error.filename}" if error.filename else ""
+        return BackendError(
+            f"nothing more can be written{where}: {error.strerror}", hint="free some space, then repeat it"
+        )
+    traceback.print_exc()
+    hint = "please report it together with the lines above"
+    return KubeqError(f"this is a bug in kubeq {kubeq.__version__}", hint=hint)
+
+
+def _drop_stdout() -> None:
+    """What stdout still holds cannot be written; the interpreter would try again at its end, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _open_closed_streams() -> None:
@@ -209,10 +242,20 @@ def _fail(settings: Globals, error: KubeqError) -> int:
 
 
 def _usage_hint(error: click.ClickException) -> str | None:
-    if isinstance(error, click.NoSuchOption) and error.possibilities:
-        return f"did you mean {' or '.join(sorted(error.possibilities))}?"
-    context = getattr(error, "ctx", None)
-    return f"{context.command_path} --help" if context is not None else None
+    context: click.Context | None = getattr(error, "ctx", None)
+    hints = []
+    if isinstance(error, click.NoSuchOption):
+        from difflib import get_close_matches
+
+        if near := get_close_matches(error.option_name, error.possibilities or (), cutoff=0.7):
+            hints.append(f"did you mean {' or '.join(near)}?")
+        if context is not None and not context.allow_interspersed_args and not isinstance(context.command, click.Group):
+            hints.append("write -- before a command that begins with a dash")
+    if isinstance(error, click.BadOptionUsage) and not hints:
+        hints.append(f"write {error.option_name} VALUE; --help says what it takes")
+    if not hints and context is not None:
+        hints.append(f"{context.command_path} --help")
+    return " ".join(hints) or None
 
 
 def _set_up_logging(verbosity: int) -> None:

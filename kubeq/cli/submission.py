@@ -21,13 +21,14 @@ from kubeq.actions.session import Session
 from kubeq.actions.submit import Submitted, Upload, submit
 from kubeq.actions.tending import Tending
 from kubeq.actions.waiting import Tick
-from kubeq.cli.following import end_error, show_failed_tail, tell_end, wait_for_end
+from kubeq.cli.following import end_error, show_failures, tell_end, tell_skipped, wait_for_end
 from kubeq.cli.interrupts import interruptible
 from kubeq.cli.output import Mode, Output
 from kubeq.cli.shown import count
 from kubeq.cli.views_sub import IdView, PreviewView, SubView, sent_text
 from kubeq.core.model import Job, Pool
 from kubeq.core.quantities import format_size
+from kubeq.core.selectors import Indexes
 from kubeq.errors import Interrupted, KubeqError, UsageError
 
 _REDRAW_S = 0.2
@@ -43,7 +44,7 @@ def run_submission(session: Session, output: Output, command: Sequence[str]) -> 
         output.warn(sentence)
     _tell_unread_stdin(output)
     if config.dry_run:
-        output.show(PreviewView(preview(session, plan)))
+        output.show(PreviewView(preview(session, plan, resolve_image)))
         return
     with interruptible():
         pool = pool_of_request(session, private=config.local)
@@ -122,8 +123,8 @@ def _prints_tasks(session: Session, job: Job) -> bool:
 def _end(session: Session, output: Output, view: SubView, end: Tick) -> None:
     """What is said and done after the job's end; the exit code follows from the error that is raised."""
     tell_end(output, end)
-    if not _prints_tasks(session, end.job):
-        show_failed_tail(session, output, end)
+    show_failures(session, output, end, Indexes() if _prints_tasks(session, end.job) else None)
+    tell_skipped(session, output, end)
     error = end_error(end)
     if session.config.fetch is not None:
         error = _fetch(session, end.job, output) or error

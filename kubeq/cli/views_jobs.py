@@ -112,7 +112,7 @@ class JobView:
         nodes = [facts for facts in self.nodes if facts.node.state is not NodeState.GONE]
         if nodes and self.job.status not in ENDED:
             yield ""
-            yield from NodesView(nodes, self.now).text()
+            yield from NodesView(nodes, self.now, numbered=True).text()
         if self.tasks is not None:
             yield ""
             yield from self.tasks.text()

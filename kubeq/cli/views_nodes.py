@@ -22,15 +22,17 @@ SHOWN_TASKS = 4
 
 @dataclass(frozen=True, slots=True)
 class NodesView:
-    """Nodes, a line each; `now` is what ages are counted to."""
+    """Nodes, a line each; `now` is what ages are counted to. `numbered` if all are of one pool: text has numbers then."""
 
     nodes: Sequence[NodeFacts]
     now: float
+    numbered: bool = False
 
     def text(self) -> Iterable[str]:
         if not self.nodes:
             return ["no nodes"]
-        return columns(HEADER, [self._line(facts) for facts in self.nodes])
+        first = 0 if self.numbered else 1
+        return columns(HEADER[first:], [self._line(facts)[first:] for facts in self.nodes])
 
     def json(self) -> Mapping[str, Any]:
         return {"nodes": [_record(facts) for facts in self.nodes]}

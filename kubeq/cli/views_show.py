@@ -10,7 +10,7 @@ from typing import Any
 from kubeq.actions.looking import JobFacts, TaskFacts
 from kubeq.actions.status import JobSummary
 from kubeq.cli.output import columns
-from kubeq.cli.shown import iso, moment, one_line, pairs
+from kubeq.cli.shown import count, iso, moment, one_line, pairs
 from kubeq.cli.views_jobs import counts_text, job_record
 from kubeq.cli.views_tasks import outcome_text, reason_text, task_record
 from kubeq.core.manifest import Entry
@@ -29,6 +29,7 @@ class JobShowView:
     summary: JobSummary
     facts: JobFacts
     inputs: Sequence[Entry]
+    skipped: int | None
 
     def text(self) -> Iterable[str]:
         job, spec = self.facts.job, self.facts.spec
@@ -50,6 +51,7 @@ class JobShowView:
             ("keeps", ", ".join(spec.results) or "every new or changed file"),
             ("ignores", ", ".join(spec.ignore)),
             ("inputs", files_text(self.inputs)),
+            ("not stored", f"{count(self.skipped, 'file')}; kubeq list {job.id} says whose" if self.skipped else ""),
             ("retries", str(job.policy.retries)),
             ("lease", format_duration(job.policy.lease_s)),
             ("pool", job.pool),
@@ -99,6 +101,7 @@ class JobShowView:
                 "log_limit": spec.log_limit,
             },
             "inputs": [entry_record(entry) for entry in self.inputs],
+            "skipped": self.skipped,
         }
 
     def quiet(self) -> Iterable[str]:

@@ -15,6 +15,7 @@ from kubeq.cli.shown import count
 from kubeq.core.model import JobId, NodeName, TaskState
 from kubeq.core.quantities import format_size
 
+SHOWN_FILES = 20
 OUTCOMES = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
 
 
@@ -84,8 +85,18 @@ class PreviewView:
         if seen.total > len(seen.commands):
             yield f"  and {seen.total - len(seen.commands):,} more"
         yield f"would send {sent_text(seen.upload)}"
-        pool = "a pool of its own" if seen.pool is None else f"pool {seen.pool}"
-        yield f"would start {count(seen.nodes, 'node')} ({seen.provider}) in {pool}"
+        for file in seen.files[:SHOWN_FILES]:
+            there = "" if file.sent else ", in the store already"
+            yield f"  {file.path} as {file.destination} ({format_size(file.size)}{there})"
+        if len(seen.files) > SHOWN_FILES:
+            yield f"  and {len(seen.files) - SHOWN_FILES:,} more"
+        yield self._nodes()
+
+    def _nodes(self) -> str:
+        seen = self.preview
+        if seen.nodes:
+            return "would start 1 agent on this machine" + (", for this job alone" if seen.pool is None else "")
+        return "an agent on this machine is there already, and would run it"
 
     def json(self) -> Mapping[str, Any]:
         seen = self.preview
@@ -95,8 +106,13 @@ class PreviewView:
             "name": seen.name,
             "tasks": seen.total,
             "image": seen.image,
+            "image_digest": seen.pinned,
             "commands": [list(words) for words in seen.commands],
             "uploaded": {"files": seen.upload.files, "bytes": seen.upload.size, "already": seen.upload.already},
+            "files": [
+                {"source": str(file.path), "path": file.destination, "size": file.size, "sent": file.sent}
+                for file in seen.files
+            ],
             "nodes_requested": seen.nodes,
             "provider": seen.provider,
             "pool": seen.pool,

@@ -11,7 +11,7 @@ from typing import Any
 
 from kubeq.actions.looking import TaskFacts
 from kubeq.cli.output import columns
-from kubeq.cli.shown import cell, iso, one_line
+from kubeq.cli.shown import cell, count, iso, one_line
 from kubeq.core.model import Attempt, JobId, Reason, Task, TaskState
 from kubeq.core.outcome import signal_name
 from kubeq.core.quantities import format_duration, format_size
@@ -20,7 +20,7 @@ from kubeq.errors import UsageError
 FIELDS = (
     "task", "index", "state", "reason", "exit", "signal", "out_of_memory", "attempt", "failures", "losses", "node",
     "claimed_at", "started_at", "ended_at", "wall_s", "cpu_s", "peak_memory_bytes", "message", "command",
-    "image_digest", "results_url", "because",
+    "image_digest", "results_url", "skipped", "because",
 )  # fmt: skip
 PARAM = "param."
 TEXT_HEADER = ("task", "state", "attempt", "time", "memory", "node")
@@ -68,7 +68,7 @@ class TasksView:
             "-" if peak is None else format_size(peak),
             "-" if current is None else current.node,
             *(one_line(value, 30) for value in facts.parameters.values()),
-            one_line(facts.because or _more_than_outcome(task), 100),
+            one_line(facts.because or "; ".join(filter(None, [_more_than_outcome(task), _not_stored(facts)])), 100),
         )
 
 
@@ -102,7 +102,7 @@ def check_fields(text: str, parameters: Sequence[str]) -> tuple[str, ...]:
     known = [*FIELDS, *(_as_field(name) for name in parameters)]
     for name in names:
         if name not in known and name.removeprefix(PARAM) not in parameters:
-            raise UsageError(f"there is no field {name!r}", hint=f"the fields are: {', '.join(known)}")
+            raise UsageError(f"there is no field {name!r}", hint=f"the fields are: {', '.join(map(_quoted, known))}")
     if not names:
         raise UsageError("--fields names no field", hint="for instance --fields task,state,exit")
     return names
@@ -132,6 +132,7 @@ def task_record(facts: TaskFacts) -> dict[str, Any]:
         "message": _message(task),
         "image_digest": facts.image_digest,
         "results_url": facts.results_url,
+        "skipped": facts.skipped,
         "because": facts.because,
     }
 
@@ -171,6 +172,11 @@ def _field(facts: TaskFacts, name: str) -> object:
             return value
 
 
+def _quoted(name: str) -> str:
+    """The name as it is, in quotes where it could be misread in a list."""
+    return name if name.replace(".", "_").isidentifier() else repr(name)
+
+
 def _as_field(parameter: str) -> str:
     """A parameter's name as a column: with `param.` before it where a field has that name."""
     return PARAM + parameter if parameter in FIELDS else parameter
@@ -180,6 +186,10 @@ def _more_than_outcome(task: Task) -> str:
     """The attempt's message, where it says more than the outcome does."""
     message = _message(task) or ""
     return "" if message in outcome_text(task) else message
+
+
+def _not_stored(facts: TaskFacts) -> str:
+    return f"{count(facts.skipped, 'file')} not stored" if facts.skipped else ""
 
 
 def _message(task: Task) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,10 +131,17 @@ def _from_environment(here: Place, notes: list[str]) -> dict[str, _Given]:
             each = variables[variable]
             given[each.name] = _Given(_items(each, text), variable, here)
         elif not variable.startswith(_NOT_SETTINGS) and variable not in _GLOBAL_OPTIONS:
-            near = _nearest(variable, variables)
-            if near:
-                notes.append(f"the variable {variable} is not known; did you mean {near}?")
+            notes.extend(_unread(variable, variables))
     return given
+
+
+def _unread(variable: str, variables: Mapping[str, Key]) -> Iterator[str]:
+    """The note about a variable that nobody reads, if it seems to be meant for kubeq."""
+    name = variable.removeprefix(VARIABLE_PREFIX).lower()
+    if name in KEYS:
+        yield f"the variable {variable} is not read: {name!r} is an option only, --{name.replace('_', '-')}"
+    elif near := _nearest(variable, variables):
+        yield f"the variable {variable} is not known; did you mean {near}?"
 
 
 def _from_file(file: _File, profile: str | None, here: Place, notes: list[str]) -> dict[str, _Given]:

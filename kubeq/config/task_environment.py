@@ -28,8 +28,15 @@ def _read(path: Path, place: Place) -> dict[str, str]:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise UsageError(
+            f"the variables' file {str(path)!r} does not exist", hint="check the path; it is relative to where you are"
+        ) from None
     except OSError as error:
-        raise UsageError(f"the variables' file {str(path)!r} cannot be read: {error.strerror}") from error
+        raise UsageError(
+            f"the variables' file {str(path)!r} cannot be read: {error.strerror}",
+            hint="name a text file that you may read",
+        ) from error
     if len(content) > LARGEST_FILE:
         raise UsageError(f"the variables' file {str(path)!r} is larger than {LARGEST_FILE:,} bytes")
     try:

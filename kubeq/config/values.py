@@ -75,7 +75,10 @@ def whole(least: int, most: int) -> Parser:
 
     def parse(word: str, place: Place) -> int:
         if not re.fullmatch(r"[0-9]{1,18}", word) or not least <= int(word) <= most:
-            raise UsageError(f"{word!r} is no whole number from {least} to {most}")
+            raise UsageError(
+                f"{word!r} is no whole number from {least} to {most}",
+                hint=f"write digits only, for instance {least + 2}",
+            )
         return int(word)
 
     return parse
@@ -166,7 +169,13 @@ def job_name(word: str, place: Place) -> str:
 
 def directory(word: str, place: Place) -> str:
     """A directory inside the work directory; `.` is the work directory itself."""
-    return "." if word and os.path.normpath(word) == "." else clean_destination(word)
+    if word and os.path.normpath(word) == ".":
+        return "."
+    if not word or word.startswith("/") or ".." in word.split("/"):
+        raise UsageError(
+            f"{word!r} is no directory below the work directory", hint="write a relative path without '..'"
+        )
+    return clean_destination(word)
 
 
 def numbers(word: str, place: Place) -> str:
@@ -199,7 +208,9 @@ def variable(word: str, place: Place) -> tuple[str, str]:
     if not _VARIABLE.fullmatch(name):
         raise UsageError(f"{name!r} cannot be a variable's name", hint="write NAME=VALUE or NAME")
     if name.startswith("KUBEQ_"):
-        raise UsageError(f"the variable {name} is kubeq's own: names with KUBEQ_ are reserved")
+        raise UsageError(
+            f"the variable {name} is kubeq's own: names with KUBEQ_ are reserved", hint="give it another name"
+        )
     if not equals:
         if name not in place.environ:
             raise UsageError(f"the variable {name} has no value here", hint=f"set it, or write {name}=VALUE")

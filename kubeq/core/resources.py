@@ -36,7 +36,7 @@ def parse_resources(text: str, default: Resources) -> Resources:
         if not equals or not value:
             raise UsageError(f"the resource {part.strip()!r} has no value", hint="write cpu=1,memory=2G")
         if name in seen:
-            raise UsageError(f"the resource {name!r} is given twice")
+            raise UsageError(f"the resource {name!r} is given twice", hint=f"write {name}={value} once")
         seen.add(name)
         match name:
             case "cpu":

@@ -175,6 +175,8 @@ def _globbed(text: str, jobs: Sequence[JobRef]) -> list[JobRef]:
 def _nearest(text: str, jobs: Sequence[JobRef]) -> str:
     import difflib
 
+    if text.upper() == LAST:
+        return f"the job submitted last is {LAST}, in capitals"
     names = list(dict.fromkeys(name for job in jobs for name in (job.name, str(job.id))))
     near = difflib.get_close_matches(text, names, n=3)
     return f"did you mean {' or '.join(near)}?" if near else "kubeq status lists the jobs there are"

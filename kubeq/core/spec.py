@@ -102,29 +102,31 @@ def destination_of(source: str) -> str:
 def command_of(spec: JobSpec, values: Sequence[str]) -> list[str]:
     """The task's argument vector: placeholders replaced, `^` words replaced by the place where their file is staged.
 
+    A staged file as the first word, which is the program, becomes `./PLACE`: a bare name is looked up in PATH.
     With `--shell` the words become one line for /bin/sh. There a value never becomes part of the line: it is passed
     beside it, and the line refers to it, so that a value can never become code.
     """
     parameters = dict(zip(spec.columns, values, strict=True)) if spec.fans_out else None
     if not spec.shell:
-        return [_word_of(template, parameters) for template in spec.command]
+        return [_word_of(template, parameters, number == 0) for number, template in enumerate(spec.command)]
     line = ShellLine()
     for number, template in enumerate(spec.command):
         line.add_text(" " if number else "")
-        _add_word(line, template, parameters)
+        _add_word(line, template, parameters, number == 0)
     return line.command()
 
 
-def _word_of(template: str, parameters: Mapping[str, str] | None) -> str:
+def _word_of(template: str, parameters: Mapping[str, str] | None, first: bool) -> str:
     if is_staged(template):
-        return destination_of(template[1:] if parameters is None else fill(template[1:], parameters))
+        place = destination_of(template[1:] if parameters is None else fill(template[1:], parameters))
+        return f"./{place}" if first else place
     word = template[1:] if template.startswith("^^") else template
     return word if parameters is None else fill(word, parameters)
 
 
-def _add_word(line: ShellLine, template: str, parameters: Mapping[str, str] | None) -> None:
+def _add_word(line: ShellLine, template: str, parameters: Mapping[str, str] | None, first: bool) -> None:
     if is_staged(template):
-        line.add_value(_word_of(template, parameters))
+        line.add_value(_word_of(template, parameters, first))
         return
     word = template[1:] if template.startswith("^^") else template
     if parameters is None:
@@ -162,7 +164,7 @@ def check_template(words: Sequence[str], columns: Sequence[str]) -> tuple[str, .
     for word in words:
         for name in placeholders(word):
             if name not in columns:
-                known = ", ".join(columns)
+                known = ", ".join(map(repr, columns))
                 raise UsageError(
                     f"the word {word!r} asks for the unknown column {name!r}",
                     hint=f"the columns are: {known}; write {{{{{name}}} for literal braces",

@@ -86,6 +86,16 @@ def expire(task: Task, *, now: float, policy: Policy) -> Task:
     return lose(task, now=now)
 
 
+def disown(task: Task, *, now: float, policy: Policy) -> Task:
+    """What becomes of a claim whose holder is certainly gone (its process was seen to have ended): as if its lease had.
+
+    Whoever calls this has proof and not just silence; a holder that is merely silent keeps its claim for the term.
+    """
+    if task.state is not TaskState.CLAIMED:
+        raise IllegalTransition(f"task {task.id} is held by nobody: it is {task.state}")
+    return expire(replace(task, claimable_at=min(now, task.claimable_at or now)), now=now, policy=policy)
+
+
 def renew(task: Task, *, attempt: int, now: float, policy: Policy, started_at: float | None = None) -> Task:
     """The lease extended. The answer's `cancel_asked` tells the agent to stop. Raises LeaseLost."""
     current = _held(task, attempt)

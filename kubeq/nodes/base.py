@@ -87,3 +87,10 @@ class NodeProvider(Protocol):
     def terminate(self, names: Sequence[NodeName]) -> None:
         """Ask them to give back what they run and leave; unknown or dead: no error."""
         ...
+
+    def forget(self, pool: PoolId | None, older_s: float) -> None:
+        """Drop what is kept of nodes that ended so long ago: those of a pool that was forgotten; None: of every pool.
+
+        With None, a node whose outcomes were not all delivered stays: the next one of its pool delivers them.
+        """
+        ...

@@ -9,20 +9,23 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
 from kubeq.core.model import NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.errors import BackendError
+from kubeq.machine import ProcessMark, has_ended, mark_of, pid_namespace, whole_machine
 from kubeq.nodes.base import Launched, NodeCapabilities, NodeRequest, Observation, Refused
 from kubeq.nodes.boot import agent_command, agent_environment, node_directory, whole_environment
-from kubeq.nodes.processes import ProcessMark, is_alive, mark_of, send_signal
+from kubeq.nodes.leavings import agent_has_ended, has_undelivered, is_of, last_change
+from kubeq.nodes.processes import send_signal
 
 RECORD = "process.json"
 PRINTED = "agent.out"
@@ -45,8 +48,7 @@ class LocalProvider:
 
     def largest(self) -> Resources:
         """The cores this process may use and the physical memory."""
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return Resources(cpu=float(len(os.sched_getaffinity(0))), memory=memory)
+        return whole_machine()
 
     def launch(self, request: NodeRequest, names: Mapping[NodeName, int]) -> Mapping[NodeName, Launched | Refused]:
         """See NodeProvider. One process a name; a lock a name keeps two launchers apart."""
@@ -55,11 +57,13 @@ class LocalProvider:
             try:
                 with self._locked(name) as directory:
                     standing = _read_record(directory)
-                    alive = standing is not None and is_alive(standing[1])
+                    alive = standing is not None and not has_ended(standing[1])
                     pid = standing[1].pid if standing and alive else self._start(request, name, number, directory)
                 answers[name] = Launched(name=name, pid=pid)
             except OSError as error:
                 answers[name] = Refused(name=name, reason=f"{error.filename or name}: {error.strerror or error}")
+            except BackendError as error:
+                answers[name] = Refused(name=name, reason=error.message)
         return answers
 
     def observe(self, pool: PoolId) -> Mapping[NodeName, Observation]:
@@ -67,10 +71,12 @@ class LocalProvider:
         self._reap()
         seen: dict[NodeName, Observation] = {}
         for name, directory in self._directories():
+            if not is_of(name, pool):
+                continue
             standing = _read_record(directory)
             if standing is None or standing[0] != pool:
                 continue
-            mark, alive = standing[1], is_alive(standing[1])
+            mark, alive = standing[1], not has_ended(standing[1])
             reason = None if alive else _last_line(directory / PRINTED)
             seen[name] = Observation(name=name, alive=alive, pid=mark.pid, reason=reason)
         return seen
@@ -82,6 +88,21 @@ class LocalProvider:
             if standing is not None:
                 send_signal(standing[1], signal.SIGTERM)
         self._reap()
+
+    def forget(self, pool: PoolId | None, older_s: float) -> None:
+        """See NodeProvider. Their folders go, logs and all; one that cannot be removed stays."""
+        self._reap()
+        for name, directory in self._directories():
+            if pool is not None and not is_of(name, pool):
+                continue
+            with suppress(OSError):
+                unchanged_s = time.time() - last_change(directory)  # before the lock, which may be a new file there
+                if unchanged_s < older_s or (pool is None and has_undelivered(directory)):
+                    continue
+                with self._locked(name):
+                    standing = _read_record(directory)
+                    if (standing is None or has_ended(standing[1])) and agent_has_ended(directory):
+                        shutil.rmtree(directory)
 
     def _start(self, request: NodeRequest, name: NodeName, number: int, directory: Path) -> int:
         """The pid of a new agent, which begins to run when its record is durable."""
@@ -133,19 +154,28 @@ class LocalProvider:
 
 
 def _write_record(directory: Path, pool: PoolId, number: int, mark: ProcessMark) -> None:
+    process = {"pid": mark.pid, "started": mark.started, "boot": mark.boot, "namespace": mark.namespace}
     temporary = directory / f"{RECORD}.new"
     with temporary.open("w") as file:
-        json.dump({"schema": 1, "pool": pool, "number": number, **asdict(mark)}, file)
+        json.dump({"schema": 1, "pool": pool, "number": number, **process}, file)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(directory / RECORD)
 
 
 def _read_record(directory: Path) -> tuple[PoolId, ProcessMark] | None:
-    """The pool and the process on record; a record cut short by a crash is none."""
+    """The pool and the process on record; a record cut short by a crash is none.
+
+    One that names no pid namespace is of this one.
+    """
     try:
         record: dict[str, Any] = json.loads((directory / RECORD).read_text())
-        mark = ProcessMark(pid=int(record["pid"]), started=int(record["started"]), boot=str(record["boot"]))
+        mark = ProcessMark(
+            pid=int(record["pid"]),
+            started=int(record["started"]),
+            boot=str(record["boot"]),
+            namespace=str(record.get("namespace", pid_namespace())),
+        )
         return PoolId(str(record["pool"])), mark
     except (OSError, ValueError, KeyError, TypeError):
         return None

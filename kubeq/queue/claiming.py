@@ -25,6 +25,8 @@ from kubeq.queue.sweeping import close_if_done, sweep
 from kubeq.queue.takeover import TakeoverGuard
 
 OPEN_JOBS_PAGE = 1000
+JOB_PAGES_PER_CLAIM = 4
+"""How many pages of open jobs one claim asks while it has room; the next claim goes on from there."""
 WIDEST_WINDOW = 256
 PAGES_PER_CLAIM = 20
 """How many pages of rows that do not fit one claim passes over; the next claim goes on from there."""
@@ -41,7 +43,8 @@ class _Asked:
 
 
 class Claimer:
-    """Claims for one agent: it remembers collisions, unanswered claims, and where it left off among rows too big."""
+    """Claims for one agent: it remembers collisions, unanswered claims, and where it left off among rows too big and
+    among more jobs than one claim asks."""
 
     def __init__(self, table: RecordTable, clock: Clock) -> None:
         self._table = table
@@ -49,52 +52,72 @@ class Claimer:
         self._guard = TakeoverGuard(clock)
         self._unanswered: dict[Key, tuple[Job, Change, str]] = {}
         self._collisions = 0
+        self._held: dict[Key, str] = {}
         self._closable: set[JobId] = set()
         self._swept_at: dict[JobId, float] = {}
         self._counted_at: dict[JobId, float] = {}
         self._passed: dict[JobId, Cursor] = {}
+        self._left_off: dict[PoolId, Cursor] = {}
 
     def now(self) -> float:
         """The backend's time as well as this machine knows it, epoch seconds."""
         return self._clock.now() + self._table.clock_offset()
 
-    def finished(self, job: JobId) -> None:
-        """A task of the job has ended: it may be time to close it."""
-        self._closable.add(job)
+    def finished(self, grant: Grant) -> None:
+        """The attempt is not ours to hold any more; and it may be time to close its job."""
+        self._held.pop(task_key(grant.task.id), None)
+        self._closable.add(grant.job.id)
 
     def claim(self, pool: PoolId, node: NodeName, room: Room) -> Claimed:
         """See `Claims.claim`. Takes the oldest tasks first until it meets a collision, then spreads at random."""
         grants = self._answered()
-        for grant in grants:
-            room = _less(room, grant.need)
+        room = _left(room, grants)
         too_big: list[TaskId] = []
-        jobs = self._open_jobs(pool)
-        for job, version in jobs:
-            if job.paused or job.cancelled:
-                self._sweep(job)
-                self._close_if_done(job, version)
-            elif room.starts > 0 or room.ahead > 0:
-                asked = self._claim_of(job, node, room)
-                for grant in asked.granted:
-                    room = _less(room, grant.need)
+        wanted = 0
+        start = cursor = self._left_off.pop(pool, None)
+        for _ in range(JOB_PAGES_PER_CLAIM):
+            jobs, cursor = self._open_jobs(pool, cursor)
+            for job, version in jobs:
+                asked = self._ask(job, version, node, room)
+                room = _left(room, asked.granted)
                 grants.extend(asked.granted)
                 too_big.extend(asked.too_big)
-                if asked.nothing_due:  # while anything is due, counting the whole job would be for nothing
-                    self._close_if_done(job, version)
+                wanted += not job.paused and not job.cancelled
+            if cursor is None or (room.starts <= 0 and room.ahead <= 0):
+                break
+        else:
+            if cursor is not None:
+                self._left_off[pool] = cursor
         for grant in grants:  # not before nothing can go wrong any more: else the next call finds them
             self._unanswered.pop(task_key(grant.task.id), None)
-        return Claimed(grants=tuple(grants), too_big=tuple(too_big), open_jobs=len(jobs))
+            if grant.task.current is not None:
+                self._held[task_key(grant.task.id)] = grant.task.current.nonce
+        unseen = start is not None or cursor is not None
+        return Claimed(grants=tuple(grants), too_big=tuple(too_big), open_jobs=max(wanted, int(unseen)))
 
-    def _open_jobs(self, pool: PoolId) -> list[tuple[Job, int]]:
-        """The open jobs of a pool, oldest first, with their row versions; those of a newer kubeq are passed over."""
-        page = insist(lambda: self._table.due(jobs_of(pool), float("inf"), None, OPEN_JOBS_PAGE))
+    def _open_jobs(self, pool: PoolId, after: Cursor | None) -> tuple[list[tuple[Job, int]], Cursor | None]:
+        """A page of the open jobs of a pool, oldest first, with their row versions; those of a newer kubeq are left
+        out. And where the next page begins."""
+        page = insist(lambda: self._table.due(jobs_of(pool), float("inf"), after, OPEN_JOBS_PAGE))
         jobs = []
         for row in page.rows:
             try:
                 jobs.append((job_of(row), row.version))
             except VersionMismatch:
                 continue
-        return jobs
+        return jobs, page.after
+
+    def _ask(self, job: Job, version: int, node: NodeName, room: Room) -> _Asked:
+        """What one open job has for this node; the job closed if nothing of it is left."""
+        if job.paused or job.cancelled:
+            self._sweep(job)
+            self._close_if_done(job, version)
+        elif room.starts > 0 or room.ahead > 0:
+            asked = self._claim_of(job, node, room)
+            if asked.nothing_due:  # while anything is due, counting the whole job would be for nothing
+                self._close_if_done(job, version)
+            return asked
+        return _Asked((), (), nothing_due=False)
 
     def _claim_of(self, job: Job, node: NodeName, room: Room) -> _Asked:
         """Grants from one job, and due tasks that this node could never hold."""
@@ -116,8 +139,7 @@ class Claimer:
             too_big.extend(rejected)
             won = self._take(job, node, candidates)
             granted.extend(won)
-            for grant in won:
-                room = _less(room, grant.need)
+            room = _left(room, won)
             cursor = page.after
             if cursor is None:
                 break
@@ -139,7 +161,7 @@ class Claimer:
             need = task.resources or job.resources
             if not fits(need, room.total):
                 too_big.append(task.id)
-            elif task.state is TaskState.PENDING or (task.state is TaskState.CLAIMED and takeover):
+            elif task.state is TaskState.PENDING or (takeover and not self._holds(task)):
                 fitting.append((task, row.version))
         if self._collisions:
             random.shuffle(fitting)
@@ -156,6 +178,11 @@ class Claimer:
                 continue
             chosen.append((task, version))
         return chosen, too_big
+
+    def _holds(self, task: Task) -> bool:
+        """Whether the lease that ran out is this agent's own: its outcome is still to be delivered, nothing is lost."""
+        current = task.current
+        return current is not None and self._held.get(task_key(task.id)) == current.nonce
 
     def _take(self, job: Job, node: NodeName, candidates: Sequence[tuple[Task, int]]) -> list[Grant]:
         """The grants among the candidates: one batched swap; a loser is simply not granted."""
@@ -237,6 +264,13 @@ def _claim_in(row: Row, job: Job, nonce: str) -> Task | None:
     task = task_of(row, job.id)
     current = task.current
     return task if task.state is TaskState.CLAIMED and current is not None and current.nonce == nonce else None
+
+
+def _left(room: Room, grants: Sequence[Grant]) -> Room:
+    """The room left when those have been granted."""
+    for grant in grants:
+        room = _less(room, grant.need)
+    return room
 
 
 def _less(room: Room, need: Resources) -> Room:

@@ -50,7 +50,11 @@ class Room:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """What a claim gave: grants in the order to start them, and due tasks that no request of this node can hold."""
+    """What a claim gave: grants in the order to start them, and due tasks that this node could never hold.
+
+    `open_jobs` counts the jobs of the pool that have something unfinished and are neither paused nor killed, as far as
+    this claim looked; it is 0 only if there are none.
+    """
 
     grants: tuple[Grant, ...] = ()
     too_big: tuple[TaskId, ...] = ()
@@ -76,7 +80,10 @@ class Look:
 
 
 class Claims(Protocol):
-    """The agent's half of the queue. Safe to use from several threads. Every call may raise BackendError."""
+    """The agent's half of the queue. Every call may raise BackendError.
+
+    Safe to use from several threads, but for one `claim` at a time.
+    """
 
     @property
     def reach(self) -> Reach:

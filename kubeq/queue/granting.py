@@ -12,6 +12,7 @@ from kubeq.errors import BackendError, IllegalTransition, KubeqError
 from kubeq.queue.base import Change, Key, RecordTable, Row, Swapped
 from kubeq.queue.claiming import Claimer
 from kubeq.queue.claims import Claimed, Final, Grant, Look, Room
+from kubeq.queue.looking import Listings
 from kubeq.queue.rows import node_change, node_of, node_row, nodes_of, pin_of, pin_row, task_change, task_key, task_of
 from kubeq.queue.swaps import batches, edit_row, edit_tasks, get_all, insist, swap_all
 from kubeq.queue.sweeping import list_all
@@ -23,6 +24,7 @@ class Granting:
     def __init__(self, table: RecordTable, clock: Clock) -> None:
         self._table = table
         self._claimer = Claimer(table, clock)
+        self._listings = Listings()
 
     @property
     def reach(self) -> Reach:
@@ -52,6 +54,8 @@ class Granting:
                 result.append(replace(grant, task=task, version=change.version + 1))
             else:
                 result.append(self._renew_standing(grant, started, answer.row, now))
+                if result[-1] is None:
+                    self._claimer.finished(grant)
         return result
 
     def finish(self, finals: Sequence[Final]) -> Sequence[Task | None]:
@@ -64,7 +68,7 @@ class Granting:
                 changes.append((final, task, task_change(task, final.grant.version)))
             swapped = swap_all(self._table, [change for _, _, change in changes])
             for (final, task, _), answer in zip(changes, swapped, strict=True):
-                self._claimer.finished(final.grant.job.id)
+                self._claimer.finished(final.grant)
                 answers.append(task if isinstance(answer, Swapped) else self._finish_standing(final, answer.row))
         return answers
 
@@ -101,7 +105,7 @@ class Granting:
 
     def peers(self, pool: PoolId) -> Sequence[Node]:
         """See `Claims.peers`."""
-        return [node_of(row) for row in list_all(self._table, nodes_of(pool))]
+        return list(self._listings.read(list_all(self._table, nodes_of(pool)), node_of))
 
     def wait(self, seconds: float) -> None:
         """See `Claims.wait`."""

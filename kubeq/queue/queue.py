@@ -1,52 +1,41 @@
 """Queue: everything that can be done with jobs, tasks, nodes and pools, over any table.
 
-The agent's half comes from `granting`; here is the user's half: submit, seal, cancel, retry, reset, pause, look at,
-forget. Every change of a task goes through `core.transitions` and a swap; job rows change only by their gates.
+The agent's half comes from `granting`, what only looks from `looking`, pools and nodes from `pools`; here is what users
+change: submit, seal, cancel, retry, reset, pause, forget. Every change of a task goes through `core.transitions` and a
+swap; job rows change only by their gates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from kubeq.core import transitions
 from kubeq.core.clock import Clock
-from kubeq.core.model import UNFINISHED, Job, JobId, Node, NodeOrder, Pool, PoolId, Task, TaskId, TaskState
+from kubeq.core.model import UNFINISHED, Job, JobId, Task, TaskId, TaskState
 from kubeq.core.resources import Resources
-from kubeq.errors import BackendError, Conflict, IllegalTransition, KubeqError, NotFound
+from kubeq.errors import Conflict, IllegalTransition, KubeqError, NotFound
 from kubeq.queue.base import Change, Cursor, Key, RecordTable, Row, Swapped
 from kubeq.queue.granting import Granting
+from kubeq.queue.looking import PINNED, Looking
+from kubeq.queue.pools import Pools
 from kubeq.queue.rows import (
     JOBS,
     PENDING_TALLY,
-    POOLS,
-    JobEntry,
-    Outcome,
-    entry_of,
     entry_row,
     job_change,
     job_of,
     job_row,
     jobs_of,
     new_change_id,
-    node_change,
-    node_of,
-    nodes_of,
-    outcome_of,
     pin_key,
-    pin_of,
-    pool_change,
-    pool_of,
-    pool_row,
     task_key,
     task_of,
     tasks_of,
 )
 from kubeq.queue.swaps import batches, edit_row, edit_tasks, get_all, insist, swap_all
-from kubeq.queue.sweeping import close_if_done, list_all, state_of_row, sweep
-
-PINNED = "image"
+from kubeq.queue.sweeping import close_if_done, state_of_row, sweep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +46,7 @@ class Changed:
     unchanged: tuple[tuple[int, str], ...] = ()
 
 
-class Queue(Granting):
+class Queue(Granting, Looking, Pools):
     """The queue of one table."""
 
     def __init__(self, table: RecordTable, clock: Clock) -> None:
@@ -95,71 +84,17 @@ class Queue(Granting):
     def seal(self, job: Job) -> Job:
         """Make the job claimable; safe to repeat. Every task row must have been written.
 
-        One request where nobody has touched the row since `begin`, as is usual.
+        One request where nobody has touched the row since `begin`, as is usual. Raises NotFound if the job has been
+        forgotten meanwhile; then what was written of it is removed.
         """
         sealed = replace(job, sealed_at=self.now())
         if isinstance(swap_all(self._table, [job_change(sealed, 1)])[0], Swapped):
             return sealed
-        return self._edit_job(job, lambda old: old if old.sealed_at else replace(old, sealed_at=self.now()))
-
-    # -- looking ------------------------------------------------------------------------------------------------------
-
-    def entries(self) -> list[JobEntry]:
-        """Every job there is, oldest id first."""
-        return [entry_of(row) for row in list_all(self._table, JOBS)]
-
-    def jobs(self, entries: Sequence[JobEntry]) -> list[Job]:
-        """The jobs of those entries that still exist."""
-        rows = get_all(self._table, [Key(jobs_of(entry.pool), entry.id) for entry in entries])
-        return [job_of(row) for row in rows if row is not None]
-
-    def job(self, id: JobId) -> Job:
-        """One job by its full id. Raises NotFound."""
-        entry = insist(lambda: self._table.get([Key(JOBS, id)]))[0]
-        found = self.jobs([entry_of(entry)]) if entry is not None else []
-        if not found:
-            raise NotFound(f"there is no job {id}", hint="kubeq status lists every job")
-        return found[0]
-
-    def refresh(self, job: Job) -> Job:
-        """The job as it stands now. Raises NotFound once it has been forgotten."""
-        row = insist(lambda: self._table.get([Key(jobs_of(job.pool), job.id)]))[0]
-        if row is None:
-            raise NotFound(f"job {job.id} has been removed")
-        return job_of(row)
-
-    def outcomes(self, job: JobId, *, consistent: bool = False) -> Mapping[Outcome, int]:
-        """How many tasks there are of each state, reason and exit code: one count."""
-        tallies = insist(lambda: self._table.count(tasks_of(job), consistent))
-        return {outcome_of(tally): rows for tally, rows in tallies.items() if rows}
-
-    def tasks(self, job: JobId) -> Iterator[Task]:
-        """Every task by index, a page at a time; strongly consistent page by page."""
-        cursor: Cursor | None = None
-        while True:
-            page = insist(lambda after=cursor: self._table.list(tasks_of(job), after, self._table.batch))  # type: ignore[misc]
-            yield from (task_of(row, job) for row in page.rows)
-            cursor = page.after
-            if cursor is None:
-                return
-
-    def tasks_at(self, job: JobId, indexes: Sequence[int]) -> list[Task]:
-        """Those tasks. Raises NotFound naming the first that does not exist."""
-        rows = get_all(self._table, [task_key(TaskId(job, index)) for index in indexes])
-        for index, row in zip(indexes, rows, strict=True):
-            if row is None:
-                raise NotFound(f"job {job} has no task {index}")
-        return [task_of(row, job) for row in rows if row is not None]
-
-    def first_due(self, job: JobId) -> float | None:
-        """The earliest time at which a task may be claimed or a lease ends; None if nothing is unfinished. A hint."""
-        page = insist(lambda: self._table.due(tasks_of(job), float("inf"), None, 1))
-        return page.rows[0].claimable_at if page.rows else None
-
-    def pinned_image(self, job: JobId) -> str | None:
-        """What the first agent resolved the job's image to, if the submitter could not."""
-        row = insist(lambda: self._table.get([pin_key(job, PINNED)]))[0]
-        return None if row is None else pin_of(row)
+        try:
+            return self._edit_job(job, lambda old: old if old.sealed_at else replace(old, sealed_at=self.now()))
+        except NotFound:  # `forget` was here while rows were still being added: nobody else knows of those
+            self.forget_tasks(job.id)
+            raise NotFound(f"job {job.id} was removed while it was being submitted", hint="submit it again") from None
 
     # -- changing -----------------------------------------------------------------------------------------------------
 
@@ -215,8 +150,15 @@ class Queue(Granting):
         return self._edit_job(job, lambda old: replace(old, paused=False))
 
     def sweep(self, job: Job) -> int:
-        """End expired leases of a paused or killed job; how many tasks were moved on."""
-        return sweep(self._table, job, self.now()) if job.paused or job.cancelled else 0
+        """End expired leases of a killed job, and those of a paused one that ended a full term ago; how many tasks were
+        moved on.
+
+        A command cannot know whether this machine has just woken up, with holders that are about to renew; what they
+        run in a paused job is still wanted. Agents, which know, end such leases at once.
+        """
+        if not job.paused and not job.cancelled:
+            return 0
+        return sweep(self._table, job, self.now(), overdue_s=job.policy.lease_s)
 
     def close_if_done(self, job: Job) -> bool:
         """Close the job's gate if nothing of it is unfinished."""
@@ -230,56 +172,17 @@ class Queue(Granting):
 
     def forget(self, job: Job) -> None:
         """Remove the job's records: its tasks, then its row, then its entry; safe to repeat after a crash."""
-        while True:
-            page = insist(lambda: self._table.list(tasks_of(job.id), None, self._table.batch))
-            if not page.rows:
-                break
-            insist(lambda page=page: self._table.delete([row.key for row in page.rows]))  # type: ignore[misc]
+        self.forget_tasks(job.id)
         keys = [pin_key(job.id, PINNED), Key(jobs_of(job.pool), job.id), Key(JOBS, job.id)]
         insist(lambda: self._table.delete(keys))
 
-    # -- pools and nodes ----------------------------------------------------------------------------------------------
-
-    def pool(self, id: PoolId) -> Pool | None:
-        """The pool, if anybody has made it."""
-        row = insist(lambda: self._table.get([Key(POOLS, id)]))[0]
-        return None if row is None else pool_of(row)
-
-    def pools(self) -> list[Pool]:
-        """Every pool there is."""
-        return [pool_of(row) for row in list_all(self._table, POOLS)]
-
-    def number_nodes(self, pool: Pool, count: int) -> list[int]:
-        """The next `count` node numbers of the pool, never given out before; makes the pool if need be. Atomic."""
-        insist(lambda: self._table.insert([pool_row(replace(pool, nodes=0))]))
-
-        def edit(row: Row) -> Change:
-            standing = pool_of(row)
-            return pool_change(replace(standing, nodes=standing.nodes + count), row.version)
-
-        row = edit_row(self._table, Key(POOLS, pool.id), f"pool {pool.id}", edit)
-        if row is None:
-            raise BackendError(f"the pool {pool.id} was removed while nodes were being added", transient=True)
-        last = pool_of(row).nodes
-        return list(range(last - count + 1, last + 1))
-
-    def order(self, node: Node, order: NodeOrder) -> bool:
-        """Ask a node to leave; False if it has no row."""
-
-        def edit(row: Row) -> Change:
-            return node_change(replace(node_of(row), order=order), row.version)
-
-        return edit_row(self._table, Key(nodes_of(node.pool), node.name), f"node {node.name}", edit) is not None
-
-    def forget_pool(self, pool: PoolId) -> None:
-        """Remove a pool that no job uses, with its node rows."""
-        keys = [Key(nodes_of(pool), node.name) for node in self.peers(pool)]
-        for batch in batches([*keys, Key(POOLS, pool)], self._table.batch):
-            insist(lambda batch=batch: self._table.delete(batch))  # type: ignore[misc]
-
-    def has_jobs(self, pool: PoolId) -> bool:
-        """Whether any job, ended or not, belongs to the pool."""
-        return bool(insist(lambda: self._table.list(jobs_of(pool), None, 1)).rows)
+    def forget_tasks(self, job: JobId) -> None:
+        """Remove every task row of a job that is to be forgotten, or that has been."""
+        while True:
+            page = insist(lambda: self._table.list(tasks_of(job), None, self._table.batch))
+            if not page.rows:
+                return
+            insist(lambda page=page: self._table.delete([row.key for row in page.rows]))  # type: ignore[misc]
 
     # -- parts --------------------------------------------------------------------------------------------------------
 

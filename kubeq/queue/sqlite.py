@@ -18,10 +18,11 @@ from typing import Any, ClassVar
 
 from kubeq.core.model import Reach
 from kubeq.queue.base import Change, Cursor, Key, Page, Partition, Row, Standing, Swapped, Tally
-from kubeq.queue.sqlite_file import Inode, Session, explain, replaced
+from kubeq.queue.sqlite_errors import explain, explain_os_error, replaced
+from kubeq.queue.sqlite_file import Inode, Session
 
-PATIENCE_S = 60.0
-"""How long a call waits for its turn before it says who is in the way: half of the default lease."""
+PATIENCE_S = 20.0
+"""How long a call waits in all before it says who is in the way: a sixth of the default lease."""
 POLL_S = 0.005
 """`wait` looks this often (up to twice as long apart) whether another process has committed: 5 us a look."""
 
@@ -177,8 +178,9 @@ class SqliteTable:
         with self._plainly():
             session = self._session()
             connection = session.connection
-            with session.turn():
+            with session.turn() as left_s:
                 session.require_the_same_file()
+                session.be_patient_for(left_s)
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield connection
@@ -191,11 +193,13 @@ class SqliteTable:
 
     @contextmanager
     def _plainly(self) -> Iterator[None]:
-        """No exception of SQLite's leaves this module, unless it tells of a bug in it."""
+        """No exception of SQLite's or of the operating system's leaves this module."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, MemoryError) as error:  # Python's sqlite3 makes a MemoryError of SQLITE_NOMEM
             raise explain(error, self._path) from error
+        except OSError as error:
+            raise explain_os_error(error, self._path) from error
 
     def _session(self) -> Session:
         """This thread's connection. All of one object's must be to one file."""

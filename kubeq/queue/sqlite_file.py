@@ -1,6 +1,6 @@
-"""The file under the SQLite table: opening and refusing it, taking turns at writing it, its errors in our words.
+"""The file under the SQLite table: opening and refusing it, taking turns at writing it.
 
-Nothing here knows what a row is; the statements are in `sqlite`.
+Nothing here knows what a row is; the statements are in `sqlite`, its errors in our words in `sqlite_errors`.
 """
 
 from __future__ import annotations
@@ -8,15 +8,16 @@ from __future__ import annotations
 import fcntl
 import os
 import random
-import shlex
 import sqlite3
 import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 
-from kubeq.errors import AccessDenied, BackendError, VersionMismatch
+from kubeq.errors import BackendError, VersionMismatch
+from kubeq.queue.sqlite_errors import damaged, explain_os_error, replaced
 
 SCHEMA = 1
 APPLICATION = 0x6B756271
@@ -52,13 +53,11 @@ class Session:
         self._lock = -1
 
     def open(self) -> None:
-        """Connect, making the file if there is none. Raises BackendError for a file that must not be used."""
+        """Connect, making the file if there is none. Raises BackendError for a file that must not be used, and
+        what SQLite and the system raise."""
         _require_a_folder_of_this_machine(self.path.parent)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        try:
-            self._lock = os.open(f"{self.path}.lock", flags, 0o600)
-        except OSError as error:
-            raise explain_os_error(error, self.path) from error
+        self._lock = os.open(f"{self.path}.lock", flags, 0o600)
         if self.path.exists():
             self._connect()
         if not self.path.exists() or self._number("user_version") == 0:
@@ -76,26 +75,27 @@ class Session:
             os.close(self._lock)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """A time in which no other kubeq writes. SQLite's own waiting lets one process win for seconds (measured:
-        3.7 s with 16); tries at short random intervals give everybody the same chance."""
+    def turn(self) -> Iterator[float]:
+        """A time in which no other kubeq writes; gives the seconds of patience that are left. SQLite's own waiting lets
+        one process win for seconds (measured: 3.7 s with 16); tries at short random intervals give everybody the same
+        chance."""
         deadline = time.monotonic() + self.patience_s
         while not _flocked(self._lock):
             if time.monotonic() > deadline:
                 raise self._locked()
             time.sleep(random.uniform(LONGEST_PAUSE_S / 10, LONGEST_PAUSE_S))
         try:
-            yield
+            yield max(0.0, deadline - time.monotonic())
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
+    def be_patient_for(self, seconds: float) -> None:
+        """How long SQLite waits from now on where another program is in the way."""
+        self.connection.execute(f"PRAGMA busy_timeout = {ceil(seconds * 20) * 50}")  # few texts: each is compiled once
+
     def require_the_same_file(self) -> None:
         """Raise BackendError if the file that is open here is no longer the one that stands under its name."""
-        try:
-            same = self._standing() == self.inodes
-        except FileNotFoundError:
-            same = False
-        if not same:
+        if self._standing() != self.inodes:
             raise replaced(self.path)
 
     def data_version(self) -> int:
@@ -149,7 +149,10 @@ class Session:
         _locked_range(self._lock, fcntl.F_RDLCK, wait=True)
 
     def _standing(self) -> tuple[Inode, Inode]:
-        file, wal = os.stat(self.path), os.stat(f"{self.path}-wal")  # noqa: PTH116 (twice as fast as Path.stat)
+        try:
+            file, wal = os.stat(self.path), os.stat(f"{self.path}-wal")  # noqa: PTH116 (twice as fast as Path.stat)
+        except FileNotFoundError as error:
+            raise replaced(self.path) from error
         return (file.st_dev, file.st_ino), (wal.st_dev, wal.st_ino)
 
     def _number(self, pragma: str) -> int:
@@ -168,51 +171,8 @@ class Session:
             f"the queue {self.path} has been locked by {who} for {self.patience_s:g} s",
             hint=f"see what it does: ps -fp {holder}" if holder else "end the program that has the file open",
             transient=True,
+            waited=True,
         )
-
-
-def explain(error: sqlite3.Error, path: Path) -> BackendError | sqlite3.Error:
-    """What SQLite said, as one of our errors; the error itself when it is a bug of ours."""
-    code = getattr(error, "sqlite_errorcode", None)
-    match None if code is None else code & 0xFF:
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            hint = "end the program that has the file open; it is not a kubeq command"
-            return BackendError(f"the queue {path} is locked by another program", hint=hint, transient=True)
-        case sqlite3.SQLITE_FULL:
-            hint = f"free some space in {shlex.quote(str(path.parent))} and repeat the command"
-            return BackendError(f"the queue {path} cannot be written: the disk is full; nothing was changed", hint=hint)
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return damaged(path, str(error))
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
-            return _denied(path, str(error))
-        case sqlite3.SQLITE_IOERR:
-            return BackendError(
-                f"the queue {path} cannot be read or written: {error}", hint="see dmesg for disk errors"
-            )
-        case _:
-            return error
-
-
-def explain_os_error(error: OSError, path: Path) -> BackendError:
-    """Why the file or its folder cannot be made."""
-    return _denied(path, error.strerror or str(error))
-
-
-def damaged(path: Path, words: str) -> BackendError:
-    """The error for a file whose pages make no sense."""
-    old, new = shlex.quote(str(path)), shlex.quote(f"{path}.new")
-    return BackendError(
-        f"the queue {path} is damaged: {words}",
-        hint=f"stop every kubeq, save what can be read with: sqlite3 {old} .recover | sqlite3 {new}",
-    )
-
-
-def replaced(path: Path) -> BackendError:
-    """The error for a file that is no longer the one that was opened."""
-    return BackendError(
-        f"the queue {path} was deleted or replaced while in use",
-        hint="stop every kubeq that uses it, put the file back with its -wal file, and start again",
-    )
 
 
 def network_file_system(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str | None:
@@ -233,19 +193,12 @@ def _require_a_folder_of_this_machine(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         kind = network_file_system(folder)
     except OSError as error:
-        raise _denied(folder / "queue", error.strerror or str(error)) from error
+        raise explain_os_error(error, folder / "queue") from error
     if kind is not None:
         raise BackendError(
             f"the queue cannot live in {folder}: it is on a network file system ({kind}), where SQLite loses writes",
             hint="name a folder on a disk of this machine in queue_url: sqlite:PATH",
         )
-
-
-def _denied(path: Path, words: str) -> AccessDenied:
-    return AccessDenied(
-        f"the queue cannot be opened for writing in the folder {path.parent}: {words}",
-        hint="make the folder yours and writable, or name another file in queue_url: sqlite:PATH",
-    )
 
 
 def _flocked(descriptor: int) -> bool:

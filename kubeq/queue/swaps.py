@@ -23,12 +23,15 @@ T = TypeVar("T")
 
 
 def insist(call: Callable[[], T]) -> T:
-    """The answer of an idempotent call, made again up to `TRIES` times when the error is transient."""
+    """The answer of an idempotent call, made again up to `TRIES` times when the error is transient.
+
+    A call that has waited for the table as long as that may take is not made again: the table's patience is the total.
+    """
     for attempt in range(1, TRIES + 1):
         try:
             return call()
         except BackendError as error:
-            if not error.transient or attempt == TRIES:
+            if not error.transient or error.waited or attempt == TRIES:
                 raise
             time.sleep(random.uniform(0, 0.05 * 2**attempt))
     raise AssertionError("the loop returns or raises")

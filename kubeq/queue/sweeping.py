@@ -15,9 +15,11 @@ from kubeq.queue.rows import job_change, job_of, jobs_of, outcome_of, task_chang
 from kubeq.queue.swaps import insist, swap_all
 
 
-def sweep(table: RecordTable, job: Job, now: float) -> int:
+def sweep(table: RecordTable, job: Job, now: float, *, overdue_s: float = 0.0) -> int:
     """How many tasks of a paused or killed job were moved on: expired leases ended, and what is pending in a killed job
-    cancelled. Nothing is started. `kill`, `watch` and `clean` may make the same swaps as an agent.
+    cancelled. Nothing is started. `kill`, `watch` and `clean` may make the same swaps as an agent; but in a job that is
+    only paused they end a lease `overdue_s` after its end, for they cannot tell whether the machine was just asleep and
+    its holder is about to renew it.
 
     The gates are read after the rows and a loser is left for the next sweep, because `retry` opens the gate before it
     touches a task: what is pending in a row that was read before a closed gate, nobody has asked for since the kill.
@@ -29,14 +31,14 @@ def sweep(table: RecordTable, job: Job, now: float) -> int:
         standing = insist(lambda: table.get([Key(jobs_of(job.pool), job.id)]))[0] if page.rows else None
         if standing is None:
             return moved
-        changes = [change for row in page.rows if (change := _swept(row, job_of(standing), now)) is not None]
+        changes = [change for row in page.rows if (change := _swept(row, job_of(standing), now, overdue_s)) is not None]
         moved += sum(isinstance(answer, Swapped) for answer in swap_all(table, changes))
         cursor = page.after
         if cursor is None:
             return moved
 
 
-def _swept(row: Row, job: Job, now: float) -> Change | None:
+def _swept(row: Row, job: Job, now: float, overdue_s: float) -> Change | None:
     """The swap that moves a task of a paused or killed job on; None where there is nothing to do."""
     try:
         old = task = task_of(row, job.id)
@@ -44,7 +46,8 @@ def _swept(row: Row, job: Job, now: float) -> Change | None:
         return None  # written by a newer kubeq, or not by kubeq: left as it is
     if job.cancelled and task.state in UNFINISHED and not task.cancel_asked:
         task = transitions.cancel(task)
-    if (job.cancelled or job.paused) and task.state is TaskState.CLAIMED and (task.claimable_at or 0.0) <= now:
+    expired = (task.claimable_at or 0.0) + (0.0 if job.cancelled else overdue_s) <= now
+    if (job.cancelled or job.paused) and task.state is TaskState.CLAIMED and expired:
         task = transitions.expire(task, now=now, policy=job.policy)
     return None if task == old else task_change(task, row.version)
 

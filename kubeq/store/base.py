@@ -46,8 +46,11 @@ class ObjectStore(Protocol):
         ...
 
     def batch(self) -> AbstractContextManager[ObjectStore]:
-        """This store, for a block of many puts: what was put through it is durable when the block has ended.
+        """This store, for a block of many puts: what was put through it stands and is durable when the block has ended.
 
+        Before that a new object need not be seen by anybody, but whatever is seen is durable. So True from a `put`
+        inside is provisional (False is not: it stands already); the block's end raises IntegrityError if somebody else
+        has put something of another size there meanwhile. If the block raises, nothing is promised about new objects.
         A backend whose puts are durable one by one gives itself.
         """
         ...

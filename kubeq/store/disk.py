@@ -51,17 +51,18 @@ def disk_errors(doing: str, path: bytes | Path, wanted: int | None = None) -> It
         raise disk_error(error, doing, path, wanted) from error
 
 
-def make_directory(path: bytes) -> None:
-    """Have the directory and its parents, for their owner alone, durably. Raises OSError."""
+def make_directory(path: bytes, *, durable: bool = True) -> None:
+    """Have the directory and its parents, for their owner alone; each on the disk if `durable`. Raises OSError."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
         return
     except FileNotFoundError:
-        make_directory(os.path.dirname(path))
+        make_directory(os.path.dirname(path), durable=durable)
         with suppress(FileExistsError):
             os.mkdir(path, 0o700)
-    sync_directory(os.path.dirname(path))
+    if durable:
+        sync_directory(os.path.dirname(path))
 
 
 def sync_directory(path: bytes) -> None:

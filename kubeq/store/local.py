@@ -1,8 +1,8 @@
 """The object store in a directory of this machine or of a network file system: `<root>/<key>` is the object.
 
 Any tool can browse it. Nothing but the ObjectStore protocol lives here. A put is: write and hash a temporary file,
-fsync it, `link` it to its name (which never overwrites), fsync the directory. An empty directory goes with its last
-object.
+fsync it, `link` it to its name (which never overwrites), fsync the directory; a batch does each of these steps for many
+puts at a time. An empty directory goes with its last object.
 """
 
 # Paths are bytes here, so that keys are UTF-8 whatever the locale says.
@@ -16,9 +16,8 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from copy import copy
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 from urllib.parse import quote
@@ -30,9 +29,13 @@ from kubeq.store.base import ObjectStore, Stored
 from kubeq.store.copying import copy_hashed
 from kubeq.store.disk import Reading, disk_error, disk_errors, make_directory, sync_directory, sync_file_system
 from kubeq.store.keys import RESERVED, check_key, is_key
+from kubeq.store.walking import walk
 
 LEFTOVER_AGE_S = 86400.0
 """A temporary file that nobody has written to for a day belongs to a process that is gone."""
+SETTLE_FILES = 4096
+SETTLE_BYTES = 2**28
+"""After so much a batch settles before its end, so that an upload which is interrupted does not begin anew."""
 _LINK_TRIES = 10
 """How often a directory may vanish (somebody deletes its last object) between being made and being used."""
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK})
@@ -48,7 +51,6 @@ class LocalStore:
         self._temporary = self._root + b"/" + RESERVED.encode()
         self._sweeping = threading.Lock()
         self._swept = False
-        self._durable = True
 
     @property
     def url(self) -> str:
@@ -60,25 +62,28 @@ class LocalStore:
         final = self._path(key)
         if self._stands(key, final):
             return False
-        temporary = self._write(key, open, size, sha256)
+        temporary = self._write(key, open, size, sha256, durable=True)
         try:
             created = self._link(key, temporary, final)
         finally:
             with suppress(OSError):
                 os.unlink(temporary)
-        self._sync(os.path.dirname(final))
+        sync_directory(os.path.dirname(final))
         return created
 
     @contextmanager
     def batch(self) -> Iterator[ObjectStore]:
-        """A store of the same directory that fsyncs nothing; the whole file system is synced when the block ends.
+        """A store of the same directory that makes many puts durable at a time; see ObjectStore.
 
-        One syncfs for a thousand small files costs what a handful of fsyncs cost. If the block raises, nothing is
-        promised about what it put.
+        Two syncs of the whole file system for a thousand small files cost what a handful of fsyncs cost. If the block
+        raises, what was not linked yet is removed.
         """
-        lazy = copy(self)
-        lazy._durable = False
-        yield lazy
+        batch = _Batch(Path(os.fsdecode(self._root)))
+        try:
+            yield batch
+            batch.settle()
+        finally:
+            batch.discard()
         sync_file_system(self._root)
 
     def get(self, key: str, start: int = 0) -> AbstractContextManager[BinaryIO]:
@@ -108,7 +113,7 @@ class LocalStore:
         if directory and not is_key(directory):
             return iter(())
         start = f"{directory}/".encode() if directory else b""
-        return self._walk(start, prefix.encode(errors="surrogatepass"), after.encode(errors="surrogatepass"))
+        return walk(self._root, start, prefix.encode(errors="surrogatepass"), after.encode(errors="surrogatepass"))
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove them and the directories they leave empty; absent keys are no error."""
@@ -142,19 +147,18 @@ class LocalStore:
             return False
         if stat.S_ISDIR(found.st_mode):
             raise ValueError(f"the key {key!r} is the directory of another key")
-        # The writer may not have come to its last fsync yet, and "it exists" is a promise too.
-        self._sync(os.path.dirname(final))
+        self._sync_name(final)
         return True
 
-    def _sync(self, directory: bytes) -> None:
-        if self._durable:
-            sync_directory(directory)
+    def _sync_name(self, final: bytes) -> None:
+        """Make the name of a standing object durable: its writer may not have come to that yet, and we rely on it."""
+        sync_directory(os.path.dirname(final))
 
-    def _write(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str) -> bytes:
+    def _write(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str, *, durable: bool) -> bytes:
         descriptor, temporary = self._create_temporary()
         try:
             with open() as source:
-                copied = copy_hashed(source, descriptor, temporary, size, durable=self._durable, write_back=True)
+                copied = copy_hashed(source, descriptor, temporary, size, durable=durable, write_back=True)
             if copied != Digest(sha256, size):
                 raise IntegrityError(f"what was to be stored as {key} is not the announced {size} bytes of {sha256}")
         except BaseException:
@@ -202,12 +206,15 @@ class LocalStore:
                 return not self._stands(key, final) and self._link(key, temporary, final)
             except FileNotFoundError:
                 with disk_errors("create", os.path.dirname(final)), suppress(FileNotFoundError):
-                    make_directory(os.path.dirname(final))
+                    self._make_parent(final)
             except NotADirectoryError:
                 raise ValueError(f"the key {key!r} is below another key") from None
             except OSError as error:
                 raise self._no_link(error, final) from error
         raise BackendError(f"could not write {os.fsdecode(final)}: its directory keeps vanishing", transient=True)
+
+    def _make_parent(self, final: bytes) -> None:
+        make_directory(os.path.dirname(final))
 
     def _no_link(self, error: OSError, final: bytes) -> BackendError:
         if error.errno not in _NO_LINKS:
@@ -217,33 +224,65 @@ class LocalStore:
             hint="put the store on one file system that has hard links",
         )
 
-    def _walk(self, directory: bytes, prefix: bytes, after: bytes) -> Iterator[Stored]:
-        """A directory's name sorts as it stands in keys, with its `/`: then the walk is in the order of whole keys."""
-        for path, entry in self._entries(directory):
-            if not path.endswith(b"/"):
-                if path.startswith(prefix) and path > after and (size := _size(entry)) is not None:
-                    yield Stored(path.decode(), size)
-            elif (path.startswith(prefix) or prefix.startswith(path)) and (path > after or after.startswith(path)):
-                yield from self._walk(path, prefix, after)
 
-    def _entries(self, directory: bytes) -> Sequence[tuple[bytes, os.DirEntry[bytes]]]:
-        folder = self._root + b"/" + directory
-        entries: list[tuple[bytes, os.DirEntry[bytes]]] = []
+class _Batch(LocalStore):
+    """The store inside a batch: bytes get their names, many at once, only when they are durable.
+
+    Until then they are temporary files, so nobody can take for stored what a power cut would lose.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._turn = threading.Lock()
+        self._waiting: list[tuple[str, bytes, int]] = []
+        self._waiting_bytes = 0
+
+    def put(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str) -> bool:
+        """False if it stands; else True, though it is seen only once it is settled."""
+        if self._stands(key, self._path(key)):
+            return False
+        temporary = self._write(key, open, size, sha256, durable=False)
+        with self._turn:
+            self._waiting.append((key, temporary, size))
+            self._waiting_bytes += size
+            many = len(self._waiting) >= SETTLE_FILES or self._waiting_bytes >= SETTLE_BYTES
+        if many:
+            self.settle()
+        return True
+
+    def settle(self) -> None:
+        """Make durable what waits, then link it. Raises IntegrityError where something of another size stands now."""
+        with self._turn:
+            waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         try:
-            for entry in os.scandir(folder):
-                name = directory + entry.name + (b"/" if entry.is_dir(follow_symlinks=False) else b"")
-                if is_key(name.decode(errors="surrogateescape").rstrip("/")):
-                    entries.append((name, entry))
-        except (FileNotFoundError, NotADirectoryError):
-            return ()
-        except OSError as error:
-            raise disk_error(error, "list", folder) from error
-        entries.sort(key=lambda pair: pair[0])
-        return entries
+            if waiting:
+                sync_file_system(self._temporary)
+            for key, temporary, size in waiting:
+                if not self._link(key, temporary, self._path(key)):
+                    self._require_size(key, size)
+        finally:
+            _unlink_all(temporary for _, temporary, _ in waiting)
+
+    def discard(self) -> None:
+        """Remove what was not settled."""
+        _unlink_all(temporary for _, temporary, _ in self._waiting)
+
+    def _require_size(self, key: str, size: int) -> None:
+        found = self._status(self._path(key))
+        if found is not None and found.st_size != size:
+            raise IntegrityError(
+                f"could not store {key}: meanwhile {found.st_size} bytes were put there, not {size}",
+                hint=f"remove {self.url}/{key} and try again",
+            )
+
+    def _sync_name(self, final: bytes) -> None:
+        """Left to the sync at the end of the batch."""
+
+    def _make_parent(self, final: bytes) -> None:
+        make_directory(os.path.dirname(final), durable=False)
 
 
-def _size(entry: os.DirEntry[bytes]) -> int | None:
-    with suppress(FileNotFoundError):
-        found = entry.stat(follow_symlinks=False)
-        return found.st_size if stat.S_ISREG(found.st_mode) else None
-    return None
+def _unlink_all(paths: Iterable[bytes]) -> None:
+    for path in paths:
+        with suppress(OSError):
+            os.unlink(path)

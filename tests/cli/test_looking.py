@@ -10,16 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from kubeq.actions.journal import Journal, Step
+from kubeq.actions.launching import pool_of_job
 from kubeq.actions.session import Session
 from kubeq.cli.main import main
 from kubeq.config import load_config
-from kubeq.core.model import Exit, Job
+from kubeq.core.model import Exit, GoneReason, Job, NodeState
 from tests.jobs import FakeClock, Work
 
 Kubeq = Any
@@ -155,6 +157,12 @@ REFUSED: dict[str, tuple[int, tuple[str, ...]]] = {
     "unknown-key": (4, ("config", "lese")),
     "unknown-shell": (2, ("completion", "tcsh")),
     "no-table": (2, ("show", "sweep", "--csv")),
+    "last-in-small-letters": (4, ("status", "last")),
+    "logs-swallow-the-job": (2, ("watch", "--logs", "sweep")),
+    "watch-into-a-file": (2, ("watch", "sweep", "--fetch", "a-file")),
+    "number-of-a-node-alone": (2, ("nodes", "--drain", "1")),
+    "number-of-a-node-to-stop": (2, ("nodes", "--stop", "2")),
+    "number-of-no-node": (4, ("nodes", "sweep", "--drain", "7")),
     "watch-no-table": (2, ("watch", "sweep", "--csv")),
 }
 
@@ -298,3 +306,48 @@ def test_the_origin_of_a_value_is_shown(kubeq: Kubeq) -> None:
 def test_status_of_nothing_stores_nothing(kubeq: Kubeq) -> None:
     ran = kubeq("status")
     assert (ran.code, ran.stdout) == (0, "no jobs\n")
+
+
+def test_without_a_command_the_help_is_the_answer(kubeq: Kubeq) -> None:
+    ran = kubeq()
+    assert (ran.code, ran.stdout, ran.stderr) == (0, kubeq("--help").stdout, "")
+
+
+@pytest.mark.parametrize("words", [("list", "sweep", "--json"), ("status",), ("--help",)])
+def test_an_answer_that_cannot_be_written_is_one_sentence(kubeq: Kubeq, sweep: Job, words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "kubeq", *words],
+            cwd=kubeq.project, env=kubeq.environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 6
+    assert "nothing more can be written: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [("status",), ("sub", "true"), ("config",)])
+def test_a_current_directory_that_is_gone_is_one_sentence(
+    kubeq: Kubeq, here: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    gone = kubeq.project / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    ran = here(*words)
+    assert (ran.code, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("error: the current directory does not exist any more\nhint: ")
+
+
+def test_nodes_have_numbers_only_within_a_job_and_are_soon_forgotten(
+    kubeq: Kubeq, here: Callable[..., Ran], work: Work
+) -> None:
+    job = work.submit()
+    work.session.queue.number_nodes(pool_of_job(work.session, job), 1)
+    work.clock.wall = time.time() - 60
+    node = work.report_node(pid=None)
+    assert here("nodes").stdout.startswith("name ") and here("nodes", "demo").stdout.startswith("no  name ")
+    long_ago = time.time() - 700
+    work.session.queue.report(replace(node, state=NodeState.GONE, gone=GoneReason.IDLE, ended_at=long_ago))
+    assert here("nodes").stdout == "no nodes\n"
+    assert json.loads(here("nodes", "--json").stdout)["nodes"] == []
+    assert json.loads(here("nodes", "--all", "--json").stdout)["nodes"][0]["number"] == 1

@@ -21,20 +21,21 @@ def test_the_help_of_sub(kubeq: Any, snapshot: Snapshot) -> None:
 def test_a_dry_run_says_what_would_be_done_and_makes_no_folder(kubeq: Any, snapshot: Snapshot, mode: str) -> None:
     kubeq.write("square.py", "print(2)\n")
     kubeq.write("params.csv", "x,y\n1,a b\n2,{x}\n")
-    words = ("sub", "-n", "demo", "--dry-run", "--params", "params.csv", "python3", "^square.py", "{x}", "--", "{y}")
+    options = ("-i", "none", "-n", "demo", "--dry-run", "--params", "params.csv")
+    words = ("sub", *options, "python3", "^square.py", "{x}", "--", "{y}")
     snapshot(kubeq(*MODES[mode], *words), f"sub-dry-run-{mode}")
     assert kubeq.nothing_stored()
     assert not (kubeq.root / "cache").exists()
 
 
 def test_options_end_at_the_first_word_of_the_command(kubeq: Any) -> None:
-    ran = kubeq("--json", "sub", "--dry-run", "ls", "-n", "--json", "--", "-q")
+    ran = kubeq("--json", "sub", "-i", "none", "--dry-run", "ls", "-n", "--json", "--", "-q")
     assert json.loads(ran.stdout)["commands"] == [["ls", "-n", "--json", "--", "-q"]]
 
 
 def test_words_arrive_as_they_were_typed(kubeq: Any) -> None:
     words = ["printf", "", "a b", "$HOME", "*", "'\"", "line\nbreak", "{not a column}", "{{", "ünïcode", "`x`;|&"]
-    ran = kubeq("sub", "--json", "--dry-run", *words)
+    ran = kubeq("sub", "--json", "-i", "none", "--dry-run", *words)
     assert json.loads(ran.stdout)["commands"] == [words]
 
 
@@ -75,6 +76,24 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, str | bytes]]] = {
     "runtime-against-image": (("sub", "--runtime", "process", "-i", "python:3", "true"), {}),
     "no-wait-and-fetch": (("sub", "--no-wait", "--fetch", "out", "true"), {}),
     "larger-than-the-machine": (("sub", "-r", "cpu=100000", "true"), {}),
+    "fetch-into-a-file": (("sub", "-i", "none", "--fetch", "a", "true"), {"a": "1"}),
+    "fetch-below-a-file": (("sub", "-i", "none", "--fetch", "a/b/c", "true"), {"a": "1"}),
+    "program-is-a-directory": (("sub", "-i", "none", "^d"), {"d/x": "1"}),
+    "program-not-executable": (("sub", "-i", "none", "^run.sh"), {"run.sh": "echo hi\n"}),
+    "program-of-a-row-not-executable": (
+        ("sub", "-i", "none", "--params", "p.csv", "^{x}"),
+        {"p.csv": "x\na\n", "a": ""},
+    ),
+    "no-image-and-docker": (("sub", "-i", "none", "--runtime", "docker", "true"), {}),
+    "empty-upload-list": (("sub", "-u", "@list", "true"), {"list": "# nothing\n\n"}),
+    "name-like-an-id": (("sub", "-n", "20260102-030405-0001", "true"), {}),
+    "mount-of-the-engine": (("sub", "--mount", "/:/machine", "true"), {}),
+    "name-without-value": (("sub", "-n"), {}),
+    "resource-twice": (("sub", "-r", "cpu=1,cpu=2", "true"), {}),
+    "missing-env-file": (("sub", "--env-file", "gone", "true"), {}),
+    "table-is-a-directory": (("sub", "--params", "d", "true"), {"d/x": "1"}),
+    "far-option": (("sub", "--rows", "2", "true"), {}),
+    "absolute-cd": (("sub", "--cd", "/abs", "true"), {}),
     "csv-answer": (("sub", "--csv", "true"), {}),
     "no-engine": (("sub", "true"), {}),
 }
@@ -100,7 +119,7 @@ def test_an_error_in_json_has_code_message_and_hint(kubeq: Any, snapshot: Snapsh
 
 def test_a_column_that_no_word_uses_is_a_warning(kubeq: Any, snapshot: Snapshot) -> None:
     kubeq.write("p.csv", "x,unused\n1,2\n1,2\n")
-    snapshot(kubeq("sub", "--dry-run", "--params", "p.csv", "echo", "{x}"), "sub-unused-column")
+    snapshot(kubeq("sub", "-i", "none", "--dry-run", "--params", "p.csv", "echo", "{x}"), "sub-unused-column")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -148,3 +167,84 @@ def test_a_name_in_use_is_respected_as_if_exists_says(kubeq: Any, snapshot: Snap
         new = kubeq("-q", *named, "--if-exists", *policy)
         assert new.code == 0, new.stderr
         assert new.stdout.strip() != first
+
+
+LOCAL = ("sub", "--local", "-i", "none", "-o", "linger=1")
+
+
+def test_why_a_task_failed_is_told_at_the_end(kubeq: Any, snapshot: Snapshot) -> None:
+    kubeq.write("run.sh", "#!/bin/sh\necho out\nln -s nowhere link\nexit 3\n").chmod(0o755)
+    ran = kubeq(*LOCAL, "^run.sh")
+    assert (ran.code, ran.stdout) == (3, "out\n")
+    snapshot(ran, "sub-failed")
+    ran = kubeq(*LOCAL, "--timeout", "200ms", "sleep", "9")
+    assert "\ntask 1: stopped after 0.2s, its time limit\n" in ran.stderr
+    ran = kubeq(*LOCAL, "no-such-program-anywhere")
+    assert "\ntask 1: cannot run 'no-such-program-anywhere': not found in PATH\n" in ran.stderr
+
+
+def test_the_failures_of_several_tasks_are_counted_by_reason(kubeq: Any) -> None:
+    ran = kubeq(*LOCAL, "--seq", "3", "--shell", "exit {index}")
+    assert ran.code == 3
+    reasons = next(line for line in ran.stderr.splitlines() if line.startswith("why: 3 failed ("))
+    assert all(f"exit code {code}" in reasons for code in (1, 2, 3))
+    assert "\ntask 1: exit code 1\n" in ran.stderr
+    assert "its last lines" not in ran.stderr
+
+
+def test_files_that_are_not_stored_are_told_by_sub_list_and_show(kubeq: Any) -> None:
+    ran = kubeq(*LOCAL, "-n", "odd", "--shell", "ln -s a b; mkfifo c; echo x > d")
+    assert ran.code == 0
+    assert "2 files were not stored, as links and special files are not: kubeq show " in ran.stderr
+    assert kubeq("list", "odd").stdout.endswith("  2 files not stored\n")
+    assert json.loads(kubeq("--json", "list", "odd").stdout)["tasks"][0]["skipped"] == 2
+    assert "\n  not stored  2 files; kubeq list " in kubeq("show", "odd").stdout
+    assert json.loads(kubeq("--json", "show", "odd").stdout)["skipped"] == 2
+
+
+@pytest.mark.parametrize("word", ["./run.sh", "run.sh"])
+def test_a_program_that_lies_here_and_is_not_staged_is_a_warning(kubeq: Any, word: str) -> None:
+    kubeq.write("run.sh", "#!/bin/sh\n").chmod(0o755)
+    ran = kubeq("sub", "-i", "none", "--dry-run", word)
+    assert f"the program '{word}' is a file here and is not staged" in ran.stderr and "write '^run.sh'" in ran.stderr
+    assert "staged" not in kubeq("sub", "-i", "none", "--dry-run", "-u", "run.sh", "./run.sh").stderr
+
+
+def test_a_caret_inside_a_line_of_shell_is_a_warning(kubeq: Any) -> None:
+    ran = kubeq("sub", "-i", "none", "--dry-run", "--shell", "cat ^show.py")
+    assert "'^' stages a file only as a word's first character; this is none: '^show.py'" in ran.stderr
+
+
+def test_a_dry_run_asks_for_the_image_as_a_submission_does(kubeq: Any) -> None:
+    ran = kubeq("sub", "--dry-run", "true")
+    assert (ran.code, ran.stdout) == (6, "") and "no Docker engine answers" in ran.stderr
+    assert kubeq.nothing_stored()
+
+
+def test_a_dry_run_names_twenty_files_and_counts_the_rest(kubeq: Any) -> None:
+    for number in range(23):
+        kubeq.write(f"d/{number:02}", str(number))
+    lines = kubeq("sub", "-i", "none", "--dry-run", "-u", "d:e", "true").stdout.splitlines()
+    assert f"  {kubeq.project}/d/19 as e/19 (2 B)" in lines and "  and 3 more" in lines
+    assert not any("d/20" in line for line in lines)
+
+
+@pytest.mark.parametrize("command", [("status",), ("sub", "-i", "none", "true")])
+@pytest.mark.parametrize("place", ["/proc/x", "a-file"])
+def test_a_state_folder_that_cannot_be_is_one_sentence(kubeq: Any, command: tuple[str, ...], place: str) -> None:
+    kubeq.write("a-file", "precious")
+    ran = kubeq(*command, environment={"KUBEQ_STATE_DIR": place})
+    assert ran.code == 6 and ran.stdout == ""
+    assert ran.stderr.startswith("error: the state folder /") and f"{place} cannot be used: " in ran.stderr
+    assert ran.stderr.count("\n") == 2 and "hint: name another one: KUBEQ_STATE_DIR=DIR" in ran.stderr
+
+
+def test_a_cache_folder_that_cannot_be_used_is_not_worth_a_word(kubeq: Any) -> None:
+    kubeq.write("a-file", "x")
+    ran = kubeq(*PREPARED, "-u", "a-file", "true", environment={"KUBEQ_CACHE_DIR": f"{kubeq.project}/a-file"})
+    assert ran.code == 0 and "WARNING" not in ran.stderr
+
+
+def test_a_name_in_the_environment_is_said_to_be_no_setting(kubeq: Any) -> None:
+    ran = kubeq("config", "lease", environment={"KUBEQ_NAME": "x"})
+    assert "the variable KUBEQ_NAME is not read: 'name' is an option only, --name" in ran.stderr

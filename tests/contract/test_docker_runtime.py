@@ -301,14 +301,14 @@ def containers_of(rig: Rig) -> list[str]:
 def test_without_an_engine_the_hint_names_both_ways_out(tmp_path: Path) -> None:
     runtime = make_docker(tmp_path, f"unix://{tmp_path}/no.sock", "kubeqtest")
     with pytest.raises(BackendError, match="no Docker engine answers at") as raised:
-        runtime.ping()
+        runtime.leftovers()
     assert raised.value.hint == "start one, or use --image none"
     assert raised.value.transient
 
 
 def test_an_engine_elsewhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="not on this machine"):
-        make_docker(tmp_path, "tcp://192.0.2.1:2375", "kubeqtest").ping()
+        make_docker(tmp_path, "tcp://192.0.2.1:2375", "kubeqtest").leftovers()
 
 
 class Gate:

@@ -298,6 +298,25 @@ def test_a_deleted_key_can_be_created_again(store: ObjectStore) -> None:
     assert read(store, "a/b/c") == b"two"
 
 
+def test_what_was_put_in_a_batch_stands_when_the_block_has_ended(store: ObjectStore) -> None:
+    put(store, "b/old", b"old")
+    with store.batch() as batch:
+        with ThreadPoolExecutor(8) as threads:
+            assert all(threads.map(lambda number: put(batch, f"b/{number}", b"new"), range(100)))
+        assert not put(batch, "b/old", b"old")
+    assert store.stat([f"b/{number}" for number in range(100)]) == {f"b/{number}": 3 for number in range(100)}
+    assert read(store, "b/old") == b"old"
+
+
+def test_an_object_put_twice_in_a_batch_or_by_somebody_else_meanwhile_stands_once(store: ObjectStore) -> None:
+    with store.batch() as batch:
+        put(batch, "b/one", b"first")
+        put(batch, "b/one", b"first")
+        put(batch, "b/two", b"batch")
+        put(store, "b/two", b"batch")
+    assert [(stored.key, stored.size) for stored in store.list("b/")] == [("b/one", 5), ("b/two", 5)]
+
+
 ODD_NAMES = ["with space", " lead/trail ", "100%", "%2e%2e/x", "a+b", "a#b?c", ".hidden", "...", "a/..b", "-rf", "~"]
 ODD_NAMES += ["$HOME", "ä/ö/ü", "a\u0308", "日本語", "\U0001f600", "quote'\"", "back\\slash", "*", "n" * 200, "é" * 100]
 ODD_NAMES += ["tmpx/y", "a/tmp/b"]

@@ -187,7 +187,7 @@ def test_deleting_what_is_absent_is_no_error_and_spares_the_rest(table: RecordTa
 
 
 def test_empty_batches_are_answered_with_nothing(table: RecordTable) -> None:
-    assert list(table.insert([])) == list(table.get([])) == list(table.swap([])) == []
+    assert [*table.insert([]), *table.get([]), *table.swap([])] == []
     table.delete([])
 
 
@@ -322,6 +322,13 @@ def test_a_swapped_row_is_due_at_its_new_time_only(table: RecordTable) -> None:
     table.swap([change(given, claimable_at=50.0)])
     assert not table.due(PARTITION, 49.0, None, 10).rows
     assert [each.key.name for each in table.due(PARTITION, 50.0, None, 10).rows] == ["a"]
+
+
+def test_without_a_limit_of_time_all_rows_that_have_one_are_due(table: RecordTable) -> None:
+    table.insert([row("a", claimable_at=1e12), row("b", claimable_at=0.0), row("c", claimable_at=None)])
+    first = table.due(PARTITION, float("inf"), None, 1)
+    assert [each.key.name for each in first.rows] == ["b"]
+    assert [each.key.name for each in table.due(PARTITION, float("inf"), first.after, 1).rows] == ["a"]
 
 
 def test_due_of_one_partition_shows_no_row_of_another(table: RecordTable) -> None:

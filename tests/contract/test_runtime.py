@@ -6,14 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 
-from kubeq.core.model import Exit, JobId, NodeName, TaskId
+from kubeq.core.model import Exit, JobId, TaskId
 from kubeq.errors import BackendError
+from kubeq.machine import own_mark
 from kubeq_consumer.runtimes.process import ProcessRuntime
 from tests.contract.conftest import PATIENCE_S, Rig, eventually, started
 
@@ -278,21 +281,19 @@ def test_what_a_dead_agent_left_is_found_and_removed(rig: Rig) -> None:
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'consumer'}"}
     agent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment)
     assert agent.stdout is not None and agent.stdout.readline() == b"ready\n"
-    assert list(rig.runtime.leftovers(None)) == [], "its agent lives"
+    assert list(rig.runtime.leftovers()) == [], "its agent lives"
     agent.kill()
     agent.wait()
-    left = [leftover for leftover in rig.runtime.leftovers(None) if leftover.task is not None]
+    left = [leftover for leftover in rig.runtime.leftovers() if leftover.task is not None]
     assert [(leftover.task, leftover.attempt, leftover.node) for leftover in left] == [
         (TaskId(JobId("job"), 7), 3, "node-9")
     ]
     assert is_locked(work / "lock")
-    assert len(rig.runtime.leftovers(NodeName("node-9"))) == len(rig.runtime.leftovers(None))
-    assert list(rig.runtime.leftovers(NodeName("node-8"))) == []
-    for leftover in rig.runtime.leftovers(None):
+    for leftover in rig.runtime.leftovers():
         leftover.remove()
         leftover.remove()
     eventually(lambda: not is_locked(work / "lock"), "the end of what was left")
-    assert list(rig.runtime.leftovers(None)) == []
+    assert list(rig.runtime.leftovers()) == []
 
 
 def test_the_process_runtime_has_no_images(tmp_path: Path) -> None:
@@ -311,11 +312,11 @@ def test_a_recycled_number_is_never_killed(tmp_path: Path) -> None:
     note = {"job": "j", "index": 1, "attempt": 1, "node": "n", "agent": dead}
     note["leader"] = f"{stranger.pid}.1.{boot}.{namespace}"  # that number, but begun at another time
     (tmp_path / "j.1.1.process.json").write_text(json.dumps(note))
-    left = list(runtime.leftovers(None))
+    left = list(runtime.leftovers())
     assert len(left) == 1
     left[0].remove()
     assert stranger.poll() is None
-    assert list(runtime.leftovers(None)) == []
+    assert list(runtime.leftovers()) == []
     stranger.kill()
     stranger.wait()
 
@@ -324,3 +325,196 @@ def test_a_recycled_number_is_never_killed(tmp_path: Path) -> None:
 def test_an_agent_of_root_runs_processes_as_the_submitting_user(tmp_path: Path) -> None:
     rig = Rig(ProcessRuntime(uid=12345, gid=12346, state=tmp_path / "state"), None, tmp_path, "")
     assert rig.output_of("sh", "-c", "id -u; id -g; id -G") == b"12345\n12346\n12346\n"
+
+
+def test_only_the_first_stop_sends_term_and_a_later_one_can_bring_the_kill_forward(rig: Rig) -> None:
+    code = "import signal, time; signal.signal(15, lambda *_: print('TERM', flush=True)); print('ready', flush=True)"
+    running, output = started(rig, rig.execution(*python(code + "\nwhile True: time.sleep(0.05)")))
+    before = threading.active_count()
+    running.stop(600)
+    eventually(lambda: b"TERM\n" in output.getvalue(), "the signal")
+    for _ in range(5):
+        running.stop(600)
+        running.stop(900)
+    assert threading.active_count() <= before + 1
+    assert running.wait(0) is None
+    running.stop(0.3)
+    running.stop(600)
+    assert running.wait(PATIENCE_S) == Exit(signal=9)
+    running.remove()
+    assert output.getvalue() == b"ready\nTERM\n"
+
+
+def plain_processes(folder: Path, state: Path) -> Rig:
+    return Rig(ProcessRuntime(uid=os.getuid(), gid=os.getgid(), state=state), None, folder, "")
+
+
+def children() -> set[str]:
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {pid for task in tasks for pid in task.read_text().split()}
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_command_of_which_no_note_can_be_kept_does_not_run(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where a folder belongs")
+    rig = plain_processes(tmp_path, tmp_path / "state")
+    execution = rig.execution("sh", "-c", "echo ran > ran")
+    before = descriptors()
+    with pytest.raises(BackendError, match="no note on it could be written") as raised:
+        rig.runtime.create(execution).start(BytesIO())
+    assert raised.value.transient
+    assert list(execution.work.iterdir()) == []
+    assert descriptors() == before
+
+
+@pytest.fixture
+def one_more_file(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for one file."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "nr_inodes=2", "tmpfs", str(disk)]
+    mounted = subprocess.run(mount, capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_command_is_ended_when_the_disk_fills_up_while_it_starts(tmp_path: Path, one_more_file: Path) -> None:
+    rig = plain_processes(tmp_path, one_more_file)
+    before = descriptors(), children()
+    with pytest.raises(BackendError, match="No space left") as raised:
+        rig.runtime.create(rig.execution("sleep", "300")).start(BytesIO())
+    assert raised.value.transient
+    assert (descriptors(), children()) == before
+    assert list(one_more_file.iterdir()) == []
+
+
+DYING_WHILE_IT_STARTS = """
+import os, subprocess, sys, time
+from pathlib import Path
+from kubeq.core.model import JobId, NodeName, TaskId
+from kubeq.core.resources import Resources
+from kubeq.core.spec import Network
+from kubeq_consumer.runtimes.base import Execution
+from kubeq_consumer.runtimes.process_notes import note_on
+work = Path(sys.argv[1])
+execution = Execution(task=TaskId(JobId("job"), 7), attempt=3, node=NodeName("node-9"), slot=0, image=None,
+    entrypoint=None, command=("true",), work=work, directory=".",
+    environment=(), user=None, network=Network.SLOT, resources=Resources(), shm_size=None, mounts=())
+reading, writing = os.pipe()
+note_on(work, execution, reading).write(None)
+command = ["sh", "-c", "python3 hold.py lock & wait"]
+subprocess.Popen(command, cwd=work, stdout=writing, stderr=writing, start_new_session=True)
+os.close(writing)
+assert open(reading, "rb").readline() == b"ready\\n"
+os.write(1, b"ready\\n")
+time.sleep(600)
+"""
+
+
+def dead(*program: str) -> None:
+    """An agent that printed a line and was killed."""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'consumer'}"}
+    agent = subprocess.Popen([sys.executable, "-c", *program], stdout=subprocess.PIPE, env=environment)
+    assert agent.stdout is not None and agent.stdout.readline() == b"ready\n"
+    agent.kill()
+    agent.communicate()
+
+
+def test_a_group_whose_agent_died_before_it_knew_the_leader_is_found_and_ended(tmp_path: Path) -> None:
+    (tmp_path / "hold.py").write_text(LOCKING)
+    dead(DYING_WHILE_IT_STARTS, str(tmp_path))
+    assert is_locked(tmp_path / "lock")
+    left = list(plain_processes(tmp_path, tmp_path).runtime.leftovers())
+    assert [(leftover.task, leftover.attempt) for leftover in left] == [(TaskId(JobId("job"), 7), 3)]
+    left[0].remove()
+    eventually(lambda: not is_locked(tmp_path / "lock"), "the end of what was left")
+    assert list(tmp_path.glob("*.json")) == []
+
+
+def test_a_note_that_a_dead_agent_was_writing_is_cleared_away_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / f"{own_mark()}-1.draft", tmp_path / "1.1.another-boot.1-1.draft"
+    for draft in (ours, theirs):
+        draft.write_text('{"job": "j')
+    assert list(plain_processes(tmp_path, tmp_path).runtime.leftovers()) == []
+    assert list(tmp_path.glob("*.draft")) == [ours]
+
+
+WITH_FEW_DESCRIPTORS = """
+import os, resource, sys
+from io import BytesIO
+from pathlib import Path
+from kubeq.core.model import Exit
+from kubeq.errors import BackendError
+from tests.contract.test_runtime import children, descriptors, plain_processes
+folder = Path(sys.argv[1])
+rig = plain_processes(folder, folder / "state")
+rig.run(rig.execution("true"))
+standing, limits = descriptors(), resource.getrlimit(resource.RLIMIT_NOFILE)
+first_free = os.dup(0)
+os.close(first_free)
+failures = 0
+for more in range(16):
+    execution = rig.execution("sh", "-c", "exit 3")
+    created = rig.runtime.create(execution)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_free + more, limits[1]))
+    try:
+        running = created.start(BytesIO())
+        exit = running.wait(60)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert exit == Exit(code=3), exit
+        running.remove()
+    except BackendError as error:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert error.transient, error
+        failures += 1
+        assert not children(), (more, children())
+    assert rig.run(rig.execution("true"))[0] == Exit(code=0), "it serves again"
+assert 2 < failures < 16, failures
+assert list((folder / "state").iterdir()) == []
+"""
+
+WITHOUT_A_DESCRIPTOR_FOR_THE_LEADER = """
+import os, resource, subprocess, sys
+from io import BytesIO
+from pathlib import Path
+from kubeq.core.model import Exit
+from kubeq_consumer.runtimes.cgroup import Reading
+from kubeq_consumer.runtimes.process_notes import note_on
+from kubeq_consumer.runtimes.process_run import ProcessRunning
+from kubeq_consumer.runtimes.sampler import Sampler, Watch
+from tests.contract.test_runtime import plain_processes
+folder = Path(sys.argv[1])
+execution = plain_processes(folder, folder).execution("x")
+sampler, other = Sampler(), Watch(lambda: Reading(), lambda: None)
+sampler.add(other)
+reading, writing = os.pipe()
+process = subprocess.Popen(["sh", "-c", "echo out; read line; exit 3"], stdin=subprocess.PIPE, stdout=writing,
+    start_new_session=True)
+os.close(writing)
+output = BytesIO()
+running = ProcessRunning(execution, note_on(folder, execution, reading), reading, output)
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))
+running.follow(process, sampler)
+assert running.wait(0.2) is None
+process.stdin.close()
+assert running.wait(60) == Exit(code=3)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+assert output.getvalue() == b"out\\n"
+other.end()
+"""
+
+
+@pytest.mark.parametrize("program", [WITH_FEW_DESCRIPTORS, WITHOUT_A_DESCRIPTOR_FOR_THE_LEADER])
+def test_an_agent_without_descriptors_neither_hangs_nor_leaves_anything_running(tmp_path: Path, program: str) -> None:
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'consumer'}"}
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S * 2)
+    assert done.returncode == 0, done.stderr

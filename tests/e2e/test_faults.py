@@ -21,11 +21,20 @@ RESULT = "import os, pathlib; pathlib.Path('who').write_text(os.environ['KUBEQ_A
 def witness_task(home: Home, seconds: float) -> list[str]:
     """A command that notes its start outside kubeq, and leaves which attempt it was as its output."""
     note = home.root / "witness"
+    pids = home.root / "pids"
+    pids.mkdir(exist_ok=True)
     return [
         "sh",
         "-c",
-        f"echo $KUBEQ_TASK_INDEX.$KUBEQ_ATTEMPT >> {note}; sleep {seconds}; echo $KUBEQ_ATTEMPT > who; echo end",
+        f"echo $$ > {pids}/$KUBEQ_ATTEMPT; echo $KUBEQ_TASK_INDEX.$KUBEQ_ATTEMPT >> {note}; sleep {seconds}; echo $KUBEQ_ATTEMPT > who; echo end",
     ]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
 
 
 def witnessed(home: Home) -> list[str]:
@@ -41,6 +50,9 @@ def test_a_task_whose_agent_is_killed_finishes_elsewhere_once_with_nobody_watchi
     home.run("addnodes", "1", job)
     eventually(lambda: len(home.agents()) == 2, "a second agent is there", home)
     os.kill(victim, signal.SIGKILL)
+    eventually(lambda: "1.2" in witnessed(home), "the other agent takes over", home)
+    first = int((home.root / "pids/1").read_text())
+    assert not alive(first), "the first attempt still ran when the second one started"
     eventually(lambda: home.status(job)["status"] == "succeeded", "it finishes elsewhere", home)
     (task,) = home.tasks(job)
     assert (task["attempt"], task["losses"], task["failures"]) == (2, 1, 0)
@@ -123,8 +135,10 @@ def test_a_queue_out_of_reach_costs_time_and_no_work(impatient: Home) -> None:
     eventually(lambda: witnessed(home) == ["1.1"], "the task runs", home)
     queue = home.state / "queue.db"
     lock = Path(f"{queue}.lock")
-    holder = subprocess.Popen(["flock", str(lock), "sleep", "8"])
-    holder.wait(30)
+    holder = subprocess.Popen(["flock", "--no-fork", str(lock), "sleep", "60"])
+    eventually(lambda: list(home.state.glob("nodes/*/spool/*.json")), "the outcome waits on disk", home)
+    holder.kill()
+    holder.wait()
     eventually(lambda: home.status(job)["status"] == "succeeded", "the outcome is delivered late", home)
     (task,) = home.tasks(job)
     assert task["attempt"] == 1

@@ -40,17 +40,14 @@ class Clock:
         return self._world_time()
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
-    """One request that a call wants to make; what it writes was made from a clock between `earliest` and `latest`,
-    and when `known` changes had been made.
-    """
+    """One request that a call wants to make; what it writes was made from a clock between `earliest` and `latest`."""
 
     method: str
     arguments: tuple[Any, ...]
     earliest: float
     latest: float
-    known: int = 0
 
     @property
     def writes(self) -> bool:

@@ -84,7 +84,7 @@ class Judge:
             self._judge_grant(submission, index, after, call)
         if call.kind in ("retry", "reset"):
             submission.wanted[index] = self._world.changes
-            submission.meant[index] = request.known
+            submission.meant[index] = call.started
 
     def _judge_grant(self, submission: Submission, index: int, after: oracle.Facts, call: Call) -> None:
         nonce = after.nonce or ""

@@ -225,7 +225,7 @@ class QueueMachine(RuleBasedStateMachine):
         return bool(unfinished) or job_of(row).open
 
 
-def check(make_world: Callable[[], World], *, examples: int, steps: int = 30, shrink: bool = True) -> None:
+def check(make_world: Callable[[], World], *, examples: int, steps: int = 50, shrink: bool = True) -> None:
     """Run the machine; always the same examples. Raises Violation with the shortest history that was found."""
     machine = type("Machine", (QueueMachine,), {"make_world": staticmethod(make_world)})
     run_state_machine_as_test(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
 from kubeq.core import transitions
-from kubeq.core.model import Job, NodeName, PoolId, Task, TaskState
+from kubeq.core.model import Job, NodeName, PoolId, Reach, Task, TaskState
 from kubeq.core.resources import Resources
 from kubeq.errors import BackendError
-from kubeq.queue.base import Change, Cursor, Key, Page, Partition, RecordTable, Row, Standing, Swapped
+from kubeq.queue.base import Change, Cursor, Key, Page, Partition, RecordTable, Row, Standing, Swapped, Tally
 from kubeq.queue.claims import Claimed, Final, Grant, Room
 from kubeq.queue.memory import MemoryTable
 from kubeq.queue.queue import Changed, Queue
@@ -21,7 +22,8 @@ from tests.model.machine import check
 from tests.model.oracle import Violation
 from tests.model.world import Make, World
 
-EXAMPLES = 400
+EXAMPLES = 1500
+"""At most: the run ends with the first that shows the bug, some tens to some hundreds."""
 
 
 class _Planted(Queue):
@@ -129,8 +131,8 @@ class HalfOfTheGrantsAreNotTold(_Planted):
 class _Wrapped:
     """A table with a bug, over a right one."""
 
-    reach = MemoryTable.reach
-    batch = MemoryTable.batch
+    reach: ClassVar[Reach] = MemoryTable.reach
+    batch: ClassVar[int] = MemoryTable.batch
 
     def __init__(self, table: MemoryTable) -> None:
         self.table = table
@@ -150,8 +152,8 @@ class _Wrapped:
     def list(self, partition: Partition, after: Cursor | None, limit: int) -> Page:
         return self.table.list(partition, after, limit)
 
-    def count(self, partition: Partition, consistent: bool) -> dict[str, int]:
-        return dict(self.table.count(partition, consistent))
+    def count(self, partition: Partition, consistent: bool) -> Mapping[Tally, int]:
+        return self.table.count(partition, consistent)
 
     def delete(self, keys: Sequence[Key]) -> None:
         self.table.delete(keys)
@@ -211,7 +213,7 @@ def _expect(make: Make, wrap: type[_Wrapped] | None, words: str) -> None:
         (LostClaimsAreForgotten, "and was not told"),
         (JobsAreSealedFromTheStart, "was sealed with"),
         (KillSparesWhatRuns, "goes on after the kill|is pending after the kill"),
-        (RetryOpensTheJobLastOnly, "did not come to an end"),
+        (RetryOpensTheJobLastOnly, "did not come to an end|a (sweep|claim) may not make"),
         (HalfOfTheGrantsAreNotTold, "and was not told"),
     ],
 )
@@ -223,7 +225,7 @@ def test_a_queue_with_a_planted_bug_is_caught(planted: Make, words: str) -> None
     ("planted", "words"),
     [
         (InsertsAreUnconditionalPuts, "a version did not grow by one"),
-        (ItsOwnChangeIsACollision, "and was not told"),
+        (ItsOwnChangeIsACollision, "and was not told|a finish as"),
         (SwapsIgnoreTheVersion, "may not make|changed "),
     ],
 )

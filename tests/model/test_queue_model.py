@@ -16,7 +16,7 @@ def test_the_queue_keeps_its_promises_over_memory() -> None:
         table = MemoryTable()
         return World(table, table)
 
-    check(world, examples=300)
+    check(world, examples=250)
 
 
 def test_the_queue_keeps_its_promises_over_sqlite_and_both_tables_answer_alike(tmp_path: Path) -> None:
@@ -25,4 +25,4 @@ def test_the_queue_keeps_its_promises_over_sqlite_and_both_tables_answer_alike(t
     def world() -> World:
         return World(SqliteTable(tmp_path / f"{next(files)}.sqlite"), MemoryTable(), twins=True)
 
-    check(world, examples=25)
+    check(world, examples=60)

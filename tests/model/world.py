@@ -55,7 +55,7 @@ class Submission:
     wanted: dict[int, int] = field(default_factory=dict)
     """The number of the change by which somebody last wanted the task to run again; 0 for nobody."""
     meant: dict[int, int] = field(default_factory=dict)
-    """How many changes that somebody could know of when asking for it."""
+    """How many changes there had been when somebody began to ask for that: a kill marked later may overrule it."""
     inserted: dict[int, int] = field(default_factory=dict)
     killed: int = -1
     """Changes up to this number are covered by a kill that has returned."""
@@ -134,7 +134,8 @@ class World:
         call = Call(kind=kind, run=run, clock=clock, facts=facts, started=self.changes)
         call.start()
         self.calls.append(call)
-        self._stopped(call)
+        if call.done:
+            self._ended(call)
         return call
 
     def claim(self, agent: Agent, starts: int) -> Call:
@@ -194,7 +195,8 @@ class World:
                 self.apply(request, call)
             answer = self.apply(request, call, stale=fault is Fault.STALE)
             call.resume(BackendError("the answer was lost") if fault is Fault.LOST else answer)
-        self._stopped(call)
+        if call.done:
+            self._ended(call)
 
     def run(self, call: Call, plan: Plan | None = None) -> None:
         """Let the call run to its end."""
@@ -236,11 +238,7 @@ class World:
             self._snapshots.append(self.mirror.copy())
         return answer
 
-    def _stopped(self, call: Call) -> None:
-        """The call stands before its next request, or has come to its end."""
-        if call.request is not None:
-            call.request.known = self.changes
-            return
+    def _ended(self, call: Call) -> None:
         self.calls.remove(call)
         if call.error is not None:
             self._remember(call)

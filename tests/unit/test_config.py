@@ -490,7 +490,7 @@ def test_a_bad_file_of_variables_is_refused_with_its_line(load: Load, cwd: Path,
 
 
 def test_a_missing_file_of_variables_is_named(load: Load) -> None:
-    with pytest.raises(UsageError, match="No such file"):
+    with pytest.raises(UsageError, match="does not exist"):
         task_environment(load(None, "env_file=gone"))
 
 

@@ -70,8 +70,11 @@ class Runtime(Protocol):
         """Everything but the start. Raises ImageUnavailable, or BackendError if the engine refuses."""
         ...
 
-    def leftovers(self, node: NodeName | None) -> Sequence[Leftover]:
-        """What agents left running or lying on this machine: of `node`, or of any node whose agent is dead (None)."""
+    def leftovers(self) -> Sequence[Leftover]:
+        """What agents that are dead now left running or lying on this machine, and what this runtime gave up.
+
+        Looked up anew at each call, and cheap enough for a call before an attempt: one request or listing.
+        """
         ...
 
     def close(self) -> None:
@@ -110,7 +113,11 @@ class Running(Protocol):
         ...
 
     def stop(self, grace: float) -> None:
-        """TERM, then KILL after `grace` seconds, to the whole tree. Returns at once; safe twice."""
+        """TERM, then KILL after `grace` seconds, to the whole tree. Returns at once.
+
+        The first call decides; a later one can only bring the KILL forward. What does not end even so is given up after
+        a bound where the runtime can: `wait` then answers `vanished`.
+        """
         ...
 
     def remove(self) -> None:
@@ -119,7 +126,7 @@ class Running(Protocol):
 
 
 class Leftover(Protocol):
-    """Something a dead agent left on this machine.
+    """Something that a dead agent left on this machine, or that this one gave up.
 
     What belongs to no task (the network of a slot) has `task` None and attempt 0.
     """

@@ -19,6 +19,7 @@ from pathlib import Path
 from kubeq.core.model import JobId, NodeName, TaskId
 from kubeq.core.spec import Mount
 from kubeq.errors import BackendError
+from kubeq.machine import ProcessMark, has_ended, own_mark
 from kubeq_consumer.runtimes.base import Execution
 from kubeq_consumer.runtimes.docker_create import (
     WORK_INSIDE,
@@ -35,7 +36,6 @@ from kubeq_consumer.runtimes.docker_image import Images
 from kubeq_consumer.runtimes.docker_run import Parts
 from kubeq_consumer.runtimes.docker_slots import Place, SlotNetworks
 from kubeq_consumer.runtimes.exec import exec_path
-from kubeq_consumer.runtimes.identity import ProcessMark, has_ended, own_mark
 from kubeq_consumer.runtimes.sampler import Sampler
 
 log = logging.getLogger(__name__)
@@ -77,10 +77,7 @@ class DockerRuntime:
         self._slots = SlotNetworks(self._engine, self._make_pause)
         self._sampler = Sampler()
         self._installed: Path | None = None
-
-    def ping(self) -> None:
-        """Raises BackendError, with the reason and what to do, unless the engine answers."""
-        self._engine.ping()
+        self._given_up: set[str] = set()
 
     def resolve(self, image: str) -> str:
         """The pinned name of an image, pulled if it is not there. Raises UsageError for what cannot be a name."""
@@ -94,19 +91,17 @@ class DockerRuntime:
         """The container of an attempt, not started, in the network of its slot."""
         refuse_engine_socket(execution.mounts, (self._engine.socket_path, *ENGINE_SOCKETS))
         maker = Maker(slots=self._slots, make=self._make)
-        parts = Parts(engine=self._engine, sampler=self._sampler, give_back=self._give_back)
+        parts = Parts(engine=self._engine, sampler=self._sampler, give_back=self._give_back, give_up=self._given_up.add)
         return DockerCreated(maker, parts, execution, self._make(execution))
 
-    def leftovers(self, node: NodeName | None) -> Sequence[DockerLeftover]:
-        """Containers of `node`, or of all agents that are dead (None); never this process's own."""
-        label = f"{self._label}.agent" if node is None else f"{self._label}.node={node}"
+    def leftovers(self) -> Sequence[DockerLeftover]:
+        """Containers of agents that are dead now, and those that this runtime could not end or remove: one request."""
         found = []
-        for container in self._engine.containers(label):
+        for container in self._engine.containers(f"{self._label}.agent"):
             labels: Mapping[str, str] = container.get("Labels") or {}
             mark = ProcessMark.parse(labels.get(f"{self._label}.agent", ""))
-            if mark is None or mark == own_mark() or (node is None and not has_ended(mark)):
-                continue
-            found.append(self._leftover(str(container["Id"]), labels))
+            if mark is not None and (has_ended(mark) or container["Id"] in self._given_up):
+                found.append(self._leftover(str(container["Id"]), labels))
         return sorted(found, key=lambda leftover: leftover.task is None)  # networks last: tasks stand in them
 
     def close(self) -> None:
@@ -221,6 +216,7 @@ class DockerRuntime:
     def _clear(self, container: str) -> None:
         found = self._engine.inspect(container)
         if found is None:
+            self._given_up.discard(container)
             return
         self._engine.remove(container)
         deadline = time.monotonic() + REMOVAL_S
@@ -228,6 +224,7 @@ class DockerRuntime:
             if time.monotonic() > deadline:
                 raise BackendError(f"container {container[:12]} could not be removed within {REMOVAL_S} s")
             time.sleep(0.05)
+        self._given_up.discard(container)
         labels: Mapping[str, str] = found["Config"].get("Labels") or {}
         owner, work = labels.get(f"{self._label}.owner"), _work_of(found)
         if owner is not None and work is not None and work.is_dir():
@@ -238,7 +235,7 @@ class DockerRuntime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DockerLeftover:
-    """A container whose agent is dead."""
+    """A container whose agent is dead, or that its agent gave up."""
 
     task: TaskId | None
     attempt: int

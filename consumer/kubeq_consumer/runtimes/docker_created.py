@@ -63,6 +63,7 @@ class DockerCreated:
         try:
             self._parts.engine.remove(self._made.container)
         except BackendError as error:
+            self._parts.give_up(self._made.container)
             log.warning("container %s was not removed: %s", self._made.container, error)
 
     def _start(self, output: Sink) -> DockerRunning:

@@ -30,24 +30,31 @@ AGAIN_S = 1.0
 """How soon what failed for now is tried again."""
 END_PING_S = 2.0
 """An engine that takes longer to answer at the end of a container may just be starting, having ended it itself."""
+UNKILLABLE_S = 60.0
+"""How long KILL may have no effect. The engine itself waits some 10 s for a container to end of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a running container needs of the runtime."""
+    """What a running container needs of the runtime.
+
+    `give_up` is told of a container that could not be ended or removed; `unkillable_s` is how long KILL may have no
+    effect before that.
+    """
 
     engine: Engine
     sampler: Sampler
     give_back: Callable[[Execution], None]
+    give_up: Callable[[str], None]
+    unkillable_s: float = UNKILLABLE_S
 
 
 class DockerRunning:
     """A container that was started."""
 
     def __init__(self, parts: Parts, execution: Execution, container: str, output: TaskOutput) -> None:
+        self._parts = parts
         self._engine = parts.engine
-        self._sampler = parts.sampler
-        self._give_back = parts.give_back
         self._execution = execution
         self._container = container
         self._output = output
@@ -55,6 +62,8 @@ class DockerRunning:
         self._watch = Watch(self._read_group, lambda: self._group.process() if self._group else None)
         self._begun = time.monotonic()
         self._wall_s: float | None = None
+        self._lock = threading.Lock()
+        self._attached: Attached | None = None
         self._settled = threading.Event()
         self._ended = threading.Event()
         self._let_go = threading.Event()
@@ -66,7 +75,7 @@ class DockerRunning:
 
     def follow(self, attached: Attached) -> None:
         """Read its output from now on, and see it through to its end."""
-        self._sampler.add(self._watch)
+        self._parts.sampler.add(self._watch)
         name = f"kubeq-output-{self._execution.task}"
         threading.Thread(target=self._follow, args=(attached,), name=name, daemon=True).start()
 
@@ -91,7 +100,10 @@ class DockerRunning:
         self._ended.set()
 
     def wait(self, timeout: float) -> Exit | None:
-        """How it ended; raises BackendError if its output could not be written or its end not be learnt."""
+        """How it ended; raises BackendError if its output could not be written or its end not be learnt.
+
+        One that does not end although it was killed long ago has `vanished`, and nothing more is written of its output.
+        """
         if not self._ended.wait(timeout):
             return None
         if self._failure is not None:
@@ -114,12 +126,17 @@ class DockerRunning:
         )
 
     def stop(self, grace: float) -> None:
-        """TERM to the command's process group, KILL to everything in the container after `grace` seconds."""
+        """TERM to the command's process group, KILL to everything in the container after `grace` seconds.
+
+        A later call can only bring the KILL forward.
+        """
         kill_at = time.monotonic() + grace
-        if kill_at < self._kill_at and not self._ended.is_set():
-            self._kill_at = kill_at
-            name = f"kubeq-stop-{self._execution.task}"
-            threading.Thread(target=self._stop, args=(kill_at,), name=name, daemon=True).start()
+        with self._lock:
+            if kill_at >= self._kill_at or self._ended.is_set():
+                return
+            first, self._kill_at = self._kill_at == float("inf"), kill_at
+        name = f"kubeq-stop-{self._execution.task}"
+        threading.Thread(target=self._stop, args=(kill_at, first), name=name, daemon=True).start()
 
     def remove(self) -> None:
         """Remove the container. What the engine does not remove now is left to the next clean-up of leftovers."""
@@ -127,6 +144,7 @@ class DockerRunning:
         try:
             self._engine.remove(self._container)
         except BackendError as error:
+            self._parts.give_up(self._container)
             log.warning("container %s of task %s was not removed: %s", self._container, self._execution.task, error)
 
     @property
@@ -134,15 +152,24 @@ class DockerRunning:
         return self._execution.task
 
     def _follow(self, attached: Attached) -> None:
+        exit, failure = None, None
         try:
-            self._exit = self._seen_through(attached)
+            exit = self._seen_through(attached)
             if not self._abandoned:
                 self._return_files()
             if self._output.failure is not None:
-                raise BackendError(f"the output of task {self.task} could not be written: {self._output.failure}")
+                failure = BackendError(f"the output of task {self.task} could not be written: {self._output.failure}")
         except BackendError as error:
-            self._failure = error
+            failure = error
         finally:
+            self._finish(exit, failure)
+
+    def _finish(self, exit: Exit | None, failure: BackendError | None) -> None:
+        """What `wait` says from now on; the first one to come here decides."""
+        with self._lock:
+            if self._ended.is_set():
+                return
+            self._exit, self._failure = exit, failure
             if self._wall_s is None:
                 self._wall_s = time.monotonic() - self._begun
             self._watch.end()
@@ -150,12 +177,13 @@ class DockerRunning:
 
     def _return_files(self) -> None:
         try:
-            self._give_back(self._execution)
+            self._parts.give_back(self._execution)
         except BackendError as error:
             log.warning("task %s may have left files that this user cannot read: %s", self.task, error)
 
     def _seen_through(self, attached: Attached) -> Exit:
         while True:
+            self._attached = attached
             self._drain(attached)
             self._settled.wait()
             exit = self._verdict()
@@ -181,8 +209,10 @@ class DockerRunning:
             try:
                 if self._engine_went:
                     self._await_engine()
-                while not (self._engine_went or self._engine.wait(self._container)):
+                while not (self._engine_went or self._let_go.is_set() or self._engine.wait(self._container)):
                     pass
+                if self._let_go.is_set():
+                    break
                 found = self._engine.inspect(self._container)
                 self._engine.ping(END_PING_S)  # an engine that is going down ends its containers and answers nobody new
                 if found is None:
@@ -222,13 +252,32 @@ class DockerRunning:
                 self._let_go.wait(pause)
                 pause = min(1.0, pause * 2)
 
-    def _stop(self, kill_at: float) -> None:
+    def _stop(self, kill_at: float, first: bool) -> None:
         if kill_at > time.monotonic():
-            self._signal("SIGTERM")
+            if first:
+                self._signal("SIGTERM")
             self._ended.wait(kill_at - time.monotonic())
+        give_up_at = time.monotonic() + self._parts.unkillable_s
         while not self._ended.is_set() and not self._let_go.is_set():
+            left = give_up_at - time.monotonic()
+            if left <= 0:
+                self._give_up()
+                return
             self._signal("SIGKILL")
-            self._ended.wait(AGAIN_S)
+            self._ended.wait(min(AGAIN_S, left))
+
+    def _give_up(self) -> None:
+        """The node goes on without the container, which the clean-up of leftovers finds."""
+        killed = f"although it was killed {self._parts.unkillable_s:g} s ago"
+        log.error("container %s of task %s does not end, %s; it is left as it is", self._container, self.task, killed)
+        self._parts.give_up(self._container)
+        self._abandoned = True
+        self._output.close()
+        self._finish(Exit(vanished=True), None)
+        self._let_go.set()
+        self._settled.set()
+        if self._attached is not None:
+            self._attached.interrupt()
 
     def _signal(self, name: str) -> None:
         try:

@@ -52,17 +52,20 @@ class TaskOutput:
     """Writes a task's bytes to where the agent wants them; remembers the first of them and whether writing failed.
 
     A task is not held up because its output cannot be stored: after the first error the rest is read and dropped, and
-    `failure` says why.
+    `failure` says why. Nor is anything written once it is closed.
     """
 
     def __init__(self, target: Sink) -> None:
         self._target = target
         self._head = bytearray()
         self._written = 0
+        self._closed = False
         self.failure: OSError | None = None
 
     def write(self, piece: bytes) -> None:
-        """Pass it on."""
+        """Pass it on, unless this is closed."""
+        if self._closed:
+            return
         self._written += len(piece)
         if len(self._head) < _KEPT_HEAD:
             self._head += piece[: _KEPT_HEAD - len(self._head)]
@@ -71,6 +74,10 @@ class TaskOutput:
                 self._target.write(piece)
             except OSError as error:
                 self.failure = error
+
+    def close(self) -> None:
+        """Drop what comes from now on. Safe twice; the target stays open."""
+        self._closed = True
 
     @property
     def refusal(self) -> str | None:

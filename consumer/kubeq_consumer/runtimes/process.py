@@ -1,39 +1,31 @@
 """The process runtime: each attempt is a process group on the node itself, as the agent's user. No isolation.
 
 What only a container can give (an image, memory and shm limits, mounts, another user, another network) is refused where
-jobs are submitted, not here. Linux only: it waits on a process descriptor together with the pipe of the output.
+jobs are submitted, not here. How a group is followed to its end is in `process_run`. Linux only.
 """
 
 from __future__ import annotations
 
-import logging
+import errno
 import os
-import resource
-import select
-import signal
 import subprocess
-import threading
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
-from kubeq.core.model import Exit, NodeName, Usage
+from kubeq.core.model import Exit
 from kubeq.core.spec import Network
 from kubeq.errors import BackendError
 from kubeq_consumer.runtimes.base import Execution, Sink
-from kubeq_consumer.runtimes.cgroup import Reading, later
-from kubeq_consumer.runtimes.process_notes import ProcessLeftover, notes_of, write_note
-from kubeq_consumer.runtimes.processes import kill_group, kill_writers, reading_of_tree
-from kubeq_consumer.runtimes.sampler import Sampler, Watch
+from kubeq_consumer.runtimes.process_notes import ProcessLeftover, note_on, notes_of_the_dead
+from kubeq_consumer.runtimes.process_run import ProcessRunning, end_group
+from kubeq_consumer.runtimes.sampler import Sampler
 
-log = logging.getLogger(__name__)
-READ_SIZE = 65536
 INHERITED = ("PATH", "HOME", "LANG", "USER")
 """What a command gets of the agent's environment, beside what its job names."""
-LATE_OUTPUT_S = 0.5
-"""How long the output may stay open after everything in the process group was killed."""
-BLOCK = 512
-"""The unit of ru_inblock and ru_oublock (getrusage(2))."""
+_MACHINE_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
+"""What a start fails with through no fault of the command."""
 
 
 class ProcessRuntime:
@@ -66,9 +58,9 @@ class ProcessRuntime:
         user = (self._uid, self._gid) if os.geteuid() == 0 and self._uid != 0 else None
         return ProcessCreated(execution, self._state, user, self._sampler)
 
-    def leftovers(self, node: NodeName | None) -> Sequence[ProcessLeftover]:
-        """Process groups noted by `node`, or by all agents that are dead (None); never this process's own."""
-        return notes_of(self._state, node)
+    def leftovers(self) -> Sequence[ProcessLeftover]:
+        """Process groups noted by agents that are dead now: one listing of a folder."""
+        return notes_of_the_dead(self._state)
 
     def close(self) -> None:
         """Nothing is kept. Safe twice."""
@@ -84,16 +76,47 @@ class ProcessCreated:
         self._user = user
 
     def start(self, output: Sink) -> ProcessRunning:
-        """Start it in a session of its own, stdout and stderr on one pipe."""
-        execution = self._execution
-        reading, writing = os.pipe()
-        running = ProcessRunning(execution, reading, output)
+        """Start it in a session of its own, stdout and stderr on one pipe. Raises BackendError; then nothing runs.
+
+        A note on it is on disk before it runs, so whenever this agent dies the next one finds the group.
+        """
+        with ExitStack() as undo:
+            reading, writing = self._pipe()
+            undo.callback(os.close, reading)
+            with open(writing, "wb", buffering=0) as end:
+                note = note_on(self._state, self._execution, reading)
+                note.write(None)
+                undo.callback(note.forget)
+                try:
+                    process = self._launch(end)
+                except (OSError, ValueError) as error:
+                    running = ProcessRunning(self._execution, note, -1, output)
+                    running.conclude(Exit(never_started=_refusal(self._execution, error)))
+                    return running
+            undo.callback(end_group, process)
+            note.write(process.pid)
+            running = ProcessRunning(self._execution, note, reading, output)
+            running.follow(process, self._sampler)
+            undo.pop_all()
+            return running
+
+    def discard(self) -> None:
+        """Nothing was made. Safe twice."""
+
+    def _pipe(self) -> tuple[int, int]:
         try:
-            process = subprocess.Popen(
+            return os.pipe()
+        except OSError as error:
+            raise _trouble(self._execution, error) from error
+
+    def _launch(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
+        execution = self._execution
+        try:
+            return subprocess.Popen(
                 execution.command,
                 stdin=subprocess.DEVNULL,
-                stdout=writing,
-                stderr=writing,
+                stdout=output,
+                stderr=output,
                 cwd=execution.work / execution.directory,
                 env=environment_of(execution.environment, os.environ),
                 start_new_session=True,
@@ -101,179 +124,10 @@ class ProcessCreated:
                 group=self._user[1] if self._user else None,
                 extra_groups=[] if self._user else None,
             )
-        except (OSError, ValueError) as error:
-            os.close(reading)
-            running.conclude(Exit(never_started=_refusal(execution, error)))
-            return running
-        finally:
-            os.close(writing)
-        running.follow(process, write_note(self._state, execution, process.pid), self._sampler)
-        return running
-
-    def discard(self) -> None:
-        """Nothing was made. Safe twice."""
-
-
-class ProcessRunning:
-    """A process group that was started; one thread reads its output and sees it end."""
-
-    def __init__(self, execution: Execution, pipe: int, output: Sink) -> None:
-        self._execution = execution
-        self._pipe = pipe
-        self._output = output
-        self._output_failure: OSError | None = None
-        self._begun = time.monotonic()
-        self._wall_s: float | None = None
-        self._lock = threading.Lock()
-        self._pid: int | None = None
-        self._note: Path | None = None
-        self._exit: Exit | None = None
-        self._usage: Usage | None = None
-        self._watch = Watch(self._look, lambda: None)
-        self._inherited_peak = 0
-        self._ended = threading.Event()
-
-    def follow(self, process: subprocess.Popen[bytes], note: Path, sampler: Sampler) -> None:
-        """Read its output from now on, and see it through to its end."""
-        self._pid, self._note = process.pid, note
-        self._inherited_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        sampler.add(self._watch)
-        name = f"kubeq-output-{self._execution.task}"
-        threading.Thread(target=self._follow, args=(process,), name=name, daemon=True).start()
-
-    def conclude(self, exit: Exit) -> None:
-        """It has ended so, without having run."""
-        self._exit = exit
-        self._usage = Usage(wall_s=0.0)
-        self._ended.set()
-
-    def wait(self, timeout: float) -> Exit | None:
-        """How it ended; raises BackendError if its output could not be written."""
-        if not self._ended.wait(timeout):
-            return None
-        if self._output_failure is not None:
-            raise BackendError(
-                f"the output of task {self._execution.task} could not be written: {self._output_failure}"
-            )
-        assert self._exit is not None, "the thread that follows a process ends with an exit"
-        return self._exit
-
-    def usage(self) -> Usage:
-        """What it has used up to now; at the end what the kernel has counted for it and all it waited for."""
-        if self._usage is not None:
-            return self._usage
-        self._watch.look()
-        return self._usage_of(self._watch.reading)
-
-    def stop(self, grace: float) -> None:
-        """TERM to the process group, KILL after `grace` seconds. Safe twice."""
-        if grace > 0 and self._signal(signal.SIGTERM):
-            timer = threading.Timer(grace, self._signal, args=(signal.SIGKILL,))
-            timer.daemon = True
-            timer.start()
-        elif grace <= 0:
-            self._signal(signal.SIGKILL)
-
-    def remove(self) -> None:
-        """End what still runs of it, and forget it. Safe twice."""
-        self._signal(signal.SIGKILL)
-        self._forget()
-
-    def _signal(self, number: signal.Signals) -> bool:
-        """Whether it still ran. Under the lock the leader is not yet waited for, so its number is nobody else's."""
-        with self._lock:
-            if self._pid is None or self._ended.is_set():
-                return False
-            return kill_group(self._pid, number)
-
-    def _follow(self, process: subprocess.Popen[bytes]) -> None:
-        leader = os.pidfd_open(process.pid)
-        try:
-            self._copy_until(leader)
-            with self._lock:
-                kill_group(process.pid, signal.SIGKILL)
-                _, status, counted = os.wait4(process.pid, 0)
-                process.returncode = os.waitstatus_to_exitcode(status)
-                self._pid = None
-            self._wall_s = time.monotonic() - self._begun
-            self._copy_rest()
-            code = process.returncode
-            self._exit = Exit(code=code) if code >= 0 else Exit(signal=-code)
-            self._usage = self._usage_of(later(self._watch.reading, self._counted(counted)))
-        finally:
-            self._watch.over = True
-            os.close(leader)
-            os.close(self._pipe)
-            self._forget()
-            self._ended.set()
-
-    def _counted(self, counted: resource.struct_rusage) -> Reading:
-        """What the kernel has counted. A child begins with its parent's peak (between fork and exec it has the parent's
-        memory), so a peak below the agent's own says nothing; then the sampled one stands.
-        """
-        return Reading(
-            cpu_s=counted.ru_utime + counted.ru_stime,
-            peak_memory_bytes=counted.ru_maxrss * 1024 if counted.ru_maxrss > self._inherited_peak else None,
-            read_bytes=counted.ru_inblock * BLOCK,
-            written_bytes=counted.ru_oublock * BLOCK,
-        )
-
-    def _look(self) -> Reading | None:
-        pid = self._pid
-        return None if pid is None else reading_of_tree(pid)
-
-    def _usage_of(self, reading: Reading) -> Usage:
-        return Usage(
-            wall_s=time.monotonic() - self._begun if self._wall_s is None else self._wall_s,
-            cpu_s=reading.cpu_s,
-            peak_memory_bytes=reading.peak_memory_bytes,
-            read_bytes=reading.read_bytes,
-            written_bytes=reading.written_bytes,
-        )
-
-    def _copy_until(self, leader: int) -> None:
-        """Copy output until the leader ends."""
-        poll = select.poll()
-        poll.register(leader, select.POLLIN)
-        poll.register(self._pipe, select.POLLIN)
-        while True:
-            ready = {descriptor for descriptor, _ in poll.poll()}
-            if self._pipe in ready and not self._copy_once():
-                poll.unregister(self._pipe)  # it closed its output and runs on
-            if leader in ready:
-                return
-
-    def _copy_rest(self) -> None:
-        """What is left in the pipe; whoever escaped from the group and holds it open is killed, and not waited for."""
-        poll = select.poll()
-        poll.register(self._pipe, select.POLLIN)
-        deadline = time.monotonic() + LATE_OUTPUT_S
-        killed = False
-        while True:
-            left = deadline - time.monotonic()
-            if left > 0 and poll.poll(left * 1000):
-                if not self._copy_once():
-                    return
-            elif killed:
-                log.warning("task %s left a process that cannot be ended", self._execution.task)
-                return
-            else:
-                kill_writers(self._pipe)
-                killed, deadline = True, time.monotonic() + LATE_OUTPUT_S
-
-    def _copy_once(self) -> bool:
-        """Whether there was anything; False at the end of the output."""
-        received = os.read(self._pipe, READ_SIZE)
-        if received and self._output_failure is None:
-            try:
-                self._output.write(received)
-            except OSError as error:
-                self._output_failure = error
-        return bool(received)
-
-    def _forget(self) -> None:
-        if self._note is not None:
-            self._note.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno in _MACHINE_TROUBLE:
+                raise _trouble(execution, error) from error
+            raise
 
 
 def environment_of(environment: Sequence[tuple[str, str]], agents: Mapping[str, str]) -> dict[str, str]:
@@ -289,3 +143,7 @@ def _refusal(execution: Execution, error: OSError | ValueError) -> str:
         return f"cannot run {word!r}: {'no such file' if '/' in word else 'not found in PATH'}"
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return f"cannot run {word!r}: {reason.lower()}"
+
+
+def _trouble(execution: Execution, error: OSError) -> BackendError:
+    return BackendError(f"this machine could not start task {execution.task}: {error.strerror}", transient=True)

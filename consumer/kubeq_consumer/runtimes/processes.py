@@ -7,8 +7,8 @@ import os
 import signal
 from pathlib import Path
 
+from kubeq.machine import ProcessMark, living_pids, stat_of
 from kubeq_consumer.runtimes.cgroup import Reading
-from kubeq_consumer.runtimes.identity import ProcessMark, living_pids, stat_of
 
 _PROC = Path("/proc")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -33,13 +33,17 @@ def group_members(leader: ProcessMark) -> list[int]:
     return members
 
 
+def writers_to(pipe: int) -> list[int]:
+    """Every other process that holds the writing end of a pipe, by the pipe's inode."""
+    name = f"pipe:[{pipe}]"
+    return [pid for pid in living_pids() if pid != os.getpid() and _writes_to(pid, name)]
+
+
 def kill_writers(pipe: int) -> None:
     """Kill every other process that holds the writing end of a pipe, by the descriptor of its reading end."""
-    name = f"pipe:[{os.fstat(pipe).st_ino}]"
-    for pid in living_pids():
-        if pid != os.getpid() and _writes_to(pid, name):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+    for pid in writers_to(os.fstat(pipe).st_ino):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def reading_of_tree(pid: int) -> Reading | None:

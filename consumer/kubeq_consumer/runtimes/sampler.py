@@ -62,14 +62,21 @@ class Sampler:
         self._wake = -1
 
     def add(self, watch: Watch) -> None:
-        """Look at it from now on, until it is over."""
+        """Look at it from now on, until it is over. Raises OSError or RuntimeError if there is no room for it."""
         with self._lock:
-            self._incoming.append(watch)
             if not self._running:
-                self._running = True
-                self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-                threading.Thread(target=self._run, name="kubeq-sampler", daemon=True).start()
+                self._begin()
+            self._incoming.append(watch)
             os.eventfd_write(self._wake, 1)
+
+    def _begin(self) -> None:
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            threading.Thread(target=self._run, name="kubeq-sampler", daemon=True).start()
+        except RuntimeError:
+            os.close(self._wake)
+            raise
+        self._running = True
 
     def _run(self) -> None:
         rounds = _Rounds(self._wake)

@@ -7,50 +7,91 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kubeq.cli.job_options import complete_job
 from kubeq.cli.main import Globals, global_options
+from kubeq.core.model import NodeState
 from kubeq.errors import BackendError, NotFound, UsageError
 
 if TYPE_CHECKING:
     from kubeq.actions.aborting import Stopped
+    from kubeq.actions.nodes import NodeFacts
     from kubeq.actions.session import Session
+    from kubeq.core.model import Job, Node
+
+SHOWN_S = 600.0
+"""Nodes that left longer ago than this are shown on demand only."""
+_LONGEST_NUMBER = 6
+"""Digits; what is longer may be the beginning of a job's id."""
 
 
 @click.command(short_help="List nodes; drain or stop them.")
 @global_options
-@click.option("--all", "every", is_flag=True, help="Also nodes that left more than an hour ago.")
+@click.option("--all", "every", is_flag=True, help="Also nodes that left more than 10 minutes ago.")
 @click.option("--drain", metavar="NODE", help="Ask a node to finish what it runs and to leave.")
 @click.option("--stop", metavar="NODE|JOB", help="Stop a node, or all of a job's pool; what runs is given back.")
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=complete_job)
 @click.pass_obj
 def command(settings: Globals, every: bool, drain: str | None, stop: str | None, job: str | None) -> None:
-    """List the live and recently gone nodes, of JOB's pool or of every pool. NODE is a name or a number."""
+    """List the live and recently gone nodes, of JOB's pool or of every pool. NODE is a node's name; with JOB its number
+    will do, as in `kubeq nodes JOB --drain 2`.
+    """
     from kubeq.actions.finding import find_job
-    from kubeq.actions.nodes import drain_node, find_node, list_nodes
+    from kubeq.actions.nodes import drain_node, list_nodes
     from kubeq.cli.views_nodes import NodesView
 
     session, output = settings.session, settings.output
     if drain is not None and stop is not None:
         raise UsageError("--drain and --stop contradict each other", hint="leave one of them out")
+    chosen = find_job(session, job) if job is not None else None
     if drain is not None:
-        node = find_node(session, drain)
+        node = _find(session, drain, chosen, "--drain")
         drain_node(session, node)
         output.note(f"node {node.name} finishes what it runs and leaves")
     if stop is not None:
-        stopped = _stop(session, stop)
+        stopped = _stop(session, stop, chosen)
         if stopped.left_over:
             raise BackendError(f"these nodes were asked to leave and are still there: {', '.join(stopped.left_over)}")
         output.note(f"stopped: {', '.join(stopped.asked) or 'nothing was running'}")
-    found = list_nodes(session, find_job(session, job) if job is not None else None, every=every)
-    output.show(NodesView(found, session.clock.now()))
+    now = session.clock.now()
+    found = [facts for facts in list_nodes(session, chosen, every=every) if every or not _left_long_ago(facts, now)]
+    output.show(NodesView(found, now, numbered=chosen is not None))
 
 
-def _stop(session: Session, text: str) -> Stopped:
+def _find(session: Session, text: str, job: Job | None, option: str) -> Node:
+    """The live node of that name, or of that number in the job's pool. Raises UsageError for a number without a job."""
+    from kubeq.actions.nodes import find_node, list_nodes
+
+    if not _is_number(text):
+        return find_node(session, text)
+    if job is None:
+        raise UsageError(
+            f"{option} {text}: every pool has a node of such a number",
+            hint=f"write the node's name, or its job: kubeq nodes JOB {option} {text}",
+        )
+    for facts in list_nodes(session, job):
+        if facts.node.number == int(text) and facts.node.state is not NodeState.GONE:
+            return facts.node
+    raise NotFound(f"job {job.name} has no live node {text}", hint=f"kubeq nodes {job.id} lists them")
+
+
+def _stop(session: Session, text: str, job: Job | None) -> Stopped:
     """The node of that name or number stopped; if there is none, the nodes of that job's pool."""
     from kubeq.actions.aborting import stop_nodes
     from kubeq.actions.finding import find_job
-    from kubeq.actions.nodes import find_node
 
+    if _is_number(text):
+        node = _find(session, text, job, "--stop")
+        return stop_nodes(session, node.pool, (node.name,))
     with suppress(NotFound):
-        node = find_node(session, text)
+        node = _find(session, text, job, "--stop")
         return stop_nodes(session, node.pool, (node.name,))
     return stop_nodes(session, find_job(session, text).pool)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
+
+
+def _left_long_ago(facts: NodeFacts, now: float) -> bool:
+    node = facts.node
+    return node.state is NodeState.GONE and (node.ended_at or 0.0) < now - SHOWN_S

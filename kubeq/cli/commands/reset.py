@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from kubeq.cli.job_options import choice_of, filter_options, job_argument, other_resources
 from kubeq.cli.main import Globals, global_options
 from kubeq.core.selectors import is_glob
-from kubeq.errors import BackendError, Conflict
-
-if TYPE_CHECKING:
-    from kubeq.actions.changing import Changes
+from kubeq.errors import Conflict
 
 
 @click.command(short_help="Make failed, cancelled or lost tasks pending again.")
@@ -33,6 +30,7 @@ def command(settings: Globals, /, texts: tuple[str, ...], no_nodes: bool, **flag
     A pattern that matches several jobs resets only claims whose lease has ended, unless --all or a filter is given.
     """
     from kubeq.actions.changing import ResetRequest, reset
+    from kubeq.cli.starting import start_nodes
     from kubeq.cli.views_changes import ChangesView
     from kubeq.core.model import NodeName
 
@@ -48,22 +46,9 @@ def command(settings: Globals, /, texts: tuple[str, ...], no_nodes: bool, **flag
     changes = reset(session, texts, request)
     settings.output.show(ChangesView("reset", changes))
     if not no_nodes:
-        _start_nodes(settings, changes)
+        start_nodes(settings, changes.jobs)
     if not changes.changed and not any(map(is_glob, texts)):
         raise Conflict(
             "nothing was reset: no task that was meant has failed, was cancelled or is lost",
             hint="--all resets succeeded tasks too, --force also what runs",
         )
-
-
-def _start_nodes(settings: Globals, changes: Changes) -> None:
-    """A node for every pool with something to do; if none can be had, the tasks wait and the user is told."""
-    from kubeq.actions.launching import ensure_nodes, pool_of_job
-
-    for pool in {job.pool: pool_of_job(settings.session, job) for job in changes.jobs}.values():
-        try:
-            started = ensure_nodes(settings.session, pool)
-        except BackendError as error:
-            settings.output.warn(f"{error.message}; kubeq addnodes 1 JOB tries again")
-        else:
-            settings.output.note(f"started node {', '.join(started)}" if started else "a node is there")

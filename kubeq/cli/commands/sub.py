@@ -46,4 +46,6 @@ def command(settings: Globals, /, words: tuple[str, ...], **flags: Any) -> None:
     from kubeq.cli.submission import run_submission
     from kubeq.config import with_flags
 
-    run_submission(Session(with_flags(settings.config, flags)), settings.output, words)
+    session = Session(with_flags(settings.config, flags))
+    session.check_state()
+    run_submission(session, settings.output, words)

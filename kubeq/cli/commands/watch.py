@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kubeq.cli.job_options import job_argument
+from kubeq.cli.job_options import complete_job
 from kubeq.cli.main import Globals, global_options
 from kubeq.errors import Conflict, Interrupted, UsageError
 
@@ -15,19 +15,25 @@ from kubeq.errors import Conflict, Interrupted, UsageError
 @global_options
 @click.option("--logs", "logs", is_flag=False, flag_value="", metavar="[TASK]", help="Print what its tasks print.")
 @click.option("--fetch", "directory", type=click.Path(path_type=Path), metavar="DIR", help="Then fetch its results.")
-@job_argument()
+@click.argument("job", required=False, metavar="JOB", shell_complete=complete_job)
 @click.pass_obj
-def command(settings: Globals, job: str, logs: str | None, directory: Path | None) -> None:
+def command(settings: Globals, job: str | None, logs: str | None, directory: Path | None) -> None:
     """Show how JOB goes on until it has ended; exit 0 if every task succeeded, else 3. Any number may watch: nothing
     is changed, and Ctrl-C leaves the job running (exit 130). With --json a line for every event.
     """
     from kubeq.actions.fetch import FetchRequest, fetch_job
     from kubeq.actions.finding import find_job
-    from kubeq.cli.following import end_error, show_failed_tail, tell_end
+    from kubeq.actions.folders import check_destination
+    from kubeq.cli.following import end_error, show_failures, tell_end
     from kubeq.cli.interrupts import interruptible
     from kubeq.cli.views_fetch import FetchedView
     from kubeq.cli.watching import printed_tasks, watch_to_end
 
+    if job is None:
+        hint = f"--logs took {logs!r} for a task: kubeq watch {logs} --logs" if logs else "kubeq watch LAST"
+        raise UsageError("watch needs a JOB", hint=hint)
+    if directory is not None:
+        check_destination(directory, "--fetch")
     session, output = settings.session, settings.output
     if output.mode is output.mode.CSV:
         raise UsageError("what watch shows is not a table", hint="use --json")
@@ -44,8 +50,7 @@ def command(settings: Globals, job: str, logs: str | None, directory: Path | Non
             hint=f"kubeq watch {found.id} watches again; kubeq kill {found.id} stops it",
         ) from None
     tell_end(output, end)
-    if printed is None:
-        show_failed_tail(session, output, end)
+    show_failures(session, output, end, printed)
     error = end_error(end)
     if directory is not None:
         fetched = fetch_job(session, end.job, FetchRequest(destination=directory))

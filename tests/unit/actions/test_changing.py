@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Sequence
+
 import pytest
 
 from kubeq.actions.changing import ResetRequest, kill, reset
-from kubeq.actions.cleaning import clean_jobs, plan_clean
+from kubeq.actions.cleaning import GONE_S, clean_jobs, forget_gone_nodes, plan_clean
 from kubeq.actions.finding import Choice
 from kubeq.actions.session import Session
 from kubeq.actions.unused_blobs import GRACE_S, find_unused, remove_unused
 from kubeq.core.digest import Digest
-from kubeq.core.model import Exit, Job, JobId, NodeName, Pool, PoolId, TaskState
+from kubeq.core.model import Exit, GoneReason, Job, JobId, NodeName, NodeState, Pool, PoolId, TaskState
 from kubeq.core.resources import Resources
 from kubeq.core.selectors import Filters
 from kubeq.errors import Conflict, IllegalTransition, NotFound
+from kubeq.store.memory import MemoryStore
 from tests.jobs import POOL, Work
+from tests.providers import FakeProvider
 
 
 def rows(count: int) -> list[tuple[str]]:
@@ -304,6 +309,56 @@ def test_removing_stops_as_soon_as_a_submission_begins(work: Work, session: Sess
     with pytest.raises(Conflict, match="submitted meanwhile"):
         remove_unused(session, found)
     assert own in stored(session)
+
+
+def test_blobs_are_removed_while_submissions_of_this_machine_wait(work: Work, session: Session) -> None:
+    held: list[bool] = []
+
+    class Watched(MemoryStore):
+        def delete(self, keys: Sequence[str]) -> None:
+            with (session.config.state_dir / "submit.lock").open("rb") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.append(True)
+            super().delete(keys)
+
+    session.store = Watched()  # type: ignore[misc]
+    session.blobs.put_bytes(b"nobody's")
+    assert remove_unused(session, find_unused(session, grace_s=0)) == len(b"nobody's")
+    assert held == [True]
+
+
+def test_clean_forgets_nodes_that_have_been_gone_for_a_day_and_no_others(work: Work, session: Session) -> None:
+    provider = FakeProvider()
+    session.provider = provider  # type: ignore[misc]
+    pool = Pool(id=POOL, provider="local", private=False, created_at=0.0)
+    session.queue.number_nodes(pool, 4)
+
+    def gone(name: str) -> None:
+        work.report_node(name=NodeName(name), state=NodeState.GONE, gone=GoneReason.IDLE, ended_at=work.clock.now())
+
+    gone(f"{POOL}-1")
+    work.report_node(name=NodeName(f"{POOL}-2"))  # it dies without a word
+    work.clock.advance(GONE_S + 1)
+    gone(f"{POOL}-3")
+    work.report_node(name=NodeName(f"{POOL}-4"))
+    forget_gone_nodes(session)
+    assert [node.name for node in session.queue.peers(POOL)] == [f"{POOL}-3", f"{POOL}-4"]
+    assert provider.forgotten == [(None, GONE_S)]
+    assert session.queue.number_nodes(pool, 1) == [5]
+
+
+def test_clean_forgets_the_node_folders_of_a_private_pool_with_its_job(work: Work, session: Session) -> None:
+    provider = FakeProvider()
+    session.provider = provider  # type: ignore[misc]
+    private = PoolId("feedfeedfeed")
+    session.queue.number_nodes(Pool(id=private, provider="local", private=True, created_at=0.0), 1)
+    session.queue.number_nodes(Pool(id=POOL, provider="local", private=False, created_at=0.0), 1)
+    work.submit(name="own", pool=private), work.submit(name="shared")
+    kill(session, ["*"])
+    clean_jobs(session, plan_clean(session, []))
+    assert provider.forgotten == [(private, 0.0)]
 
 
 def test_a_job_that_does_not_exist_is_not_found_by_any_change(session: Session) -> None:

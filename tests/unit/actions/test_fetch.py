@@ -7,7 +7,7 @@ import json
 import os
 import resource
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from kubeq.actions.finding import Choice
 from kubeq.actions.session import Session
 from kubeq.core.digest import Digest
 from kubeq.core.manifest import Entry, Manifest, clean_destination
-from kubeq.core.model import Exit, Job, TaskId, TaskState
+from kubeq.core.model import Exit, Job, JobId, Task, TaskId, TaskState
 from kubeq.core.selectors import Filters, parse_indexes
 from kubeq.errors import BackendError, Conflict, IntegrityError, TasksFailed, UsageError
+from kubeq.queue.rows import Outcome
 from tests.jobs import FakeClock, Work, session_in
 
 
@@ -346,6 +347,77 @@ def test_follow_goes_on_until_everything_has_ended(work: Work, session: Session,
     done = fetch(session, job, out, follow=True)
     later.join()
     assert done.error() is None and [task.index for task in done.tasks] == [1, 2, 3]
+
+
+def test_follow_lists_the_job_twice_and_reads_in_between_only_what_was_unfinished(
+    work: Work, session: Session, out: Path
+) -> None:
+    job = work.submit(rows(40), ["n"])
+    work.run(30)
+    listed, read = [0], list[int]()
+    tasks, tasks_at = session.queue.tasks, session.queue.tasks_at
+
+    def counted(id: JobId) -> Iterator[Task]:
+        listed[0] += 1
+        return tasks(id)
+
+    def noted(id: JobId, indexes: Sequence[int]) -> list[Task]:
+        read.extend(indexes)
+        return tasks_at(id, indexes)
+
+    session.queue.tasks, session.queue.tasks_at = counted, noted  # type: ignore[method-assign]
+
+    def rest() -> None:
+        for _ in range(10):
+            work.run(1)
+
+    later = threading.Timer(0.1, rest)
+    later.start()
+    done = fetch(session, job, out, follow=True)
+    later.join()
+    assert done.error() is None and len(done.tasks) == 40
+    assert listed[0] == 2
+    assert set(read) == set(range(31, 41))
+
+
+def test_follow_fetches_what_ran_again_after_it_was_fetched(work: Work, session: Session, out: Path) -> None:
+    job = work.submit(rows(2), ["n"])
+    work.run(1, files={"a": b"first"})
+
+    def again() -> None:
+        reset(session, [f"{job.id}/1"], ResetRequest())
+        work.run(2, files={"a": b"second"})
+
+    later = threading.Timer(0.1, again)
+    later.start()
+    done = fetch(session, job, out, follow=True)
+    later.join()
+    assert [(task.index, task.attempt) for task in done.tasks] == [(1, 2), (2, 1)]
+    assert tree(out)["1/a"] == b"second"
+
+
+def test_follow_reads_a_huge_job_less_often_than_it_changes(work: Work, session: Session, out: Path) -> None:
+    job = work.submit(rows(60), ["n"])
+    clock, reads, tasks_at = work.clock, [0], session.queue.tasks_at
+
+    def slow(id: JobId, indexes: Sequence[int]) -> list[Task]:
+        reads[0] += 1
+        clock.advance(1.0)
+        return tasks_at(id, indexes)
+
+    session.queue.tasks_at = slow  # type: ignore[method-assign]
+    count = session.queue.outcomes
+
+    def counted(id: JobId, *, consistent: bool = False) -> Mapping[Outcome, int]:
+        work.run(1)  # a task ends between any two looks
+        clock.advance(0.001)
+        return count(id, consistent=consistent)
+
+    session.queue.outcomes = counted  # type: ignore[method-assign]
+    session.queue.wait = lambda seconds: None  # type: ignore[method-assign]
+    done = fetch(session, job, out, follow=True)
+    assert done.error() is None and len(done.tasks) == 60
+    assert reads[0] <= 3
 
 
 def test_a_killed_job_gives_what_it_had(work: Work, session: Session, out: Path) -> None:

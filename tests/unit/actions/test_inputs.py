@@ -371,9 +371,9 @@ def test_lists_nest_thirty_two_deep_and_no_deeper(here: Path, make: Make) -> Non
     assert "more than 32 deep" in refusal(here, "@l0").message
 
 
-def test_an_empty_list_is_no_upload(here: Path, make: Make) -> None:
+def test_a_list_that_names_nothing_is_refused(here: Path, make: Make) -> None:
     make("list", content="# nothing\n")
-    assert uploaded(here, "@list") == {}
+    assert "the list names nothing" in refusal(here, "@list").message
 
 
 def test_a_word_with_a_caret_stages_its_file(here: Path, make: Make) -> None:
@@ -433,7 +433,7 @@ def test_the_staged_place_is_the_one_the_command_gets(here: Path, make: Make) ->
     spec = JobSpec(command=words, columns=table.columns, resources=Resources(), log_limit=1)
     assert inputs.per_task is not None
     staged = {source.destination for source in (*inputs.shared, *inputs.per_task[0])}
-    assert command_of(spec, table.rows[0]) == ["run.py", "d/a", "d/b"]
+    assert command_of(spec, table.rows[0]) == ["./run.py", "d/a", "d/b"]
     assert staged == {"run.py", "d/a", "d/b/c"}
 
 
@@ -537,7 +537,7 @@ def test_parameter_files_are_read_and_multiplied(here: Path, make: Make) -> None
     assert read_parameters([], None) is None
 
 
-@pytest.mark.parametrize(("name", "said"), [("gone.csv", "does not exist"), (".", "Is a directory")])
+@pytest.mark.parametrize(("name", "said"), [("gone.csv", "does not exist"), (".", "is a directory")])
 def test_a_parameter_file_that_cannot_be_read_is_named(here: Path, name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         read_table(here / name)

@@ -43,7 +43,7 @@ def job(work: Work, pool: Pool, provider: FakeProvider) -> Job:
 
 
 def tend(session: Session, job: Job, tending: Tending) -> None:
-    tending(session.queue.refresh(job), session.queue.outcomes(job.id))
+    tending(session.queue.refresh(job), session.queue.outcomes(job.id), observe_pool(session, job.pool))
 
 
 # -- starting ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kubeq.actions.session import Session
 from kubeq.actions.status import JobSummary, situation_of, summarize, why_task
-from kubeq.core.model import Exit, Job, JobStatus, NodeName, NodeState, TaskState
+from kubeq.core.model import Exit, Job, JobStatus, NodeName, NodeState, PoolId, TaskState
 from kubeq.core.resources import Resources
 from kubeq.queue.base import Cursor, Key, Page, Partition, Row
 from kubeq.queue.memory import MemoryTable
@@ -47,8 +47,8 @@ def test_a_job_whose_submission_was_interrupted_says_how_far_it_came(work: Work,
 
 def test_without_a_node_a_job_waits_for_one(work: Work, session: Session) -> None:
     job = work.submit()
-    assert summary(session, job).because == "no node yet"
-    assert why(session, job, 1) == "no node yet"
+    assert summary(session, job).because == f"no node yet; kubeq addnodes 1 {job.id} starts one"
+    assert why(session, job, 1) == f"no node yet; kubeq addnodes 1 {job.id} starts one"
 
 
 def test_a_node_that_stopped_reporting_is_not_counted_on(work: Work, session: Session) -> None:
@@ -56,13 +56,13 @@ def test_a_node_that_stopped_reporting_is_not_counted_on(work: Work, session: Se
     work.report_node()
     assert summary(session, job).because == "waiting to be claimed"
     work.clock.advance(600)
-    assert summary(session, job).because == "no node yet"
+    assert summary(session, job).because == f"no node yet; kubeq addnodes 1 {job.id} starts one"
 
 
 def test_a_node_that_leaves_is_not_counted_on(work: Work, session: Session) -> None:
     job = work.submit()
     work.report_node(state=NodeState.DRAINING)
-    assert summary(session, job).because == "no node yet"
+    assert summary(session, job).because == f"no node yet; kubeq addnodes 1 {job.id} starts one"
 
 
 def test_a_task_too_big_for_every_node_says_what_it_needs_and_what_there_is(work: Work, session: Session) -> None:
@@ -79,6 +79,18 @@ def test_a_task_waits_for_a_slot_while_others_run(work: Work, session: Session) 
     assert summary(session, job).because == "waiting for a slot (2 running)"
     assert why(session, job, 3) == "waiting for a slot (2 running)"
     assert why(session, job, 1) is None
+
+
+def test_a_job_whose_cores_other_jobs_hold_says_so(work: Work, session: Session) -> None:
+    other = work.submit(rows(2), ["n"], pool=PoolId("ba9876543210"))
+    job = work.submit()
+    work.report_node()
+    assert summary(session, job).because == "waiting to be claimed"
+    grants = work.claim(2, pool=other.pool)
+    expected = "waiting for a free slot: other jobs have taken this machine's cores"
+    assert summary(session, job).because == why(session, job, 1) == expected
+    work.end(grants[0])
+    assert summary(session, job).because == "waiting to be claimed"
 
 
 def test_a_failed_task_backs_off_and_says_until_when(work: Work, session: Session) -> None:

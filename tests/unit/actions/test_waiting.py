@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from kubeq.actions.launching import Nodes, node_request, pool_of_job
 from kubeq.actions.output_feed import PAGE, OutputFeed
 from kubeq.actions.session import Session
+from kubeq.actions.tending import Tending
 from kubeq.actions.waiting import Tick, follow
-from kubeq.core.model import Exit, Job, JobStatus, TaskState
+from kubeq.core.model import Exit, Job, JobStatus, NodeName, PoolId, TaskState
 from kubeq.errors import NotFound
+from kubeq.nodes.base import Observation
 from kubeq.queue.rows import Outcome
 from kubeq.store.logs import LogWriter
 from tests.jobs import FakeClock, Work, session_in
@@ -139,7 +142,7 @@ def test_tending_is_asked_every_half_second_and_its_error_ends_the_waiting(sessi
     job = work.submit()
     asked: list[float] = []
 
-    def tend(job: Job, outcomes: Mapping[Outcome, int]) -> None:
+    def tend(job: Job, outcomes: Mapping[Outcome, int], nodes: Nodes) -> None:
         asked.append(time.monotonic())
         if len(asked) == 3:
             raise NotFound("enough")
@@ -147,6 +150,32 @@ def test_tending_is_asked_every_half_second_and_its_error_ends_the_waiting(sessi
     with pytest.raises(NotFound, match="enough"):
         list(follow(session, job, tend=tend))
     assert all(later - earlier > 0.4 for earlier, later in pairwise(asked))
+
+
+def test_the_nodes_are_looked_at_once_for_a_look_with_tending_too(session: Session, work: Work) -> None:
+    job, looks = work.submit(), 0
+
+    class Counted(FakeProvider):
+        def observe(self, pool: PoolId) -> Mapping[NodeName, Observation]:
+            nonlocal looks
+            looks += 1
+            return super().observe(pool)
+
+    provider = Counted()
+    session.provider = provider  # type: ignore[misc]
+    provider.launch(node_request(session, pool_of_job(session, job)), {NodeName(f"{job.pool}-1"): 1})
+    tending, tended = Tending(session, lambda sentence: None), 0
+
+    def tend(job: Job, outcomes: Mapping[Outcome, int], nodes: Nodes) -> None:
+        nonlocal tended
+        tended += 1
+        tending(job, outcomes, nodes)
+        if tended == 2:
+            raise NotFound("enough")
+
+    with pytest.raises(NotFound, match="enough"):
+        list(follow(session, job, tend=tend))
+    assert looks == 1 + tended
 
 
 # -- output -----------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ class Held:
         self.grant = grant
         self.renewed_at = SystemClock().monotonic()
         self.started_at: float | None = 5.0
+        self.running = True
         self.stops: list[Stop] = []
 
     def stop(self, why: Stop) -> None:
@@ -120,8 +121,10 @@ def test_unreachable_stops_nothing_but_exclusive_attempts_whose_lease_is_about_t
 ) -> None:
     patient, strict = (Held(grant) for grant in grants(2, Policy(lease_s=120.0)))
     strict.grant = replace(strict.grant, job=replace(strict.grant.job, policy=Policy(lease_s=120.0, exclusive=True)))
-    patient.renewed_at = strict.renewed_at = SystemClock().monotonic() - 100.0
-    thread = renewer(Unreachable(), [patient, strict], [])
+    finished = Held(strict.grant)
+    finished.running = False
+    finished.renewed_at = patient.renewed_at = strict.renewed_at = SystemClock().monotonic() - 100.0
+    thread = renewer(Unreachable(), [patient, strict, finished], [])
     thread.start()
     waiter = threading.Event()
     for _ in range(100):
@@ -131,3 +134,4 @@ def test_unreachable_stops_nothing_but_exclusive_attempts_whose_lease_is_about_t
     thread.stop()
     assert strict.stops[0] is Stop.SUPERSEDED
     assert patient.stops == []
+    assert finished.stops == [], "a command that has ended is not run again because its result is on its way"

@@ -47,16 +47,18 @@ def test_what_a_dead_agent_held_is_free_again(tmp_path: Path) -> None:
     assert Ledger(tmp_path / "l", TWO).reserve("a", Resources(cpu=2.0))
 
 
-def test_a_ledger_cut_short_by_a_crash_is_an_empty_one(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "l", TWO)
+def test_a_ledger_cut_short_by_a_crash_is_whole_again_after_the_next_write(tmp_path: Path) -> None:
+    ledger, other = Ledger(tmp_path / "l", TWO), Ledger(tmp_path / "l", TWO)
     assert ledger.reserve("a", ONE)
     whole = (tmp_path / "l").read_bytes()
     for length in range(len(whole)):
         (tmp_path / "l").write_bytes(whole[:length])
-        assert ledger.free() == TWO
+        assert ledger.free() == Resources(cpu=1.0, memory=600), "an agent never forgets what it has given itself"
+    assert ledger.reserve("b", Resources(cpu=0.5))
+    assert other.free() == Resources(cpu=0.5, memory=600)
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BackendError, match=r"slot ledger .* cannot be opened"):
+    with pytest.raises(BackendError, match=r"slot ledger .* cannot be used"):
         Ledger(tmp_path / "file" / "l", TWO).free()

@@ -89,8 +89,16 @@ def test_two_carets_write_one_and_stage_nothing() -> None:
 
 
 def test_a_staged_word_becomes_the_place_of_its_file() -> None:
-    assert command_of(spec("^a/./b.py", "^/abs/c.py", "^/abs/dir/"), ()) == ["a/b.py", "c.py", "dir"]
-    assert command_of(spec("^{x}.csv", columns=("x",)), ("in/1",)) == ["in/1.csv"]
+    words = ("run", "^a/./b.py", "^/abs/c.py", "^/abs/dir/")
+    assert command_of(spec(*words), ()) == ["run", "a/b.py", "c.py", "dir"]
+    assert command_of(spec("run", "^{x}.csv", columns=("x",)), ("in/1",)) == ["run", "in/1.csv"]
+
+
+def test_a_staged_program_is_not_looked_up_in_the_path() -> None:
+    assert command_of(spec("^run.sh", "^run.sh"), ()) == ["./run.sh", "run.sh"]
+    assert command_of(spec("^./bin/run"), ()) == ["./bin/run"]
+    assert command_of(spec("^{x}", columns=("x",)), ("run",)) == ["./run"]
+    assert command_of(spec("^run.sh", "x", shell=True), ()) == ["/bin/sh", "-c", '"${1}" x', "sh", "./run.sh"]
 
 
 @pytest.mark.parametrize("path", ["../x", "a/../../b", "", "/", "."])
@@ -103,7 +111,7 @@ def test_an_unknown_placeholder_names_the_word_and_the_columns() -> None:
     with pytest.raises(UsageError, match="asks for the unknown column 'z'") as caught:
         check_template(["run", "--v={z}"], ["x", "y"])
     assert "'--v={z}'" in caught.value.message
-    assert "x, y" in str(caught.value.hint)
+    assert "'x', 'y'" in str(caught.value.hint)
 
 
 def test_unused_columns_are_told() -> None:

@@ -72,6 +72,7 @@ EVENTS: dict[str, Callable[[Task], Task]] = {
     "reset_all": lambda task: t.reset(task, now=NOW, succeeded=True),
     "force": lambda task: t.reset(task, now=NOW, succeeded=True, force=True),
     "lose": lambda task: t.lose(task, now=NOW),
+    "disown": lambda task: t.disown(task, now=NOW, policy=POLICY),
     "old_renew": lambda task: t.renew(task, attempt=3, now=NOW, policy=POLICY),
     "old_succeed": lambda task: t.succeed(task, attempt=3, report=REPORT),
     "old_fail": lambda task: t.fail(task, attempt=3, reason=Reason.EXIT, report=REPORT, policy=POLICY),
@@ -102,6 +103,12 @@ LEGAL: dict[str, dict[str, TaskState]] = {
         P,
     ),
     "force": dict.fromkeys(STATES, P),
+    "disown": {
+        **dict.fromkeys(HOLDING, P),
+        "stopping": X,
+        "expired_stopping": X,
+        "lost_too_often": F,
+    },
     "lose": dict.fromkeys(("expired", "expired_stopping", "lost_too_often"), P),
 }
 OLD = ("old_renew", "old_succeed", "old_fail", "old_release")

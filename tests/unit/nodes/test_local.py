@@ -15,10 +15,10 @@ import pytest
 
 from kubeq.core.model import NodeName, PoolId
 from kubeq.core.resources import Resources
+from kubeq.machine import has_ended, mark_of
 from kubeq.nodes.base import Launched, NodeRequest, Refused
 from kubeq.nodes.boot import agent_environment, python_path
 from kubeq.nodes.local import LocalProvider
-from kubeq.nodes.processes import is_alive, mark_of
 
 POOL = PoolId("0123456789ab")
 NAME = NodeName("0123456789ab-1")
@@ -159,7 +159,24 @@ def test_a_process_that_was_given_the_pid_later_is_never_signalled(state: Path, 
         provider = LocalProvider(state)
         assert not provider.observe(POOL)[NAME].alive
         provider.terminate([NAME])
-        assert is_alive(mark)
+        assert not has_ended(mark)
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_node_on_record_in_another_pid_namespace_is_neither_called_dead_nor_signalled(state: Path) -> None:
+    stranger = subprocess.Popen(["sleep", "60"])
+    try:
+        mark = mark_of(stranger.pid)
+        assert mark is not None
+        record = {"schema": 1, "pool": POOL, "number": 1, "pid": mark.pid, "started": mark.started, "boot": mark.boot}
+        (state / "nodes" / NAME).mkdir(parents=True)
+        (state / "nodes" / NAME / "process.json").write_text(json.dumps({**record, "namespace": "1"}))
+        provider = LocalProvider(state)
+        assert provider.observe(POOL)[NAME].alive
+        provider.terminate([NAME])
+        assert stranger.poll() is None and not has_ended(mark)
     finally:
         stranger.kill()
         stranger.wait()

@@ -143,6 +143,16 @@ def test_after_a_sleep_of_the_machine_no_lease_is_taken_over_for_one_term(
     assert [grant.attempt for grant in claim(other)] == [2]
 
 
+def test_an_agent_never_takes_over_what_it_holds_itself(queue: Queue, submit: Submit, clock: Any) -> None:
+    submit(1, policy=Policy(lease_s=60.0))
+    (grant,) = claim(queue)
+    clock.advance(61.0)
+    assert claim(queue) == [], "its own lease ran out while the queue was away; its outcome is on its way"
+    recorded = queue.finish([failed(grant, clock.now())])[0]
+    assert recorded is not None
+    assert recorded.state is TaskState.FAILED
+
+
 def test_a_late_outcome_is_accepted_while_nobody_took_over(queue: Queue, submit: Submit, clock: Any) -> None:
     submit(1, policy=Policy(lease_s=60.0))
     (grant,) = claim(queue)
@@ -218,7 +228,7 @@ def test_a_dead_agent_can_never_keep_a_killed_job_from_ending(
     claim(queue)
     job = replace(job, cancelled=True)
     queue.cancel_job(job)
-    clock.advance(121.0)
+    clock.advance(241.0)
     assert queue.sweep(job) == 1
     assert states(queue, job) == {TaskState.CANCELLED: 1}
     assert queue.close_if_done(job)

@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 
 from kubeq.errors import AccessDenied, BackendError, IntegrityError, ObjectNotFound
-from kubeq.store.local import LocalStore
+from kubeq.store.base import ObjectStore
+from kubeq.store.local import SETTLE_FILES, LocalStore
 
 ROOT = Path(__file__).parents[3]
 
 
-def put(store: LocalStore, key: str, content: bytes) -> bool:
+def put(store: ObjectStore, key: str, content: bytes) -> bool:
     return store.put(key, lambda: io.BytesIO(content), len(content), hashlib.sha256(content).hexdigest())
 
 
@@ -175,6 +176,82 @@ def test_a_process_killed_in_a_put_leaves_no_object_and_spoils_nothing(tmp_path:
     assert put(store, "d/killed", b"whole")
 
 
+def test_an_object_of_a_batch_is_not_seen_before_it_is_durable(tmp_path: Path) -> None:
+    store, other = LocalStore(tmp_path), LocalStore(tmp_path)
+    with store.batch() as batch:
+        assert put(batch, "d/a", b"abc")
+        assert other.stat(["d/a"]) == {}
+        assert list(other.list("")) == []
+    assert other.stat(["d/a"]) == {"d/a": 3}
+    assert leftovers(tmp_path) == []
+
+
+def test_nothing_is_left_of_a_batch_that_raised(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with pytest.raises(KeyError), store.batch() as batch:
+        put(batch, "d/a", b"abc")
+        put(batch, "d/b", b"abc")
+        raise KeyError
+    assert leftovers(tmp_path) == []
+    assert list(store.list("")) == []
+
+
+def test_a_long_batch_settles_on_the_way_so_that_a_repetition_goes_on(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with pytest.raises(KeyError), store.batch() as batch:
+        for number in range(SETTLE_FILES + 1):
+            put(batch, f"d/{number}", b"")
+        raise KeyError
+    assert len(list(store.list(""))) == SETTLE_FILES
+    assert leftovers(tmp_path) == []
+
+
+def test_a_batch_that_met_another_size_at_its_end_says_so_and_overwrites_nothing(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with pytest.raises(IntegrityError, match="d/a"), store.batch() as batch:
+        put(batch, "d/a", b"abc")
+        put(batch, "d/b", b"abc")
+        put(store, "d/a", b"a")
+    assert store.stat(["d/a"]) == {"d/a": 1}
+    assert leftovers(tmp_path) == []
+
+
+def traced(program: str, trace: Path, store: Path) -> str:
+    """What the program asked of the system, in strace's words."""
+    calls = "trace=openat,write,fsync,fdatasync,syncfs,link,linkat,unlink,unlinkat,mkdir,access"
+    command = ["strace", "-f", "-y", "-e", calls, "-o", str(trace), sys.executable, "-c", program, str(store)]
+    if subprocess.run(command, cwd=ROOT, capture_output=True).returncode != 0:
+        pytest.skip("strace cannot trace here")
+    return trace.read_text()
+
+
+def require_order(text: str, steps: list[str]) -> None:
+    place = 0
+    for step in steps:
+        found = re.compile(step).search(text, place)
+        assert found, f"{step} does not come after position {place} in\n{text[text.index('store') :]}"
+        place = found.end()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_batch_syncs_all_bytes_before_it_gives_any_a_name_and_the_names_before_it_ends(tmp_path: Path) -> None:
+    program = (
+        "import io, hashlib, os, sys; from pathlib import Path; from kubeq.store.local import LocalStore\n"
+        "digest = hashlib.sha256(b'abc').hexdigest()\n"
+        "with LocalStore(Path(sys.argv[1])).batch() as batch:\n"
+        "    for name in ('one', 'two'):\n"
+        "        batch.put('d/' + name, lambda: io.BytesIO(b'abc'), 3, digest)\n"
+        "os.access('/the-batch-has-ended', 0)\n"
+    )
+    text = traced(program, tmp_path / "trace", tmp_path / "store")
+    store = re.escape(str(tmp_path / "store"))
+    written = rf"write\(\d+<{store}/tmp/\S+>, \"abc\""
+    synced = rf"syncfs\(\d+<{store}\S*>\) += 0"
+    linked = rf"link(at)?\(.*{store}/tmp/\S+\".*{store}/d/\w+\".*\) += 0"
+    require_order(text, [written, written, synced, linked, linked, synced, r"access\(\"/the-batch-has-ended"])
+    assert not re.search(linked, text[: re.search(synced, text).start()])  # type: ignore[union-attr]
+
+
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_bytes_are_durable_before_their_name_and_the_name_before_the_return(tmp_path: Path) -> None:
     program = (
@@ -183,24 +260,7 @@ def test_bytes_are_durable_before_their_name_and_the_name_before_the_return(tmp_
         "LocalStore(Path(sys.argv[1])).put('d/e/key', lambda: io.BytesIO(b'abc'), 3, digest)\n"
         "os.access('/the-put-has-returned', 0)\n"
     )
-    trace = tmp_path / "trace"
-    calls = "trace=openat,write,fsync,fdatasync,link,linkat,unlink,unlinkat,mkdir,access"
-    command = [
-        "strace",
-        "-f",
-        "-y",
-        "-e",
-        calls,
-        "-o",
-        str(trace),
-        sys.executable,
-        "-c",
-        program,
-        str(tmp_path / "store"),
-    ]
-    if subprocess.run(command, cwd=ROOT, capture_output=True).returncode != 0:
-        pytest.skip("strace cannot trace here")
-    text = trace.read_text()
+    text = traced(program, tmp_path / "trace", tmp_path / "store")
     store = re.escape(str(tmp_path / "store"))
     steps = [
         rf"write\(\d+<{store}/tmp/\S+>, \"abc\"",
@@ -210,11 +270,7 @@ def test_bytes_are_durable_before_their_name_and_the_name_before_the_return(tmp_
         rf"f(data)?sync\(\d+<{store}/d/e>\) += 0",
         r"access\(\"/the-put-has-returned",
     ]
-    place = 0
-    for step in steps:
-        found = re.compile(step).search(text, place)
-        assert found, f"{step} does not come after position {place} in\n{text[text.index('store') :]}"
-        place = found.end()
+    require_order(text, steps)
     for made, parent in ((r"", re.escape(str(tmp_path))), ("/d", store), ("/d/e", rf"{store}/d")):
         created = re.search(rf"mkdir\(\"{store}{made}\", 0700\) += 0", text)
         assert created, made

@@ -1,0 +1,57 @@
+"""Whether a folder can be used, found out before anything is done for which it would be needed. Leaves nothing behind.
+
+What fails later all the same (a disk that fills up) is told by whoever writes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kubeq.errors import BackendError, UsageError
+
+
+def check_destination(path: Path, option: str) -> None:
+    """Raises UsageError if no results could be written into that directory, which need not exist yet."""
+    standing = _nearest_standing(path)
+    if not standing.is_dir():
+        raise UsageError(f"{option} {path}: {standing} is not a directory", hint="name another directory")
+    if not os.access(standing, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {path}: you may not write into {standing}", hint="name another directory")
+
+
+def check_state_dir(path: Path) -> None:
+    """Raises BackendError naming the state folder if it cannot be used, or made where it does not exist yet."""
+    standing = _nearest_standing(path)
+    if not standing.is_dir():
+        why: str | None = "it is not a directory" if standing == path else f"{standing} is not a directory"
+    elif not os.access(standing, os.W_OK | os.X_OK):
+        why = "you may not write into it" if standing == path else f"you may not write into {standing}"
+    else:
+        why = None if standing == path else _why_not_made(standing)
+    if why is not None:
+        raise BackendError(
+            f"the state folder {path} cannot be used: {why}",
+            hint="name another one: KUBEQ_STATE_DIR=DIR, or state_dir in the configuration file",
+        )
+
+
+def _nearest_standing(path: Path) -> Path:
+    """The path itself or the nearest directory above it that exists."""
+    for candidate in (path, *path.parents):
+        if os.path.lexists(candidate):
+            return candidate
+    return Path("/")
+
+
+def _why_not_made(parent: Path) -> str | None:
+    """Why no folder can be made in that directory (/proc lets nobody); None if one can."""
+    trial = parent / f".kubeq-{os.getpid()}"
+    try:
+        trial.mkdir(mode=0o700)
+        trial.rmdir()
+    except FileExistsError:
+        return None
+    except OSError as error:
+        return f"nothing can be made in {parent} ({error.strerror})"
+    return None

@@ -1,0 +1,110 @@
+"""This machine as /proc tells of it: which process is meant, for ever, and what the machine has. Linux only.
+
+A pid alone may belong to another process tomorrow. A mark is written into what a process leaves on the machine (labels,
+records, names of files), so that whoever comes next can tell whether that process is dead. Nothing is changed or
+signalled here. What cannot be read (for want of a descriptor, say) is BackendError, never taken for a process's end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from kubeq.core.resources import Resources
+from kubeq.errors import BackendError
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessMark:
+    """One process: its pid, when it began (clock ticks since boot), under which boot and in which pid namespace."""
+
+    pid: int
+    started: int
+    boot: str
+    namespace: str
+
+    def __str__(self) -> str:
+        return f"{self.pid}.{self.started}.{self.boot}.{self.namespace}"
+
+    @staticmethod
+    def parse(text: str) -> ProcessMark | None:
+        """The mark written by `str`; None for anything else."""
+        parts = text.split(".")
+        if len(parts) != 4 or not (parts[0].isdecimal() and parts[1].isdecimal()):
+            return None
+        return ProcessMark(pid=int(parts[0]), started=int(parts[1]), boot=parts[2], namespace=parts[3])
+
+
+def mark_of(pid: int) -> ProcessMark | None:
+    """The mark of a process that lives now (a zombie does not)."""
+    stat = stat_of(pid)
+    if stat is None or stat[0] in "ZX":
+        return None
+    return ProcessMark(pid=pid, started=int(stat[19]), boot=_boot(), namespace=pid_namespace())
+
+
+def own_mark() -> ProcessMark:
+    """The mark of this process."""
+    mark = mark_of(os.getpid())
+    assert mark is not None, "this process is alive"
+    return mark
+
+
+def has_ended(mark: ProcessMark) -> bool:
+    """Whether that process has certainly ended; looked up anew at every call.
+
+    Of a process in another pid namespace (an agent in a container) nothing can be known before the next boot, so the
+    answer is no.
+    """
+    if mark.boot != _boot():
+        return True
+    return mark.namespace == pid_namespace() and mark_of(mark.pid) != mark
+
+
+def stat_of(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat after the name (0 state, 1 parent, 2 group, 3 session, 19 start); None if gone."""
+    with _reading(f"process {pid}"):
+        try:
+            text = (_PROC / str(pid) / "stat").read_text(errors="replace")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return None
+    return text.rpartition(")")[2].split()
+
+
+def living_pids() -> list[int]:
+    """Every pid that can be seen from here; stale as soon as it is read."""
+    with _reading("the list of processes"):
+        return [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal()]
+
+
+@cache
+def pid_namespace() -> str:
+    """The number of this process's pid namespace; it is for the whole of its life."""
+    with _reading("the pid namespace"):
+        return "".join(letter for letter in str((_PROC / "self/ns/pid").readlink()) if letter.isdecimal())
+
+
+@cache
+def _boot() -> str:
+    with _reading("the boot id"):
+        return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BackendError(f"{what} cannot be read from /proc: {error.strerror}", transient=True) from error
+
+
+def whole_machine() -> Resources:
+    """The cores this process may use and the physical memory in bytes."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Resources(cpu=float(len(os.sched_getaffinity(0))), memory=memory)

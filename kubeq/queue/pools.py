@@ -1,0 +1,68 @@
+"""Pools and their nodes over any table, as the user's commands see them. An agent's own report is in `granting`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kubeq.core.model import Node, NodeOrder, Pool, PoolId
+from kubeq.errors import BackendError
+from kubeq.queue.base import Change, Key, RecordTable, Row
+from kubeq.queue.looking import Listings
+from kubeq.queue.rows import POOLS, jobs_of, node_change, node_of, nodes_of, pool_change, pool_of, pool_row
+from kubeq.queue.swaps import batches, edit_row, insist
+from kubeq.queue.sweeping import list_all
+
+
+class Pools:
+    """The part of a queue that numbers nodes and gives them orders. The table and the listings are the queue's."""
+
+    _table: RecordTable
+    _listings: Listings
+
+    def pool(self, id: PoolId) -> Pool | None:
+        """The pool, if anybody has made it."""
+        row = insist(lambda: self._table.get([Key(POOLS, id)]))[0]
+        return None if row is None else pool_of(row)
+
+    def pools(self) -> list[Pool]:
+        """Every pool there is."""
+        return list(self._listings.read(list_all(self._table, POOLS), pool_of))
+
+    def number_nodes(self, pool: Pool, count: int) -> list[int]:
+        """The next `count` node numbers of the pool, never given out before; makes the pool if need be. Atomic."""
+        insist(lambda: self._table.insert([pool_row(replace(pool, nodes=0))]))
+
+        def edit(row: Row) -> Change:
+            standing = pool_of(row)
+            return pool_change(replace(standing, nodes=standing.nodes + count), row.version)
+
+        row = edit_row(self._table, Key(POOLS, pool.id), f"pool {pool.id}", edit)
+        if row is None:
+            raise BackendError(f"the pool {pool.id} was removed while nodes were being added", transient=True)
+        last = pool_of(row).nodes
+        return list(range(last - count + 1, last + 1))
+
+    def order(self, node: Node, order: NodeOrder) -> bool:
+        """Ask a node to leave; False if it has no row."""
+
+        def edit(row: Row) -> Change:
+            return node_change(replace(node_of(row), order=order), row.version)
+
+        return edit_row(self._table, Key(nodes_of(node.pool), node.name), f"node {node.name}", edit) is not None
+
+    def forget_nodes(self, nodes: Sequence[Node]) -> None:
+        """Remove the rows of nodes that have gone; their numbers are not given out again."""
+        self._delete([Key(nodes_of(node.pool), node.name) for node in nodes])
+
+    def forget_pool(self, pool: PoolId) -> None:
+        """Remove a pool that no job uses, with its node rows, whichever kubeq wrote them."""
+        self._delete([*(row.key for row in list_all(self._table, nodes_of(pool))), Key(POOLS, pool)])
+
+    def has_jobs(self, pool: PoolId) -> bool:
+        """Whether any job, ended or not, belongs to the pool."""
+        return bool(insist(lambda: self._table.list(jobs_of(pool), None, 1)).rows)
+
+    def _delete(self, keys: Sequence[Key]) -> None:
+        for batch in batches(keys, self._table.batch):
+            insist(lambda batch=batch: self._table.delete(batch))  # type: ignore[misc]

@@ -1,0 +1,370 @@
+"""A whole agent on a table and a store in memory, with a runtime that does what the test says."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from kubeq.core import wire
+from kubeq.core.clock import SystemClock
+from kubeq.core.model import Exit, GoneReason, Job, JobId, NodeName, Policy, PoolId, Reason, Task, TaskState, Usage
+from kubeq.core.resources import Resources
+from kubeq.core.spec import JobSpec
+from kubeq.errors import AccessDenied, BackendError
+from kubeq.queue.claims import Final, Grant
+from kubeq.queue.memory import MemoryTable
+from kubeq.queue.queue import Queue
+from kubeq.store.blobs import Blobs
+from kubeq.store.memory import MemoryStore
+from kubeq.store.outputs import Outputs
+from kubeq_consumer import agent as agent_module
+from kubeq_consumer.agent import Agent
+from kubeq_consumer.blobcache import BlobCache
+from kubeq_consumer.finishing import Finisher
+from kubeq_consumer.ledger import Ledger
+from kubeq_consumer.preparing import Node
+from kubeq_consumer.runtimes.base import Execution, Leftover, Sink
+from kubeq_consumer.settings import AgentConfig
+from kubeq_consumer.shipping import Shipper
+from kubeq_consumer.spool import Spool
+
+POOL, NODE = PoolId("p"), NodeName("n1")
+TOTAL = Resources(cpu=2.0, memory=10**9)
+
+
+class Stage:
+    """A runtime whose commands end when and how the test says; it remembers what it was asked."""
+
+    name = "stage"
+
+    def __init__(self) -> None:
+        self.exit = Exit(code=0)
+        self.hold = threading.Event()
+        self.hold.set()
+        self.started: list[Execution] = []
+        self.discarded = 0
+        self.refuse: list[BackendError] = []
+        self.at_usage: Callable[[], None] = lambda: None
+        self.most_at_once = 0
+        self.running_now = 0
+        self.turn = threading.Lock()
+
+    def resolve(self, image: str) -> str:
+        return image
+
+    def prepare(self, image: str) -> None: ...
+
+    def create(self, execution: Execution) -> Act:
+        if self.refuse:
+            raise self.refuse.pop(0)
+        return Act(self, execution)
+
+    def leftovers(self, *_: object) -> Sequence[Leftover]:
+        return ()
+
+    def close(self) -> None: ...
+
+
+class Act:
+    """One command of a Stage: created, and once started, running."""
+
+    def __init__(self, stage: Stage, execution: Execution) -> None:
+        self._stage = stage
+        self._execution = execution
+        self._stopped = threading.Event()
+        self._over = False
+
+    def start(self, output: Sink) -> Act:
+        with self._stage.turn:
+            self._stage.started.append(self._execution)
+            self._stage.running_now += 1
+            self._stage.most_at_once = max(self._stage.most_at_once, self._stage.running_now)
+        output.write(b"said\n")
+        (self._execution.work / "made").write_text(str(self._execution.attempt))
+        return self
+
+    def discard(self) -> None:
+        self._stage.discarded += 1
+
+    def wait(self, timeout: float) -> Exit | None:
+        deadline = time.monotonic() + min(timeout, 20.0)
+        while time.monotonic() < deadline:
+            if self._stopped.is_set():
+                return self._finish(Exit(signal=15))
+            if self._stage.hold.wait(0.01):
+                return self._finish(self._stage.exit)
+        return None
+
+    def _finish(self, exit: Exit) -> Exit:
+        if not self._over:
+            self._over = True
+            with self._stage.turn:
+                self._stage.running_now -= 1
+        return exit
+
+    def usage(self) -> Usage:
+        self._stage.at_usage()
+        return Usage(wall_s=0.1)
+
+    def stop(self, grace: float) -> None:
+        self._stopped.set()
+
+    def remove(self) -> None: ...
+
+
+class Flaky(Queue):
+    """A queue that can be out of reach, all of it or some calls."""
+
+    def __init__(self, table: MemoryTable) -> None:
+        super().__init__(table, SystemClock())
+        self.away: set[str] = set()
+
+    def _there(self, what: str) -> None:
+        if what in self.away:
+            raise BackendError("the queue is away", transient=True)
+
+    def renew(self, grants: Sequence[Grant], started_at: Sequence[float | None]) -> Sequence[Grant | None]:
+        self._there("renew")
+        return super().renew(grants, started_at)
+
+    def finish(self, finals: Sequence[Final]) -> Sequence[Task | None]:
+        self._there("finish")
+        return super().finish(finals)
+
+
+class Theatre:
+    """An agent, what it works with, and one job."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.stage = Stage()
+        self.queue = Flaky(MemoryTable())
+        self.store = MemoryStore()
+        self.blobs = Blobs(self.store)
+        self.outputs = Outputs(self.store)
+        self.config = AgentConfig(
+            pool=POOL,
+            node=NODE,
+            number=1,
+            provider="local",
+            queue_url="memory:",
+            store_url="memory:",
+            state_dir=root,
+            cache_dir=root / "cache",
+            log_path=None,
+            linger_s=0.5,
+            linger_others_s=0.5,
+            poll_s=0.02,
+            until_idle=True,
+        )
+        self.spool = Spool(root / "spool")
+        self.agent = self._agent()
+        self.reason: GoneReason | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _agent(self) -> Agent:
+        node = Node(
+            config=self.config,
+            clock=SystemClock(),
+            now=self.queue.now,
+            claims=self.queue,
+            blobs=self.blobs,
+            outputs=self.outputs,
+            cache=BlobCache(self.root / "cache", self.blobs),
+            shipper=Shipper(self.store),
+            finisher=Finisher(self.queue, self.spool),
+            runtime_for=lambda spec, again: self.stage,
+            leaving=threading.Event(),
+            starting=threading.Semaphore(4),
+            total_memory=None,
+        )
+        return Agent(node, self.queue, Ledger(self.root / "ledger.json", TOTAL), TOTAL)
+
+    def _run(self) -> None:
+        self.reason = self.agent.run(housekeep=lambda: None)
+
+    def submit(self, tasks: int, policy: Policy | None = None) -> Job:
+        resources = Resources(cpu=1.0)
+        spec = JobSpec(command=("true", "{x}"), columns=("x",), resources=resources, log_limit=10_000)
+        job = Job(
+            id=JobId("j1"),
+            name="j1",
+            pool=POOL,
+            user="u",
+            host="h",
+            submitted_at=self.queue.now(),
+            total=tasks,
+            spec=self.blobs.put_bytes(wire.encode_spec(spec)),
+            columns=("x",),
+            resources=resources,
+            policy=policy or Policy(),
+            results_url="",
+        )
+        self.queue.begin(job)
+        self.queue.add_tasks(job, (wire.pending_body(json.dumps([str(index)])) for index in range(1, tasks + 1)))
+        return self.queue.seal(job)
+
+    def play(self) -> None:
+        self._thread.start()
+
+    def end(self, seconds: float = 30.0) -> GoneReason | None:
+        self._thread.join(seconds)
+        assert not self._thread.is_alive(), "the agent does not leave"
+        return self.reason
+
+    def task(self, index: int = 1) -> Task:
+        return self.queue.tasks_at(JobId("j1"), [index])[0]
+
+
+def eventually(question: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not question():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        threading.Event().wait(0.01)
+
+
+@pytest.fixture
+def theatre(tmp_path: Path) -> Iterator[Theatre]:
+    one = Theatre(tmp_path)
+    yield one
+    one.stage.hold.set()
+    one.queue.away.clear()
+    one.agent.ask_to_leave(GoneReason.TERMINATED, release=True)
+
+
+def test_all_tasks_run_within_the_cpus_and_the_agent_leaves(theatre: Theatre) -> None:
+    theatre.stage.hold.clear()
+    theatre.submit(12)
+    theatre.play()
+    eventually(lambda: len(theatre.stage.started) == 2, "two commands run side by side")
+    theatre.stage.hold.set()
+    assert theatre.end() is GoneReason.IDLE
+    assert {theatre.task(index).state for index in range(1, 13)} == {TaskState.SUCCEEDED}
+    assert theatre.stage.most_at_once == 2
+    assert theatre.outputs.read_result(theatre.task(7).id, 1)["files"][0]["path"] == "made"
+    assert list((theatre.root / "nodes" / NODE / "attempts").iterdir()) == []
+
+
+def test_a_machine_that_is_in_trouble_costs_the_task_nothing(theatre: Theatre) -> None:
+    theatre.stage.refuse = [
+        BackendError("no engine", transient=True),
+        AccessDenied("the socket may not be used"),
+        BackendError("no room", transient=True),
+    ]
+    theatre.submit(1)
+    theatre.play()
+    theatre.end()
+    task = theatre.task()
+    assert (task.state, task.failures, task.losses) == (TaskState.SUCCEEDED, 0, 0)
+    assert task.attempt == 4
+
+
+def test_what_the_runtime_refuses_for_good_is_the_tasks_failure(theatre: Theatre) -> None:
+    theatre.stage.refuse = [BackendError("bind source path does not exist: /nowhere")]
+    theatre.submit(1)
+    theatre.play()
+    theatre.end()
+    task = theatre.task()
+    assert (task.state, task.reason) == (TaskState.FAILED, Reason.INPUT)
+    assert task.attempts[-1].message == "bind source path does not exist: /nowhere"
+
+
+def test_an_order_to_leave_that_comes_after_the_end_changes_no_outcome(theatre: Theatre) -> None:
+    theatre.stage.at_usage = lambda: theatre.agent._begin_leaving(GoneReason.TERMINATED, True)
+    theatre.submit(1)
+    theatre.play()
+    assert theatre.end() is GoneReason.TERMINATED
+    assert theatre.task().state is TaskState.SUCCEEDED
+
+
+def test_an_agent_told_to_leave_gives_back_what_runs_and_starts_nothing_more(theatre: Theatre) -> None:
+    theatre.stage.hold.clear()
+    theatre.submit(6)
+    theatre.play()
+    eventually(lambda: len(theatre.stage.started) == 2, "two commands run")
+    theatre.agent.ask_to_leave(GoneReason.TERMINATED, release=True)
+    assert theatre.end() is GoneReason.TERMINATED
+    assert len(theatre.stage.started) == 2
+    assert {theatre.task(index).state for index in range(1, 7)} == {TaskState.PENDING}
+    assert sum(theatre.task(index).losses for index in range(1, 7)) == 0
+
+
+def test_an_agent_that_leaves_while_the_queue_is_away_keeps_its_outcomes_on_disk(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "DELIVERY_PATIENCE_S", 1.0)
+    theatre.queue.away = {"finish", "renew"}
+    theatre.submit(1)
+    theatre.play()
+    eventually(lambda: list(theatre.spool.load()), "the outcome is spooled")
+    theatre.agent.ask_to_leave(GoneReason.TERMINATED, release=True)
+    theatre.end()
+    theatre.queue.away.clear()
+    (final,) = theatre.spool.load()
+    assert theatre.queue.finish([final])[0] is not None
+    assert theatre.task().state is TaskState.SUCCEEDED
+
+
+def test_a_queue_that_comes_back_gets_the_outcome_and_nothing_ran_twice(theatre: Theatre) -> None:
+    theatre.queue.away = {"finish"}
+    theatre.submit(1)
+    theatre.play()
+    eventually(lambda: list(theatre.spool.load()), "the outcome is spooled")
+    theatre.queue.away.clear()
+    theatre.end()
+    assert theatre.task().state is TaskState.SUCCEEDED
+    assert len(theatre.stage.started) == 1
+    assert list(theatre.spool.load()) == []
+
+
+def test_a_killed_task_is_cancelled_while_it_runs(theatre: Theatre) -> None:
+    theatre.stage.hold.clear()
+    job = theatre.submit(1)
+    theatre.play()
+    eventually(lambda: theatre.stage.started, "it runs")
+    theatre.queue.cancel_job(job)
+    theatre.end()
+    assert theatre.task().state is TaskState.CANCELLED
+
+
+def test_a_store_that_refuses_for_good_fails_the_task_and_keeps_its_live_log(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = theatre.store.put
+
+    def put(key: str, open: Callable[[], object], size: int, sha256: str) -> bool:
+        if key.startswith("results/"):
+            raise BackendError("no space left")
+        return whole(key, open, size, sha256)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(theatre.store, "put", put)
+    theatre.stage.hold.clear()
+    theatre.submit(1)
+    theatre.play()
+    eventually(lambda: list(theatre.store.list("logs/")), "the output is shipped live")
+    theatre.stage.hold.set()
+    theatre.end()
+    assert (theatre.task().state, theatre.task().reason) == (TaskState.FAILED, Reason.OUTPUT)
+    assert list(theatre.store.list("logs/")), "what could not be stored is the only log there is"
+
+
+def test_a_node_stays_while_a_job_of_its_pool_may_still_need_it(theatre: Theatre) -> None:
+    theatre.config = AgentConfig(
+        **{**{name: getattr(theatre.config, name) for name in AgentConfig.__slots__}, "until_idle": False}
+    )
+    theatre.agent = theatre._agent()
+    other = Queue(theatre.queue._table, SystemClock())
+    theatre.submit(1, Policy(lease_s=3.0))
+    from kubeq.queue.claims import Room
+
+    dead = other.claim(POOL, NodeName("dead"), Room(free=TOTAL, total=TOTAL, starts=1)).grants
+    assert len(dead) == 1
+    theatre.play()
+    theatre.end()
+    task = theatre.task()
+    assert (task.state, task.attempt, task.losses) == (TaskState.SUCCEEDED, 2, 1)
