@@ -20,7 +20,7 @@ SUBMITTING_S = 3600.0
 PAUSE_S = 0.5
 """Between two looks at whether the last attempts have stopped."""
 STOPPING_S = 60.0
-"""How long attempts may take to stop once their nodes know, on top of a lease and of the term that `sweep` leaves."""
+"""How long attempts may take to stop once their nodes know, on top of a lease."""
 GONE_S = 86400.0
 """So long `kubeq nodes --all` and `kubeq logs NODE` can still tell what became of a node, whatever is cleaned."""
 _ENDED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
@@ -117,7 +117,7 @@ def _stop(session: Session, job: Job) -> None:
     """Cancel the job and wait until none of its attempts holds a lease any more."""
     queue = session.queue
     queue.cancel_job(job)
-    deadline = session.clock.monotonic() + 2 * job.policy.lease_s + STOPPING_S
+    deadline = session.clock.monotonic() + job.policy.lease_s + STOPPING_S
     while True:
         queue.sweep(queue.refresh(job))
         running = count_states(queue.outcomes(job.id, consistent=True))[TaskState.CLAIMED]

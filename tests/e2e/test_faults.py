@@ -23,11 +23,11 @@ def witness_task(home: Home, seconds: float) -> list[str]:
     note = home.root / "witness"
     pids = home.root / "pids"
     pids.mkdir(exist_ok=True)
-    return [
-        "sh",
-        "-c",
-        f"echo $$ > {pids}/$KUBEQ_ATTEMPT; echo $KUBEQ_TASK_INDEX.$KUBEQ_ATTEMPT >> {note}; sleep {seconds}; echo $KUBEQ_ATTEMPT > who; echo end",
-    ]
+    script = (
+        f"echo $$ > {pids}/$KUBEQ_ATTEMPT; echo $KUBEQ_TASK_INDEX.$KUBEQ_ATTEMPT >> {note};"
+        f" sleep {seconds}; echo $KUBEQ_ATTEMPT > who; echo end"
+    )
+    return ["sh", "-c", script]
 
 
 def alive(pid: int) -> bool:
