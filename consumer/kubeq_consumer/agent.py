@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 LONGEST_PAUSE_S = 30.0
 BREATH_S = 0.02
 """The least time between two looks at a queue that keeps changing."""
+FIRST_JOB_S = 10.0
+"""How long the agent of a private pool waits for its job, which is there before it unless somebody has killed it."""
 LOOK_AROUND_S = 30.0
 SILENT_S = 180.0
 """A node that has not reported itself for three of its reports is taken for dead."""
@@ -220,8 +222,8 @@ class Agent:
         stays for them, and the others until it is certain that the first is alive.
         """
         idle = self._clock.monotonic() - self._busy_at
-        if self._config.until_idle and self._had_jobs:
-            return self._open_jobs == 0
+        if self._config.until_idle:
+            return self._open_jobs == 0 and (self._had_jobs or idle >= FIRST_JOB_S)
         if self._open_jobs:
             return not self._first and idle >= max(self._config.linger_others_s, SILENT_S + LOOK_AROUND_S)
         return idle >= (self._config.linger_s if self._first else self._config.linger_others_s)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from kubeq.actions.disowning import disown_gone
 from kubeq.actions.finding import EVERYTHING, Choice, Chosen, find_chosen, tasks_of
+from kubeq.actions.launching import ensure_nodes, pool_of_job
 from kubeq.actions.session import Session
 from kubeq.core.model import UNFINISHED, Job, JobId, NodeName, Task, TaskState
 from kubeq.core.resources import Resources
@@ -75,18 +77,30 @@ def reset(session: Session, texts: Sequence[str], request: ResetRequest) -> Chan
 
 def _kill(session: Session, chosen: Chosen) -> Changes:
     job, queue = chosen.job, session.queue
+    if job.sealed_at is None:
+        return Changes(unchanged=((job.id, f"job {job.id} ({job.name}) is incomplete: none of it runs"),))
     if not chosen.whole:
-        return _changes(job, queue.cancel_tasks(job, list(chosen.indexes.of(job.name, job.total))))
+        done = queue.cancel_tasks(job, list(chosen.indexes.of(job.name, job.total)))
+        _end_claims_of_the_dead(session, job)
+        return _changes(job, done)
     left = [outcome for outcome in queue.outcomes(job.id, consistent=True) if outcome.state in UNFINISHED]
-    if not left and job.sealed_at is not None:
+    if not left:
         return Changes(unchanged=((job.id, f"job {job.id} ({job.name}) has ended"),))
     done = queue.cancel_job(job)
+    _end_claims_of_the_dead(session, job)
     queue.sweep(queue.refresh(job))
     queue.close_if_done(job)
     return _changes(job, done)
 
 
+def _end_claims_of_the_dead(session: Session, job: Job) -> None:
+    """End what dead agents still hold; and start one that removes what they left running on this machine."""
+    if disown_gone(session, job).changed:
+        ensure_nodes(session, pool_of_job(session, job))
+
+
 def _reset(session: Session, chosen: Chosen, request: ResetRequest, orphans_only: bool) -> Changes:
+    disown_gone(session, chosen.job)
     wanted = [task.id.index for task in _wanted(session, chosen, request, orphans_only)]
     if not wanted:
         return Changes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kubeq.actions.disowning import disown_gone
 from kubeq.actions.drafts import drop_draft, read_draft
 from kubeq.actions.launching import ensure_nodes, pool_of_job
 from kubeq.actions.session import Session
@@ -39,5 +40,6 @@ def resume(session: Session, job: Job, report: Report | None = None) -> Resumed:
     if job.paused:
         job = session.queue.resume(job)
         unpaused = True
+    disown_gone(session, job)
     launched = ensure_nodes(session, pool_of_job(session, job)) if left else ()
     return Resumed(job=job, completed=completed, unpaused=unpaused, launched=launched)

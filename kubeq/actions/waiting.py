@@ -1,7 +1,7 @@
 """Waiting for a job: a tick whenever something changed, until everything in it has ended. Starts and stops nothing.
 
-Whoever looks may make the swaps that nobody else can be relied on for: expired leases of a paused or killed job, and
-the job's own gate once nothing is left to do.
+Whoever looks may make the swaps that nobody else can be relied on for: expired leases of a paused or killed job, claims
+of agents that died on this machine, and the job's own gate once nothing is left to do.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from kubeq.actions.disowning import disown_gone
 from kubeq.actions.launching import Nodes, observe_pool
 from kubeq.actions.session import Session
-from kubeq.core.model import UNFINISHED, Job, JobStatus, Reach, TaskState
+from kubeq.core.model import UNFINISHED, Job, JobStatus, NodeName, Reach, TaskState
 from kubeq.core.transitions import job_status
 from kubeq.queue.rows import Outcome
 
@@ -66,6 +67,7 @@ def follow(session: Session, job: Job, *, tend: Tend | None = None) -> Iterator[
     started = looked = clock.monotonic()
     nodes = observe_pool(session, job.pool)
     before: Mapping[Outcome, int] | None = None
+    buried: set[NodeName] = set()
     while True:
         began = clock.monotonic()
         outcomes = queue.outcomes(job.id, consistent=True)
@@ -78,6 +80,10 @@ def follow(session: Session, job: Job, *, tend: Tend | None = None) -> Iterator[
             job = queue.refresh(job)
             queue.sweep(job)
             nodes = observe_pool(session, job.pool)
+            ended = {seen.name for seen in nodes.dead}
+            if ended - buried:
+                buried |= ended
+                disown_gone(session, job)
             if tend is not None:
                 tend(job, outcomes, nodes)
         if due or outcomes != before:

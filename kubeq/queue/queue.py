@@ -7,13 +7,13 @@ swap; job rows change only by their gates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from kubeq.core import transitions
 from kubeq.core.clock import Clock
-from kubeq.core.model import UNFINISHED, Job, JobId, Task, TaskId, TaskState
+from kubeq.core.model import UNFINISHED, Job, JobId, NodeName, Task, TaskId, TaskState
 from kubeq.core.resources import Resources
 from kubeq.errors import Conflict, IllegalTransition, KubeqError, NotFound
 from kubeq.queue.base import Change, Cursor, Key, RecordTable, Row, Swapped
@@ -117,6 +117,20 @@ class Queue(Granting, Looking, Pools):
     def cancel_tasks(self, job: Job, indexes: Sequence[int]) -> Changed:
         """Cancel some tasks."""
         done = self._edit(job.id, indexes, _cancel_once)
+        self.close_if_done(job)
+        return done
+
+    def disown(self, job: Job, gone: Collection[NodeName]) -> Changed:
+        """End the claims of nodes that have certainly ended, without waiting for their leases: the caller has proof."""
+        cancelled = self.refresh(job).cancelled
+
+        def edit(task: Task) -> Task:
+            if task.state is not TaskState.CLAIMED or task.current is None or task.current.node not in gone:
+                return task
+            asked = transitions.cancel(task) if cancelled else task
+            return transitions.disown(asked, now=self.now(), policy=job.policy)
+
+        done = self._edit(job.id, None, edit)
         self.close_if_done(job)
         return done
 

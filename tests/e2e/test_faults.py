@@ -179,3 +179,26 @@ def test_the_log_of_an_agent_is_json_lines(home: Home) -> None:
     (log,) = home.state.glob("nodes/*/agent.log")
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert {"at", "level", "message"} <= lines[0].keys()
+
+
+def test_a_job_whose_only_agent_died_can_be_killed_at_once_and_nothing_of_it_runs_on(home: Home) -> None:
+    job = home.submit("--image", "none", *witness_task(home, 60))
+    eventually(lambda: witnessed(home) == ["1.1"], "the task runs", home)
+    (victim,) = home.agents().values()
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: not home.agents(), "its agent is dead", home)
+    home.run("kill", job)
+    assert home.status(job)["status"] == "cancelled"
+    first = int((home.root / "pids/1").read_text())
+    eventually(lambda: not alive(first), "what it left running is stopped by the next agent", home, timeout=30)
+
+
+def test_whoever_waits_for_a_job_sees_its_dead_agent_replaced_without_waiting_for_the_lease(home: Home) -> None:
+    waiting = home.start("sub", "--image", "none", *witness_task(home, 2))
+    eventually(lambda: witnessed(home) == ["1.1"], "the task runs", home)
+    (victim,) = home.agents().values()
+    os.kill(victim, signal.SIGKILL)
+    _, err = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0, err
+    (task,) = home.tasks("LAST")
+    assert (task["state"], task["attempt"], task["losses"]) == ("succeeded", 2, 1)
