@@ -6,6 +6,7 @@ The grammar of selectors is in `core.selectors`, that of conditions in `where`; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from kubeq.core.selectors import (
     Filters,
     Indexes,
     JobRef,
+    is_glob,
     match_jobs,
     match_one_job,
     parse_task_selector,
@@ -73,8 +75,9 @@ def find_jobs(session: Session, texts: Sequence[str]) -> list[Job]:
         _refuse_tasks(text)
     if texts:
         last = _last(session, texts, entries)
-        entries = _entries_of(entries, [ref.id for text in texts for ref in match_jobs(text, _refs(entries), last)])
-        return session.queue.jobs(entries)
+        with _newer_ones_told(session, texts):
+            ids = [ref.id for text in texts for ref in match_jobs(text, _refs(entries), last)]
+        return session.queue.jobs(_entries_of(entries, ids), strict=not any(map(is_glob, texts)))
     return session.queue.jobs(sorted(entries, key=lambda entry: (entry.submitted_at, entry.id), reverse=True))
 
 
@@ -87,7 +90,8 @@ def find_job(session: Session, text: str) -> Job:
 def find_one(session: Session, text: str) -> Chosen:
     """One job and which of its tasks. Raises NotFound, and Conflict when the text matches several jobs."""
     selector, entries = parse_task_selector(text), session.queue.entries()
-    ref = match_one_job(selector.job, _refs(entries), _last(session, [selector.job], entries))
+    with _newer_ones_told(session, [selector.job]):
+        ref = match_one_job(selector.job, _refs(entries), _last(session, [selector.job], entries))
     jobs = session.queue.jobs(_entries_of(entries, [ref.id]), strict=True)
     if not jobs:
         raise NotFound(f"job {ref.id} has just been removed", hint="kubeq status lists the jobs there are")
@@ -98,9 +102,12 @@ def find_chosen(session: Session, texts: Sequence[str]) -> list[Chosen]:
     """The jobs and tasks that the texts mean; a job that several texts mean stands there once for each of them."""
     selectors, entries = [parse_task_selector(text) for text in texts], session.queue.entries()
     refs = _refs(entries)
-    last = _last(session, [selector.job for selector in selectors], entries)
-    wanted = [(ref.id, selector.indexes) for selector in selectors for ref in match_jobs(selector.job, refs, last)]
-    jobs = {job.id: job for job in session.queue.jobs(_entries_of(entries, [id for id, _ in wanted]))}
+    names = [selector.job for selector in selectors]
+    last = _last(session, names, entries)
+    with _newer_ones_told(session, names):
+        wanted = [(ref.id, selector.indexes) for selector in selectors for ref in match_jobs(selector.job, refs, last)]
+    found = session.queue.jobs(_entries_of(entries, [id for id, _ in wanted]), strict=not any(map(is_glob, names)))
+    jobs = {job.id: job for job in found}
     return [_checked(Chosen(jobs[id], indexes)) for id, indexes in wanted if id in jobs]
 
 
@@ -119,6 +126,19 @@ def _all_tasks(session: Session, chosen: Chosen) -> Iterator[Task]:
     indexes = chosen.indexes.of(chosen.job.name, chosen.job.total)
     while page := list(islice(indexes, PAGE)):
         yield from session.queue.tasks_at(chosen.job.id, page)
+
+
+@contextmanager
+def _newer_ones_told(session: Session, names: Sequence[str]) -> Iterator[None]:
+    """A block that looks for jobs of those names. Where there is none, but the name is the id of a job that a newer
+    kubeq wrote and that no listing has, the block ends with VersionMismatch instead of NotFound."""
+    try:
+        yield
+    except NotFound:
+        for name in filter(str.isprintable, names):
+            with suppress(NotFound):
+                session.queue.job(JobId(name))
+        raise
 
 
 def _checked(chosen: Chosen) -> Chosen:

@@ -1,4 +1,4 @@
-"""Looks at running commands from time to time, in one thread for all of them: often at first, then once a second.
+"""Looks at running commands from time to time, in one thread for all of them: often at first, then five times a second.
 
 The figures of a container vanish within milliseconds of its end, before the engine says that it has ended. So the
 sampler also waits on the container's first process, by a process descriptor, and takes the last look as it dies.
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from kubeq_consumer.runtimes.cgroup import Reading, later
 
 FIRST_S = 0.01
-LONGEST_S = 1.0
+LONGEST_S = 0.2
 
 
 class Watch:

@@ -43,7 +43,7 @@ def test_the_end_of_a_process_is_seen_at_once() -> None:
 
     watch = Watch(look, lambda: None if ended.is_set() else process.pid)
     Sampler().add(watch)
-    eventually(lambda: len(looks) >= 7)  # by now half a second and more lies between two looks
+    eventually(lambda: len(looks) >= 7)  # by now a fifth of a second lies between two looks
     before = len(looks)
     ended.set()
     process.kill()

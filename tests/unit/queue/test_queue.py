@@ -12,6 +12,7 @@ from kubeq.core.model import (
     Ending,
     Exit,
     Job,
+    JobId,
     Node,
     NodeName,
     NodeOrder,
@@ -25,10 +26,12 @@ from kubeq.core.model import (
 )
 from kubeq.core.resources import Resources
 from kubeq.core.transitions import Report
-from kubeq.errors import Conflict, NotFound
+from kubeq.errors import Conflict, NotFound, VersionMismatch
+from kubeq.queue.base import Change, Key
+from kubeq.queue.claiming import JOB_PAGES_PER_CLAIM, OPEN_JOBS_PAGE
 from kubeq.queue.claims import Final, Grant, Room
 from kubeq.queue.queue import Queue
-from kubeq.queue.rows import Outcome, task_key
+from kubeq.queue.rows import Outcome, entry_row, job_row, node_row, task_key
 
 POOL, NODE = PoolId("p"), NodeName("n1")
 BIG = Resources(cpu=64.0, memory=10**12)
@@ -188,7 +191,7 @@ def test_a_stale_close_fails_after_a_retry(queue: Queue, submit: Submit) -> None
     job = submit(1)
     (grant,) = claim(queue)
     queue.finish([failed(grant, 1.0)])
-    row = queue._table.get([_job_key(job)])[0]
+    row = queue._table.get([job_row(job).key])[0]
     assert row is not None
     queue.retry(job, [1])
     (again,) = claim(queue)
@@ -228,7 +231,7 @@ def test_a_dead_agent_can_never_keep_a_killed_job_from_ending(
     claim(queue)
     job = replace(job, cancelled=True)
     queue.cancel_job(job)
-    clock.advance(241.0)
+    clock.advance(121.0)
     assert queue.sweep(job) == 1
     assert states(queue, job) == {TaskState.CANCELLED: 1}
     assert queue.close_if_done(job)
@@ -249,6 +252,45 @@ def test_a_paused_job_is_not_claimed_and_its_dead_leases_return_to_pending(
     assert (first.state, first.losses, first.attempt) == (TaskState.PENDING, 1, 1)
     queue.resume(job)
     assert len(claim(queue, 5)) == 2
+
+
+def test_a_command_leaves_the_leases_of_a_paused_job_alone_for_a_term_after_their_end(
+    queue: Queue, submit: Submit, clock: Any
+) -> None:
+    job = submit(1)
+    (grant,) = claim(queue)
+    paused = queue.pause(job)
+    clock.wall += 3 * 3600.0  # the lid was closed, and a watcher wakes up before the agent does
+    assert states(queue, job) == {TaskState.CLAIMED: 1}
+    renewed = queue.renew([grant], [None])[0]
+    assert renewed is not None
+    clock.advance(121.0)
+    assert queue.sweep(paused) == 0
+    clock.advance(120.0)
+    assert queue.sweep(paused) == 1
+    assert states(queue, job) == {TaskState.PENDING: 1}
+
+
+def test_jobs_behind_a_thousand_that_are_paused_are_claimed(table: Any, queue: Queue, submit: Submit) -> None:
+    many_paused(table, submit, OPEN_JOBS_PAGE)
+    job = submit(1, id="z")
+    assert [grant.task.id.job for grant in claim(queue)] == [job.id]
+
+
+def test_a_claim_asks_a_bounded_number_of_jobs_and_the_next_one_goes_on(
+    table: Any, queue: Queue, submit: Submit
+) -> None:
+    many_paused(table, submit, OPEN_JOBS_PAGE * JOB_PAGES_PER_CLAIM)
+    job = submit(1, id="z")
+    first = queue.claim(POOL, NODE, room(1))
+    assert (first.grants, first.open_jobs) == ((), 1), "there may be work in what was not looked at"
+    assert [grant.task.id.job for grant in claim(queue)] == [job.id]
+
+
+def many_paused(table: Any, submit: Submit, count: int) -> None:
+    """So many sealed jobs that are paused, before those that are submitted from now on."""
+    job = replace(submit(0, id="a", pool="other"), pool=POOL, sealed_at=1.0, paused=True)
+    table.insert([job_row(replace(job, id=JobId(f"paused-{number:05}"))) for number in range(count)])
 
 
 def test_a_healthy_claim_is_never_reset_without_force(queue: Queue, submit: Submit) -> None:
@@ -312,23 +354,61 @@ def test_a_forgotten_job_is_gone_with_its_tasks(queue: Queue, submit: Submit) ->
     assert queue.outcomes(job.id) == {}
 
 
+def test_a_submission_whose_job_is_removed_meanwhile_leaves_no_rows(queue: Queue, submit: Submit) -> None:
+    job = submit(5, seal=False)
+    queue.forget(job)
+    queue.add_tasks(job, ['{"schema":1,"state":"pending","values":["6"]}'], first=6)
+    with pytest.raises(NotFound, match="removed while it was being submitted"):
+        queue.seal(job)
+    assert queue.outcomes(job.id) == {}
+
+
+def test_records_of_a_newer_kubeq_are_left_out_of_listings_and_told_of_once(
+    queue: Queue, submit: Submit, caplog: pytest.LogCaptureFixture
+) -> None:
+    newer, job = submit(2), submit(2, id="j2")
+    make_newer(queue, job_row(newer).key)
+    make_newer(queue, task_key(TaskId(job.id, 1)))
+    assert [each.id for each in queue.jobs(queue.entries())] == [job.id]
+    make_newer(queue, entry_row(newer).key)
+    assert [entry.id for entry in queue.entries()] == [job.id]
+    assert [entry.id for entry in queue.entries()] == [job.id]
+    assert [task.id.index for task in queue.tasks(job.id)] == [2]
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 3
+    assert all("schema 2" in message and "install a newer kubeq" in message for message in messages)
+    for asked in (lambda: queue.job(newer.id), lambda: queue.refresh(newer), lambda: queue.tasks_at(job.id, [1])):
+        with pytest.raises(VersionMismatch):
+            asked()
+    with pytest.raises(VersionMismatch):
+        queue.entries(strict=True)
+
+
+def test_a_node_of_a_newer_kubeq_does_not_hide_the_others(queue: Queue, clock: Any) -> None:
+    node = Node(
+        name=NODE, pool=POOL, number=1, provider="local", state=NodeState.ACTIVE, host="h", requested_at=clock.now()
+    )
+    queue.report(node)
+    queue.report(replace(node, name=NodeName("n2")))
+    make_newer(queue, node_row(node).key)
+    assert [peer.name for peer in queue.peers(POOL)] == ["n2"]
+    queue.forget_pool(POOL)
+    assert queue._table.get([node_row(node).key]) == [None], "a pool goes with all its nodes"
+
+
+def make_newer(queue: Queue, key: Key) -> None:
+    """The record written again, as a kubeq with a newer schema would."""
+    row = queue._table.get([key])[0]
+    assert row is not None
+    body = row.body.replace('"schema":1', '"schema":2')
+    assert body != row.body
+    queue._table.swap([Change(key, row.version, "newer", row.tally, row.claimable_at, body)])
+
+
 def test_a_record_of_a_newer_kubeq_is_left_as_it_is(queue: Queue, submit: Submit) -> None:
     job = submit(2)
     key = task_key(TaskId(job.id, 1))
-    row = queue._table.get([key])[0]
-    assert row is not None
-    from kubeq.queue.base import Change
-
-    newer = row.body.replace('"schema":1', '"schema":2')
-    queue._table.swap([Change(key, row.version, "x", row.tally, row.claimable_at, newer)])
+    make_newer(queue, key)
+    before = queue._table.get([key])
     assert [grant.task.id.index for grant in claim(queue, 5)] == [2]
-    after = queue._table.get([key])[0]
-    assert after is not None
-    assert after.body == newer
-
-
-def _job_key(job: Job) -> object:
-    from kubeq.queue.base import Key
-    from kubeq.queue.rows import jobs_of
-
-    return Key(jobs_of(job.pool), job.id)
+    assert queue._table.get([key]) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sqlite3
@@ -9,17 +10,21 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from kubeq.core.model import Policy
 from kubeq.errors import AccessDenied, BackendError, VersionMismatch
 from kubeq.queue import sqlite as statements
 from kubeq.queue.base import Change, Key, Partition, Row, Tally
 from kubeq.queue.sqlite import SqliteTable
+from kubeq.queue.sqlite_errors import explain
 from kubeq.queue.sqlite_file import NETWORK_FILE_SYSTEMS, network_file_system
+from kubeq.queue.swaps import insist
 
 PARTITION = Partition("tasks:job")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small disk or to become somebody else")
@@ -359,6 +364,127 @@ def test_a_holder_that_does_not_let_go_is_named_after_the_patience_has_ended(pat
     assert refused.value.transient
     killed(child)
     assert list(table.insert([row("a")])) == [None], "a dead holder holds nothing"
+
+
+def test_a_table_that_waited_in_vain_is_not_asked_again(path: Path) -> None:
+    child = start(HOLD_THE_TURN, path)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "held\n"
+    table, calls = SqliteTable(path, patience_s=0.05), 0
+
+    def write() -> None:
+        nonlocal calls
+        calls += 1
+        table.insert([row("a")])
+
+    with pytest.raises(BackendError, match="locked by process"):
+        insist(write)
+    killed(child)
+    with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+        shell.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BackendError, match="locked by another program"):
+            insist(write)
+    assert calls == 2
+
+
+def test_what_is_left_of_the_patience_is_what_sqlite_may_wait(path: Path) -> None:
+    table = SqliteTable(path, patience_s=2.0)
+    table.insert([row("a")])
+    session = table._session()
+    holder = os.open(f"{path}.lock", os.O_RDWR)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    release = threading.Timer(0.5, os.close, [holder])
+    release.start()
+    table.insert([row("b")])
+    release.join()
+    assert 500 <= session.connection.execute("PRAGMA busy_timeout").fetchone()[0] <= 1550
+
+
+def test_the_patience_is_a_sixth_of_the_default_lease() -> None:
+    assert statements.PATIENCE_S <= Policy().lease_s / 6
+
+
+@pytest.mark.parametrize(
+    ("name", "transient"),
+    [
+        ("BUSY", True),
+        ("LOCKED", True),
+        ("PROTOCOL", True),
+        ("NOMEM", True),
+        ("INTERRUPT", True),
+        ("FULL", False),
+        ("IOERR_FSYNC", False),
+        ("CORRUPT", False),
+        ("READONLY", False),
+        ("ERROR", False),
+        ("MISUSE", False),
+    ],
+)
+def test_whatever_sqlite_says_becomes_an_error_that_names_the_queue(path: Path, name: str, transient: bool) -> None:
+    path.parent.mkdir()
+    error = sqlite3.OperationalError("it said no")
+    error.sqlite_errorcode = getattr(sqlite3, f"SQLITE_{name}")
+    explained = explain(error, path)
+    assert explained.transient is transient
+    assert str(path.parent) in explained.message
+
+
+def test_an_interrupted_statement_and_a_want_of_memory_are_passing_troubles(path: Path) -> None:
+    table = SqliteTable(path)
+    table.insert([row("a")])
+    connection = table._session().connection
+    connection.set_progress_handler(lambda: 1, 1)
+    with pytest.raises(BackendError, match="interrupted") as refused:
+        table.list(PARTITION, None, 10)
+    assert refused.value.transient
+    connection.set_progress_handler(None, 0)
+    assert explain(MemoryError(), path).transient
+
+
+def test_a_bug_in_a_statement_is_still_an_error_of_ours(path: Path) -> None:
+    table = SqliteTable(path)
+    table.insert([row("a")])
+    table._session().connection.close()
+    with pytest.raises(BackendError, match="closed"):
+        table.list(PARTITION, None, 10)
+
+
+def test_a_folder_that_became_a_file_is_an_error_of_ours(path: Path) -> None:
+    table = SqliteTable(path)
+    table.insert([row("a")])
+    path.parent.rename(path.parent.with_name("elsewhere"))
+    path.parent.write_text("")
+    with pytest.raises(BackendError, match="Not a directory"):
+        table.insert([row("b")])
+
+
+FEW_FILES = """
+import resource
+from kubeq.errors import BackendError
+import fcntl, math, random, json, sqlite3, struct
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.dup(0))
+except OSError:
+    pass
+for descriptor in taken[: int(sys.argv[2])]:
+    os.close(descriptor)
+try:
+    table.list("p", None, 1)
+except BackendError as error:
+    print(type(error).__name__, error.transient, error.message)
+"""
+
+
+@pytest.mark.parametrize("free", range(5))
+def test_too_many_open_files_are_a_passing_trouble(path: Path, free: int) -> None:
+    SqliteTable(path).insert([row("a")])
+    output, errors = start(FEW_FILES, path, free).communicate()
+    assert errors == ""
+    assert output.startswith("BackendError True "), output
+    assert "Too many open files" in output
 
 
 def test_another_program_that_holds_the_database_is_a_passing_trouble(path: Path) -> None:
