@@ -17,6 +17,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+def _obey_interrupts() -> None:
+    """Tests may themselves run in the background of a shell, which makes its children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Home:
     """One user's home: state, caches and a working directory of their own."""
 
@@ -47,6 +52,7 @@ class Home:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_obey_interrupts,
             **more,
         )
 

@@ -22,7 +22,7 @@ SHOWN_TASKS = 4
 
 @dataclass(frozen=True, slots=True)
 class NodesView:
-    """Nodes, a line each; ages are counted to `now`. `numbered` if all are of one pool: text has numbers then."""
+    """Nodes, a line each; ages are counted to `now`. `numbered`: with numbers, being of one pool."""
 
     nodes: Sequence[NodeFacts]
     now: float

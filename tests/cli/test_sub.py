@@ -172,11 +172,14 @@ def test_a_name_in_use_is_respected_as_if_exists_says(kubeq: Any, snapshot: Snap
 LOCAL = ("sub", "--local", "-i", "none", "-o", "linger=1")
 
 
-def test_why_a_task_failed_is_told_at_the_end(kubeq: Any, snapshot: Snapshot) -> None:
+def test_why_a_task_failed_is_told_at_the_end(kubeq: Any) -> None:
     kubeq.write("run.sh", "#!/bin/sh\necho out\nln -s nowhere link\nexit 3\n").chmod(0o755)
     ran = kubeq(*LOCAL, "^run.sh")
     assert (ran.code, ran.stdout) == (3, "out\n")
-    snapshot(ran, "sub-failed")
+    told = ran.stderr[ran.stderr.index("task 1: ") :].splitlines()
+    assert told[0] == "task 1: exit code 3"
+    assert told[1].startswith("1 file was not stored, as links and special files are not: kubeq show ")
+    assert told[-1].startswith("hint: kubeq show ") and "/1 tells more; kubeq reset " in told[-1]
     ran = kubeq(*LOCAL, "--timeout", "200ms", "sleep", "9")
     assert "\ntask 1: stopped after 0.2s, its time limit\n" in ran.stderr
     ran = kubeq(*LOCAL, "no-such-program-anywhere")

@@ -17,6 +17,7 @@ from kubeq_consumer.runtimes.cgroup import Reading, later
 
 FIRST_S = 0.01
 LONGEST_S = 0.2
+"""Seconds between two looks, at first and at most: what a last look that comes too late can miss."""
 
 
 class Watch:
@@ -55,7 +56,8 @@ class Watch:
 class Sampler:
     """Keeps watches fresh. Its thread lives while there is anything to watch."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_s: float = LONGEST_S) -> None:
+        self._longest_s = longest_s
         self._lock = threading.Lock()
         self._incoming: list[Watch] = []
         self._running = False
@@ -79,7 +81,7 @@ class Sampler:
         self._running = True
 
     def _run(self) -> None:
-        rounds = _Rounds(self._wake)
+        rounds = _Rounds(self._wake, self._longest_s)
         while True:
             with self._lock:
                 rounds.take(self._incoming)
@@ -94,8 +96,9 @@ class Sampler:
 class _Rounds:
     """What the sampler's thread keeps: when each watch is due, and whose process it waits for."""
 
-    def __init__(self, wake: int) -> None:
+    def __init__(self, wake: int, longest_s: float) -> None:
         self._wake = wake
+        self._longest_s = longest_s
         self._poll = select.poll()
         self._poll.register(wake, select.POLLIN)
         self._by_descriptor: dict[int, Watch] = {}
@@ -129,7 +132,7 @@ class _Rounds:
 
     def _visit(self, watch: Watch, now: float, interval: float) -> None:
         if watch.look():
-            interval = min(interval * 2, LONGEST_S)
+            interval = min(interval * 2, self._longest_s)
             if watch not in self._by_descriptor.values():
                 self._arm(watch)
         self.watches[watch] = (now + interval, interval)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from kubeq.actions.drafts import read_draft
+from kubeq.actions.drafts import STALE_S, read_draft
 from kubeq.actions.existing import IfExists
 from kubeq.actions.journal import journal_of
 from kubeq.actions.launching import pool_of_request
@@ -19,15 +19,17 @@ from kubeq.actions.plan import Plan, make_plan
 from kubeq.actions.resume import resume
 from kubeq.actions.session import Session
 from kubeq.actions.submit import Submitted, complete, submit
+from kubeq.actions.turns import one_at_a_time
 from kubeq.config import with_flags
-from kubeq.core.model import Job, NodeName, Reach, TaskState
+from kubeq.core.model import Job, NodeName, Reach, TaskId, TaskState
 from kubeq.core.resources import Resources
 from kubeq.core.wire import decode_spec
-from kubeq.errors import Conflict, ImageUnavailable, NotFound
-from kubeq.queue.base import RecordTable
+from kubeq.errors import Conflict, ImageUnavailable, NotFound, VersionMismatch
+from kubeq.queue.base import Change, RecordTable
 from kubeq.queue.claims import Room
 from kubeq.queue.memory import MemoryTable
 from kubeq.queue.queue import Queue
+from kubeq.queue.rows import job_row, task_key
 from kubeq.store.base import ObjectStore
 from kubeq.store.memory import MemoryStore
 from tests.jobs import FakeClock, session_in
@@ -336,6 +338,91 @@ def test_a_submission_leaves_no_draft_and_no_lock_behind(world: World) -> None:
     submitted(world.session(**sweep_of(world)), *SWEEP, if_exists=IfExists.NEW)
 
 
+# -- what others do meanwhile -----------------------------------------------------------------------------------------
+
+
+def test_bytes_that_were_cleaned_away_meanwhile_are_sent_again_before_the_seal(world: World) -> None:
+    flags = sweep_of(world)
+    older = world.session(**flags)
+    end_all(older, submitted(older, *SWEEP).job)
+    seen = [0]
+
+    def cleaned(name: str, after: bool) -> bool:
+        if name == "insert" and not after:
+            seen[0] += 1
+            if seen[0] == 2:  # the rows of the tasks: the store has been asked already
+                world.blobs.delete([stored.key for stored in world.blobs.list("blobs/")])
+        return False
+
+    done = submitted(world.session(cleaned, **flags), *SWEEP)
+    assert done.created
+    assert done.upload.already == 5, "the store had everything when it was asked first"
+    session = world.session()
+    for task in session.queue.tasks(done.job.id):
+        assert task.inputs is not None
+        for entry in session.blobs.read_manifest(task.inputs).entries:
+            assert session.blobs.read(entry.digest)
+    assert decode_spec(session.blobs.read(done.job.spec))
+
+
+def test_bytes_that_the_store_had_are_made_durable_before_the_seal(world: World) -> None:
+    flags = sweep_of(world)
+    first = world.session(**flags)
+    end_all(first, submitted(first, *SWEEP).job)
+    with pytest.raises(Killed):
+        submitted(world.session(lambda name, after: name == "batch", **flags), *SWEEP)
+    session = world.session()
+    newest = max(session.queue.jobs(session.queue.entries()), key=lambda job: job.sealed_at is None)
+    assert newest.sealed_at is None
+
+
+def test_a_job_that_is_removed_while_it_is_submitted_leaves_neither_rows_nor_draft(world: World) -> None:
+    job = killed_at(world, "stat", **sweep_of(world))
+    session = world.session()
+    draft = read_draft(session, job)
+    session.queue.forget(job)
+    with pytest.raises(NotFound, match="removed while it was being submitted"):
+        complete(session, draft)
+    assert session.queue.outcomes(job.id) == {}
+    assert not draft.path.exists()
+
+
+def drafts(world: World) -> set[str]:
+    return {path.name for path in (world.session().config.state_dir / "submissions").iterdir()}
+
+
+def test_a_draft_that_never_became_a_job_is_removed_a_day_later_and_no_other(world: World) -> None:
+    flags = {**sweep_of(world), "name": None}
+    with pytest.raises(Killed):
+        submitted(world.session(lambda name, after: name == "insert", **flags), *SWEEP)
+    (stray,) = drafts(world)
+    folder = world.session().config.state_dir / "submissions"
+    with pytest.raises(Killed):
+        submitted(world.session(lambda name, after: name == "put", **flags), *SWEEP)
+    (incomplete,) = drafts(world) - {stray}
+    (folder / "20260101-aaaa.jsonl").write_text("of another queue")
+    (folder / "20260101-bbbb.new").write_text("cut off")
+    now = world.clock.now()
+    for path in folder.iterdir():
+        os.utime(path, (now - STALE_S + 60, now - STALE_S + 60))
+    submitted(world.session(**flags), *SWEEP)
+    assert len(drafts(world)) == 4
+    world.clock.advance(120)
+    submitted(world.session(**flags), *SWEEP)
+    assert drafts(world) == {incomplete, "20260101-aaaa.jsonl"}
+
+
+def test_a_submission_that_does_not_let_go_is_named(world: World) -> None:
+    session = world.session()
+    with one_at_a_time(session), pytest.raises(Conflict) as error:  # noqa: SIM117
+        with one_at_a_time(session, patience_s=0.05):
+            raise AssertionError("two at once")
+    assert f"process {os.getpid()} " in error.value.message
+    assert error.value.hint == f"see what it does: ps -fp {os.getpid()}"
+    with one_at_a_time(session, patience_s=0.0):
+        pass
+
+
 # -- the same name again -----------------------------------------------------------------------------------------------
 
 
@@ -375,6 +462,30 @@ def test_while_a_job_is_under_way_another_one_of_its_name_is_a_conflict(world: W
     with pytest.raises(Conflict, match="under way"):
         submitted(world.session(**flags), *command)
     assert len(world.session().queue.entries()) == 1
+
+
+@pytest.mark.parametrize("gone", [[3], [25], list(range(1, 26))])
+def test_a_job_that_is_half_removed_is_another_one(world: World, gone: list[int]) -> None:
+    flags = sweep_of(world)
+    session = world.session(**flags)
+    older = submitted(session, *SWEEP).job
+    world.table.delete([task_key(TaskId(older.id, index)) for index in gone])
+    with pytest.raises(Conflict, match="under way"):
+        submitted(session, *SWEEP)
+    end_all(session, older)
+    assert submitted(session, *SWEEP, if_exists=IfExists.SKIP).created
+
+
+def test_a_job_of_a_newer_kubeq_is_in_the_way_of_its_own_name_only(world: World) -> None:
+    session = world.session(name="theirs")
+    newer = submitted(session, "true").job
+    row = world.table.get([job_row(newer).key])[0]
+    assert row is not None
+    body = row.body.replace('"schema":1', '"schema":2')
+    world.table.swap([Change(row.key, row.version, "newer", row.tally, row.claimable_at, body)])
+    assert submitted(world.session(name="ours"), "true").created
+    with pytest.raises(VersionMismatch):
+        submitted(session, "true")
 
 
 def test_the_image_moving_does_not_make_an_equal_job_another_one(world: World) -> None:

@@ -42,8 +42,8 @@ def test_the_end_of_a_process_is_seen_at_once() -> None:
         return Reading(cpu_s=1.0)
 
     watch = Watch(look, lambda: None if ended.is_set() else process.pid)
-    Sampler().add(watch)
-    eventually(lambda: len(looks) >= 7)  # by now a fifth of a second lies between two looks
+    Sampler(longest_s=60.0).add(watch)
+    eventually(lambda: len(looks) >= 7)  # by now half a second and more lies between two looks
     before = len(looks)
     ended.set()
     process.kill()
