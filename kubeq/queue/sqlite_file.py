@@ -51,6 +51,7 @@ class Session:
         self.inodes: tuple[Inode, Inode]
         self.seen: int | None = None
         self._lock = -1
+        self._timeout_ms = -1
 
     def open(self) -> None:
         """Connect, making the file if there is none. Raises BackendError for a file that must not be used, and
@@ -91,7 +92,10 @@ class Session:
 
     def be_patient_for(self, seconds: float) -> None:
         """How long SQLite waits from now on where another program is in the way."""
-        self.connection.execute(f"PRAGMA busy_timeout = {ceil(seconds * 20) * 50}")  # few texts: each is compiled once
+        timeout_ms = ceil(seconds * 20) * 50  # so coarse that it is seldom another one
+        if timeout_ms != self._timeout_ms:
+            self.connection.execute(f"PRAGMA busy_timeout = {timeout_ms}")
+            self._timeout_ms = timeout_ms
 
     def require_the_same_file(self) -> None:
         """Raise BackendError if the file that is open here is no longer the one that stands under its name."""

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from kubeq.actions.finding import Choice, find_chosen, find_job, find_jobs, find_one, tasks_of
 from kubeq.actions.journal import Journal, Step
 from kubeq.actions.session import Session
+from kubeq.actions.unused_blobs import find_unused
 from kubeq.actions.where import parse_where
 from kubeq.core.model import Exit, JobId, Reason, Task, TaskId, TaskState
 from kubeq.core.selectors import Filters
-from kubeq.errors import Conflict, KubeqError, NotFound, UsageError
+from kubeq.errors import Conflict, KubeqError, NotFound, UsageError, VersionMismatch
+from kubeq.queue.base import Change
+from kubeq.queue.rows import entry_row, job_row
 from tests.jobs import Work
 
 
@@ -30,6 +33,29 @@ def test_the_newest_job_of_a_name_is_meant(work: Work, session: Session) -> None
     newer = work.submit()
     assert find_job(session, "demo").id == newer.id
     assert find_job(session, older.id).id == older.id
+
+
+def test_a_job_of_a_newer_kubeq_is_left_out_of_lists_and_told_of_when_it_is_asked_for(
+    work: Work, session: Session
+) -> None:
+    newer, job = work.submit(name="theirs"), work.submit(name="ours")
+    table = session.queue._table
+    for key in (job_row(newer).key, entry_row(newer).key):
+        row = table.get([key])[0]
+        assert row is not None
+        body = row.body.replace('"schema":1', '"schema":2')
+        table.swap([Change(key, row.version, "newer", row.tally, row.claimable_at, body)])
+        assert find_jobs(session, []) == [job] == find_jobs(session, ["ou*"])
+        for ask in (find_job, find_one):
+            with pytest.raises(VersionMismatch):
+                ask(session, newer.id)
+        for ask_many in (find_jobs, find_chosen):
+            with pytest.raises(VersionMismatch):
+                ask_many(session, [newer.id])
+    with pytest.raises(NotFound):
+        find_job(session, "nobody")
+    with pytest.raises(VersionMismatch):
+        find_unused(session)
 
 
 def test_last_is_the_last_submission_of_this_machine(work: Work, session: Session) -> None:

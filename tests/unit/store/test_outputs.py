@@ -226,7 +226,7 @@ def test_another_document_of_the_same_attempt_is_refused_and_left_alone() -> Non
 
 def test_an_output_that_vanished_is_an_error_naming_task_and_file() -> None:
     def gone() -> BinaryIO:
-        raise FileNotFoundError(2, "No such file or directory", "/work/out")
+        raise FileNotFoundError(2, "No such file or directory", "/job/out")
 
     store = MemoryStore()
     with pytest.raises(BackendError, match=r"demo-1/17.*results/demo-1/17/2/out.*No such file"):
