@@ -7,11 +7,14 @@ root=$(cd "$here/../.." && pwd)
 out=$(realpath -m "${1:-$root/demo-out}")
 export PATH="$root/.venv/bin:$PATH"
 
-if "$root/images/engine.sh" && image=$(python3 "$root/images/base/build.py"); then
+image=none
+if ! "$root/images/engine.sh"; then
+    echo "demo: no Docker engine can be had here, so the tasks run as plain processes of this machine"
+elif made=$(python3 "$root/images/base/build.py"); then
+    image=$made
     echo "demo: every task runs in a container of $image"
 else
-    image=none
-    echo "demo: no Docker engine can be had here, so the tasks run as plain processes of this machine"
+    echo "demo: no image can be had or made here, so the tasks run as plain processes of this machine"
 fi
 
 rm -rf "$out"

@@ -212,6 +212,7 @@ def static_busybox(cache: Path) -> Path:
         if subprocess.run(download, cwd=name, capture_output=True).returncode != 0 and os.geteuid() == 0:
             subprocess.run(["apt-get", "update", "-q"], capture_output=True)
             subprocess.run(download, cwd=name, capture_output=True)
+        unpacked.mkdir(parents=True, exist_ok=True)
         for package in Path(name).glob("busybox-static_*.deb"):
             subprocess.run(["dpkg-deb", "-x", package, unpacked], check=True)
     for candidate in (unpacked / "bin" / "busybox", unpacked / "usr/bin/busybox"):
