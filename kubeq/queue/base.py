@@ -82,6 +82,11 @@ class RecordTable(Protocol):
     batch: ClassVar[int]
     """How many rows one call of `insert`, `get`, `swap` or `delete` may carry; each documents its service requests."""
 
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """How many requests it has made so far, by the service's own name for each kind (SQLite: transactions)."""
+        ...
+
     def insert(self, rows: Sequence[Row]) -> Sequence[Row | None]:
         """Create-only: None where the row now stands as given (also when it did so before with the same `change_id`),
         else the row that stands there. Each row is atomic; the batch as a whole may be cut short by an error.

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from kubeq.core.model import Reach
+from kubeq.metering import Meter
 from kubeq.queue.base import Change, Cursor, Key, Page, Partition, Row, Standing, Swapped, Tally
 
 
@@ -25,6 +26,12 @@ class MemoryTable:
         self._changed = threading.Condition()
         self._changes = 0
         self._thread = threading.local()
+        self._meter = Meter()
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """Its own reads and writes."""
+        return self._meter.read()
 
     def copy(self) -> MemoryTable:
         """Another table with the rows of now."""
@@ -120,6 +127,7 @@ class MemoryTable:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
+        self._meter.count("read")
         with self._changed:
             self._thread.seen = self._changes
             yield
@@ -127,6 +135,7 @@ class MemoryTable:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """A thread's own changes do not wake it: they move what it has seen along."""
+        self._meter.count("write")
         with self._changed:
             before = self._changes
             yield

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kubeq.core.model import Reach
+from kubeq.metering import Meter
 from kubeq.queue.base import Change, Cursor, Key, Page, Partition, Row, Standing, Swapped, Tally
 from kubeq.queue.sqlite_errors import explain, explain_os_error, replaced
 from kubeq.queue.sqlite_file import Inode, Session
@@ -62,6 +63,12 @@ class SqliteTable:
         self._inode: Inode | None = None
         self._numbers: dict[Partition, int] = {}
         self._committed = threading.Condition()
+        self._meter = Meter()
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """Its transactions: `read` and `write`."""
+        return self._meter.read()
 
     def insert(self, rows: Sequence[Row]) -> Sequence[Row | None]:
         """One transaction: all of the batch that can be made is made, or nothing is."""
@@ -167,6 +174,7 @@ class SqliteTable:
         with self._plainly():
             session = self._session()
             session.seen = session.data_version()
+            self._meter.count("read")
             try:
                 yield session.connection
             finally:
@@ -182,6 +190,7 @@ class SqliteTable:
                 session.require_the_same_file()
                 session.be_patient_for(left_s)
                 connection.execute("BEGIN IMMEDIATE")
+                self._meter.count("write")
                 try:
                     yield connection
                     connection.execute("COMMIT")

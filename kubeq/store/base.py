@@ -36,6 +36,14 @@ class ObjectStore(Protocol):
         """What `store.open.open_store` makes this very store from again."""
         ...
 
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """How many requests it has made so far, by the service's own name for each kind (a directory: its own calls).
+
+        Service requests per call: each backend documents them in its module.
+        """
+        ...
+
     def put(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str) -> bool:
         """Create `key`; False if it existed already, whatever it holds (the caller compares).
 

@@ -25,6 +25,7 @@ from urllib.parse import quote
 from kubeq.core.digest import Digest
 from kubeq.core.model import Reach
 from kubeq.errors import BackendError, IntegrityError, ObjectNotFound
+from kubeq.metering import Meter
 from kubeq.store.base import ObjectStore, Stored
 from kubeq.store.copying import copy_hashed
 from kubeq.store.disk import Reading, disk_error, disk_errors, make_directory, sync_directory, sync_file_system
@@ -51,14 +52,21 @@ class LocalStore:
         self._temporary = self._root + b"/" + RESERVED.encode()
         self._sweeping = threading.Lock()
         self._swept = False
+        self._meter = Meter()
 
     @property
     def url(self) -> str:
         """`file://` and the absolute path, percent-encoded."""
         return "file://" + quote(self._root)
 
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """Its own calls."""
+        return self._meter.read()
+
     def put(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str) -> bool:
         """True if the object was created; see ObjectStore. What `open` and its stream raise passes through."""
+        self._meter.count("put")
         final = self._path(key)
         if self._stands(key, final):
             return False
@@ -78,7 +86,7 @@ class LocalStore:
         Two syncs of the whole file system for a thousand small files cost what a handful of fsyncs cost. If the block
         raises, what was not linked yet is removed.
         """
-        batch = _Batch(Path(os.fsdecode(self._root)))
+        batch = _Batch(Path(os.fsdecode(self._root)), self._meter)
         try:
             yield batch
             batch.settle()
@@ -88,6 +96,7 @@ class LocalStore:
 
     def get(self, key: str, start: int = 0) -> AbstractContextManager[BinaryIO]:
         """The bytes from `start` on; see ObjectStore."""
+        self._meter.count("get")
         path = self._path(key)
         try:
             stream = Reading(path)
@@ -100,6 +109,7 @@ class LocalStore:
 
     def stat(self, keys: Sequence[str]) -> Mapping[str, int]:
         """The sizes of those that exist."""
+        self._meter.count("stat")
         sizes: dict[str, int] = {}
         for key in keys:
             found = self._status(self._path(key))
@@ -109,6 +119,7 @@ class LocalStore:
 
     def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
         """What starts with `prefix` and is greater than `after`; a directory is read when the walk comes to it."""
+        self._meter.count("list")
         directory = prefix.rpartition("/")[0]
         if directory and not is_key(directory):
             return iter(())
@@ -117,6 +128,7 @@ class LocalStore:
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove them and the directories they leave empty; absent keys are no error."""
+        self._meter.count("delete")
         directories: set[bytes] = set()
         for key in keys:
             path = self._path(key)
@@ -231,14 +243,16 @@ class _Batch(LocalStore):
     Until then they are temporary files, so nobody can take for stored what a power cut would lose.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, meter: Meter) -> None:
         super().__init__(root)
+        self._meter = meter
         self._turn = threading.Lock()
         self._waiting: list[tuple[str, bytes, int]] = []
         self._waiting_bytes = 0
 
     def put(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str) -> bool:
         """False if it stands; else True, though it is seen only once it is settled."""
+        self._meter.count("put")
         if self._stands(key, self._path(key)):
             return False
         temporary = self._write(key, open, size, sha256, durable=False)

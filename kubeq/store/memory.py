@@ -12,6 +12,7 @@ from typing import BinaryIO, ClassVar
 
 from kubeq.core.model import Reach
 from kubeq.errors import IntegrityError, ObjectNotFound
+from kubeq.metering import Meter
 from kubeq.store.base import ObjectStore, Stored
 from kubeq.store.keys import check_key
 
@@ -25,14 +26,21 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._objects: dict[str, bytes] = {}
         self._ordered: list[bytes] = []
+        self._meter = Meter()
 
     @property
     def url(self) -> str:
         """`memory:`, which means something in this process only."""
         return "memory:"
 
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """Its own calls."""
+        return self._meter.read()
+
     def put(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str) -> bool:
         """True if the object was created; see ObjectStore."""
+        self._meter.count("put")
         check_key(key)
         with self._lock:
             if key in self._objects:
@@ -55,6 +63,7 @@ class MemoryStore:
 
     def get(self, key: str, start: int = 0) -> AbstractContextManager[BinaryIO]:
         """The bytes from `start` on; see ObjectStore."""
+        self._meter.count("get")
         check_key(key)
         with self._lock:
             content = self._objects.get(key)
@@ -64,6 +73,7 @@ class MemoryStore:
 
     def stat(self, keys: Sequence[str]) -> Mapping[str, int]:
         """The sizes of those that exist."""
+        self._meter.count("stat")
         for key in keys:
             check_key(key)
         with self._lock:
@@ -71,6 +81,7 @@ class MemoryStore:
 
     def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
         """What starts with `prefix` and is greater than `after`; objects that vanish meanwhile are left out."""
+        self._meter.count("list")
         start, last = prefix.encode(errors="surrogatepass"), after.encode(errors="surrogatepass")
         with self._lock:
             first = max(bisect_left(self._ordered, start), bisect_right(self._ordered, last))
@@ -86,6 +97,7 @@ class MemoryStore:
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove them; absent keys are no error."""
+        self._meter.count("delete")
         for key in keys:
             check_key(key)
         with self._lock:

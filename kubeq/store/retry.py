@@ -55,6 +55,11 @@ class Retrying:
         """That of the store inside."""
         return self._store.url
 
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """Those of the store inside; each try counts."""
+        return self._store.requests
+
     def put(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str) -> bool:
         """As the store; False may mean that an earlier try of this very call made the object."""
         return self._retry(lambda: self._store.put(key, open, size, sha256))

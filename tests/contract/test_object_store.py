@@ -22,15 +22,15 @@ from kubeq.store.local import LocalStore
 from kubeq.store.memory import MemoryStore
 from kubeq.store.open import open_store
 
-BACKENDS: dict[str, Callable[[Path], ObjectStore]] = {
-    "local": lambda directory: LocalStore(directory / "store"),
-    "memory": lambda directory: MemoryStore(),
+BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], ObjectStore]] = {
+    "local": lambda request, directory: LocalStore(directory / "store"),
+    "memory": lambda request, directory: MemoryStore(),
 }
 
 
 @pytest.fixture(params=sorted(BACKENDS))
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    return BACKENDS[request.param](tmp_path)
+    return BACKENDS[request.param](request, tmp_path)
 
 
 def put(store: ObjectStore, key: str, content: bytes = b"x") -> bool:
@@ -51,6 +51,16 @@ def test_an_object_is_read_as_it_was_put(store: ObjectStore) -> None:
     assert put(store, "a/b", content)
     assert read(store, "a/b") == content
     assert list(store.list("")) == [Stored("a/b", len(content))]
+
+
+def test_every_kind_of_request_is_counted(store: ObjectStore) -> None:
+    before = sum(store.requests.values())
+    put(store, "a")
+    read(store, "a")
+    store.stat(["a"])
+    keys(store.list(""))
+    store.delete(["a"])
+    assert sum(store.requests.values()) >= before + 5
 
 
 def test_an_empty_object_is_an_object(store: ObjectStore) -> None:

@@ -19,16 +19,16 @@ Open = Callable[[], RecordTable]
 """Opens a client of the test's table; every call gives one that sees the same rows."""
 
 
-def _memory(_: Path) -> Open:
+def _memory(request: pytest.FixtureRequest, folder: Path) -> Open:
     table = MemoryTable()
     return lambda: table
 
 
-def _sqlite(folder: Path) -> Open:
+def _sqlite(request: pytest.FixtureRequest, folder: Path) -> Open:
     return lambda: SqliteTable(folder / "queue.sqlite")
 
 
-BACKENDS: dict[str, Callable[[Path], Open]] = {"memory": _memory, "sqlite": _sqlite}
+BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], Open]] = {"memory": _memory, "sqlite": _sqlite}
 PARTITION = Partition("tasks:20260101-abc")
 OTHER = Partition("tasks:20260101-abd")
 PENDING, CLAIMED = Tally("pending"), Tally("claimed")
@@ -37,7 +37,7 @@ MARKS = (f"mark{number}" for number in counter())
 
 @pytest.fixture(params=sorted(BACKENDS))
 def open_client(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    return BACKENDS[request.param](tmp_path)
+    return BACKENDS[request.param](request, tmp_path)
 
 
 @pytest.fixture
@@ -79,6 +79,19 @@ def pages(read: Callable[[Cursor | None], Page]) -> Iterator[Page]:
 
 
 # insert
+
+
+def test_every_kind_of_request_is_counted(table: RecordTable) -> None:
+    before = sum(table.requests.values())
+    given = row("a")
+    table.insert([given])
+    table.swap([change(given)])
+    table.get([given.key])
+    table.due(PARTITION, 20.0, None, 5)
+    table.list(PARTITION, None, 5)
+    table.count(PARTITION, True)
+    table.delete([given.key])
+    assert sum(table.requests.values()) >= before + 7
 
 
 def test_an_inserted_row_is_read_back_as_it_was_given(table: RecordTable) -> None:

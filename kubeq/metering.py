@@ -1,0 +1,28 @@
+"""Counting the requests that a backend makes of its service, by the service's own name for them.
+
+What they cost is in docs/cost.md, what a step of a task's journey may make in tests/unit/queue/test_request_budget.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+
+
+class Meter:
+    """A count a kind of request; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def count(self, kind: str, requests: int = 1) -> None:
+        """So many more requests of that kind were sent, whatever came of them; retries of an SDK's own count too."""
+        with self._lock:
+            self._counts[kind] += requests
+
+    def read(self) -> Mapping[str, int]:
+        """The counts so far."""
+        with self._lock:
+            return dict(self._counts)
