@@ -159,7 +159,7 @@ PIECES = st.one_of(
 
 @pytest.fixture(params=sorted(BACKENDS), scope="module")
 def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
-    store = BACKENDS[request.param](tmp_path_factory.mktemp("filled"))
+    store = BACKENDS[request.param](request, tmp_path_factory.mktemp("filled"))
     for key in TRICKY:
         put(store, key)
     return store

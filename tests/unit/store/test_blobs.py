@@ -28,22 +28,22 @@ class Counting(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.requests: list[str] = []
+        self.asked: list[str] = []
 
     def put(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str) -> bool:
-        self.requests.append("put")
+        self.asked.append("put")
         return super().put(key, open, size, sha256)
 
     def get(self, key: str, start: int = 0) -> AbstractContextManager[BinaryIO]:
-        self.requests.append("get")
+        self.asked.append("get")
         return super().get(key, start)
 
     def stat(self, keys: Sequence[str]) -> Mapping[str, int]:
-        self.requests.append("stat")
+        self.asked.append("stat")
         return super().stat(keys)
 
     def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
-        self.requests.append("list")
+        self.asked.append("list")
         return super().list(prefix, after)
 
 
@@ -74,9 +74,9 @@ def test_one_question_tells_which_blobs_are_missing() -> None:
     store = Counting()
     there = [Blobs(store).put_bytes(bytes([number])) for number in range(200)]
     absent = {Digest.of(b"absent %d" % number) for number in range(200)}
-    store.requests.clear()
+    store.asked.clear()
     assert Blobs(store).missing([*there, *absent]) == absent
-    assert store.requests == ["stat"]
+    assert store.asked == ["stat"]
 
 
 def test_a_blob_of_the_wrong_size_counts_as_missing() -> None:
@@ -129,7 +129,7 @@ def test_a_document_beyond_the_limit_is_neither_written_nor_asked_for() -> None:
         Blobs(store).put_bytes(bytes(DOCUMENT_LIMIT + 1))
     with pytest.raises(IntegrityError, match="larger"):
         Blobs(store).read(Digest("0" * 64, DOCUMENT_LIMIT + 1))
-    assert store.requests == []
+    assert store.asked == []
 
 
 def test_a_manifest_is_stored_once_and_read_back() -> None:
@@ -152,9 +152,9 @@ def test_an_upload_stores_all_of_many_blobs(tmp_path: Path) -> None:
 def test_an_upload_may_be_repeated_and_leaves_what_stands_alone() -> None:
     store = Counting()
     Blobs(store).upload(sources(b"one", b"two"))
-    assert store.requests == ["put", "put"]
+    assert store.asked == ["put", "put"]
     Blobs(store).upload(sources(b"one", b"two", b"three"))
-    assert store.requests == ["put"] * 5 + ["stat"]
+    assert store.asked == ["put"] * 5 + ["stat"]
     Blobs(store).upload({})
 
 
