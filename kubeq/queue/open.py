@@ -1,11 +1,17 @@
-"""From a URL to a RecordTable. The one place that knows which queue backends exist; imports one on first use."""
+"""From a URL to a RecordTable, and to what makes it where it has to be made first.
+
+The one place that knows which queue backends exist; imports one on first use.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from kubeq.core.model import Reach
+from kubeq.core.provisioning import Provisioner
 from kubeq.errors import UsageError
 from kubeq.queue.base import RecordTable
 
@@ -13,8 +19,40 @@ _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>.*)", re.DOTALL
 _CREDENTIALS = re.compile(r"//[^/?#]*@")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of queue: how the rest of its URL is opened, and who can see it (as the backend itself says).
+
+    `provision` gives what makes it in a cloud; its second argument is the region to make it in where the URL names
+    none, None for the cloud's own choice. Without it, nothing has to be made.
+    """
+
+    open: Callable[[str], RecordTable]
+    reach: Reach
+    provision: Callable[[str, str | None], Provisioner] | None = None
+
+
 def open_table(url: str) -> RecordTable:
     """The table behind the URL; nothing is connected or made yet. Raises UsageError for a URL that names none."""
+    kind, rest = _parse(url)
+    return kind.open(rest)
+
+
+def open_provisioner(url: str, region: str | None = None) -> Provisioner | None:
+    """What makes the table behind the URL, in that region where the URL names none; None if nothing has to be made.
+
+    Raises UsageError as `open_table` does; makes no request.
+    """
+    kind, rest = _parse(url)
+    return None if kind.provision is None else kind.provision(rest, region)
+
+
+def reach_of(url: str) -> Reach:
+    """Who can see the table behind the URL; imports no backend. Raises UsageError as `open_table` does."""
+    return _parse(url)[0].reach
+
+
+def _parse(url: str) -> tuple[Kind, str]:
     match = _URL.fullmatch(url)
     if match is not None and _CREDENTIALS.match(match["rest"]):
         raise UsageError(
@@ -27,7 +65,7 @@ def open_table(url: str) -> RecordTable:
         raise UsageError(
             f"the queue URL {shown} names no kind of queue", hint=f"the known kinds are {known}; write sqlite:PATH"
         )
-    return TABLES[match["scheme"].lower()](match["rest"])
+    return TABLES[match["scheme"].lower()], match["rest"]
 
 
 def _sqlite(rest: str) -> RecordTable:
@@ -52,4 +90,12 @@ def _memory(rest: str) -> RecordTable:
     return MemoryTable()
 
 
-TABLES: dict[str, Callable[[str], RecordTable]] = {"memory": _memory, "sqlite": _sqlite}
+TABLES: Mapping[str, Kind] = {
+    "memory": Kind(open=_memory, reach=Reach.HOST),
+    "sqlite": Kind(open=_sqlite, reach=Reach.HOST),
+}
+BESIDE: Mapping[str, str] = {
+    "gs": "datastore://{project}",
+    "s3": "dynamodb://{region}/kubeq",
+}
+"""The queue that goes with a store of that scheme where nobody names one; in braces: keys of the configuration."""

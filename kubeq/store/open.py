@@ -1,42 +1,80 @@
-"""From a URL to an ObjectStore. The registry of schemes lives here and nowhere else."""
+"""From a URL to an ObjectStore, and to what makes it where it has to be made first.
+
+The registry of schemes lives here and nowhere else. A backend whose module needs an SDK is imported on first use.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
+from kubeq.core.model import Reach
+from kubeq.core.provisioning import Provisioner
 from kubeq.errors import UsageError
 from kubeq.store.base import ObjectStore
 from kubeq.store.local import LocalStore
 from kubeq.store.memory import MemoryStore
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of store: how its URL is opened, and who can see it (as the backend itself says).
+
+    `provision` gives what makes it in a cloud; its second argument is the region to make it in, None for the cloud's
+    own choice. Without it, nothing has to be made.
+    """
+
+    open: Callable[[SplitResult], ObjectStore]
+    reach: Reach
+    provision: Callable[[SplitResult, str | None], Provisioner] | None = None
+
+
 def open_store(url: str) -> ObjectStore:
     """The store at `url`; nothing is read or connected yet. Raises UsageError, never with a credential in its text."""
-    known = ", ".join(sorted(_FACTORIES))
+    kind, parts = _parse(url)
+    return kind.open(parts)
+
+
+def open_provisioner(url: str, region: str | None = None) -> Provisioner | None:
+    """What makes the store at `url`, in that region where the URL names none; None if nothing has to be made.
+
+    Raises UsageError as `open_store` does; makes no request.
+    """
+    kind, parts = _parse(url)
+    return None if kind.provision is None else kind.provision(parts, region)
+
+
+def reach_of(url: str) -> Reach:
+    """Who can see the store at `url`; imports no backend. Raises UsageError as `open_store` does."""
+    return _parse(url)[0].reach
+
+
+def _parse(url: str) -> tuple[Kind, SplitResult]:
+    known = ", ".join(sorted(STORES))
     if url != url.strip() or any(ord(letter) < 32 for letter in url):
         raise UsageError("the store's URL has spaces or control characters around or in it", hint="remove them")
     try:
         parts = urlsplit(url)
     except ValueError:
         raise UsageError("the store's URL is not a URL", hint=f"the schemes are {known}") from None
-    factory = _FACTORIES.get(parts.scheme)
-    if "@" in parts.netloc or (factory is None and "@" in url):
+    kind = STORES.get(parts.scheme)
+    if "@" in parts.netloc or (kind is None and "@" in url):
         raise UsageError(
             "the store's URL holds a user name or a password",
             hint="remove it; credentials come from the environment or the provider's own files",
         )
-    if factory is None:
+    if kind is None:
         named = f"the scheme {parts.scheme!r}" if parts.scheme else "no scheme"
         raise UsageError(
             f"the store's URL has {named}; known are {known}", hint="for a directory write file:///its/path"
         )
     if "?" in url or "#" in url:
         raise UsageError("the store's URL has a query or a fragment", hint="write ? as %3F and # as %23")
-    return factory(parts)
+    return kind, parts
 
 
 def _file(parts: SplitResult) -> ObjectStore:
@@ -59,4 +97,7 @@ def _memory_of_this_process() -> MemoryStore:
     return MemoryStore()
 
 
-_FACTORIES: Mapping[str, Callable[[SplitResult], ObjectStore]] = {"file": _file, "memory": _memory}
+STORES: Mapping[str, Kind] = {
+    "file": Kind(open=_file, reach=Reach.HOST),
+    "memory": Kind(open=_memory, reach=Reach.HOST),
+}

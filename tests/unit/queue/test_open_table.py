@@ -9,7 +9,7 @@ import pytest
 from kubeq.errors import UsageError
 from kubeq.queue.base import Key, Partition, Row
 from kubeq.queue.memory import MemoryTable
-from kubeq.queue.open import open_table
+from kubeq.queue.open import open_provisioner, open_table, reach_of
 from kubeq.queue.sqlite import SqliteTable
 
 GIVEN = Row(Key(Partition("p"), "a"), 1, "mark", None, None, "{}")
@@ -64,3 +64,14 @@ def test_a_password_in_the_url_is_refused_and_not_repeated(scheme: str) -> None:
     with pytest.raises(UsageError) as refused:
         open_table(f"{scheme}://bob:hunter2@host/x")
     assert "hunter2" not in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_a_kind_reaches_as_far_as_its_table_says(tmp_path: Path) -> None:
+    for url in (f"sqlite:{tmp_path}/q.db", "memory:"):
+        assert reach_of(url) is open_table(url).reach
+
+
+def test_what_is_embedded_needs_nothing_to_be_made(tmp_path: Path) -> None:
+    assert open_provisioner(f"sqlite:{tmp_path}/q.db", "eu-west-1") is None
+    with pytest.raises(UsageError):
+        open_provisioner("mysql:x")

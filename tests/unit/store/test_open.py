@@ -9,7 +9,7 @@ import pytest
 from kubeq.errors import UsageError
 from kubeq.store.local import LocalStore
 from kubeq.store.memory import MemoryStore
-from kubeq.store.open import open_store
+from kubeq.store.open import open_provisioner, open_store, reach_of
 
 
 def test_a_file_url_opens_a_directory_and_touches_nothing(tmp_path: Path) -> None:
@@ -78,3 +78,14 @@ def test_a_url_that_names_no_place_is_refused_with_a_hint(url: str) -> None:
     with pytest.raises(UsageError) as caught:
         open_store(url)
     assert caught.value.hint
+
+
+def test_a_kind_reaches_as_far_as_its_store_says(tmp_path: Path) -> None:
+    for url in (f"file://{tmp_path}", "memory:"):
+        assert reach_of(url) is open_store(url).reach
+
+
+def test_what_is_embedded_needs_nothing_to_be_made(tmp_path: Path) -> None:
+    assert open_provisioner(f"file://{tmp_path}", "eu-west-1") is None
+    with pytest.raises(UsageError):
+        open_provisioner("ftp://host/x")
