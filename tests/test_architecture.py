@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 SOURCES = [*sorted((ROOT / "kubeq").rglob("*.py")), *sorted((ROOT / "consumer").rglob("*.py"))]
 SDK_HOMES = {
     "docker": ("kubeq/actions/images.py", "consumer/kubeq_consumer/runtimes/docker_engine.py"),
-    "boto3": (),
+    "boto3": ("kubeq/aws.py",),
+    "botocore": ("kubeq/aws.py",),
     "google": (),
     "paramiko": (),
 }
@@ -109,6 +110,7 @@ def test_a_started_agent_has_loaded_no_sdk_no_click_and_no_command_line() -> Non
         "click",
         "docker",
         "boto3",
+        "botocore",
         "google.cloud",
         "paramiko",
         "kubeq.cli",
