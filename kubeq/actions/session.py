@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import socket
+import time
 from functools import cached_property
 
 from kubeq.actions.folders import check_state_dir
@@ -17,6 +18,7 @@ from kubeq.store.base import ObjectStore
 from kubeq.store.blobs import Blobs
 from kubeq.store.open import open_store
 from kubeq.store.outputs import Outputs
+from kubeq.store.retry import Retrying
 
 
 class Session:
@@ -36,7 +38,7 @@ class Session:
 
     @cached_property
     def store(self) -> ObjectStore:
-        return open_store(self.config.store_url)
+        return Retrying(open_store(self.config.store_url), time.sleep)
 
     @cached_property
     def blobs(self) -> Blobs:

@@ -2,7 +2,11 @@
 
 Nothing clever lives here or in a backend: hashing, retries, caching and parallel transfer are in the modules above.
 Keys are relative paths of printable UTF-8 with `/` between their parts, 1,024 bytes at most; no part is empty, `.` or
-`..`. No key is also a directory of another key.
+`..`.
+
+No key is also a directory of another key: whoever chooses keys sees to that (`blobs`, `outputs` and `logs` do). A
+backend with real directories refuses such a put with ValueError. One with flat names, which would have to ask before
+every put, stores it beside the other; it neither harms an object nor is seen by it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The one place that retries a store's transient errors. Backends do not, nor does anything above this wrapper."""
+"""The one wrapper that retries a store's transient errors. Nothing above it does.
+
+A backend does so only for the many requests of one call, and says it in its errors: see `patience`.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,19 @@ from kubeq.core.model import Reach
 from kubeq.errors import BackendError
 from kubeq.store.base import ObjectStore, Stored
 from kubeq.store.copying import read_into
+from kubeq.store.patience import ATTEMPTS, Patience
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 T = TypeVar("T")
 
-ATTEMPTS = 8
-"""With the pauses below: gives up after 31 seconds on average, 63 at most, and the time of the requests themselves."""
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
-
 
 class Retrying:
-    """The ObjectStore `store`, but each request that fails with a transient BackendError is made again.
+    """The ObjectStore `store`, but each call that fails with a transient BackendError is made again.
 
-    It is made up to `attempts` times in all, with pauses drawn between 0 and a bound that doubles ("full jitter": many
-    clients that failed together do not come back together). `sleep` gets seconds, `draw` gives a number in [0, 1).
+    How often and when is `Patience`'s to say, which gets `sleep`, `attempts` and `draw`. A call that has been given all
+    the time it ought to have already (`waited`) is not repeated.
     """
 
     def __init__(
@@ -41,9 +40,7 @@ class Retrying:
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
-        self._sleep = sleep
-        self._attempts = attempts
-        self._draw = draw
+        self._patience = Patience(sleep=sleep, attempts=attempts, draw=draw)
 
     @property
     def reach(self) -> Reach:
@@ -101,16 +98,7 @@ class Retrying:
         self._retry(lambda: self._store.delete(keys))
 
     def _retry(self, request: Callable[[], T]) -> T:
-        bound = FIRST_PAUSE_S
-        for _ in range(1, self._attempts):
-            try:
-                return request()
-            except BackendError as error:
-                if not error.transient:
-                    raise
-            self._sleep(self._draw() * min(bound, LONGEST_PAUSE_S))
-            bound *= 2
-        return request()
+        return self._patience.repeat(request)
 
 
 class _Resuming(io.RawIOBase):

@@ -359,13 +359,31 @@ def test_what_is_no_key_is_a_bug_of_the_caller(store: ObjectStore, key: str) -> 
     assert keys(store.list("")) == []
 
 
-def test_a_key_below_another_key_is_a_bug_of_the_caller(store: ObjectStore) -> None:
+@pytest.mark.parametrize(("key", "words"), [("a/b/c/d", "below"), ("a", "directory of another key")])
+def test_a_key_below_another_key_is_refused_or_harms_nothing(store: ObjectStore, key: str, words: str) -> None:
+    put(store, "a/b", b"first")
+    try:
+        put(store, key, b"second")
+    except ValueError as refusal:
+        assert words in str(refusal)
+        assert keys(store.list("")) == ["a/b"]
+    else:
+        assert keys(store.list("")) == sorted(["a/b", key])
+        assert read(store, key) == b"second"
+        store.delete([key])
+    assert read(store, "a/b") == b"first"
+
+
+@pytest.mark.parametrize("name", ["local", "memory"])
+def test_a_key_below_another_key_is_refused_where_there_are_directories_and_in_the_twin(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    store = BACKENDS[name](request, tmp_path)
     put(store, "a/b")
     with pytest.raises(ValueError, match="below"):
         put(store, "a/b/c/d")
     with pytest.raises(ValueError, match="directory of another key"):
         put(store, "a")
-    assert keys(store.list("")) == ["a/b"]
 
 
 def test_a_directory_goes_with_its_last_object(store: ObjectStore) -> None:

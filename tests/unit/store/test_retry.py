@@ -14,6 +14,7 @@ from kubeq.core.model import Reach
 from kubeq.errors import AccessDenied, BackendError, IntegrityError, ObjectNotFound
 from kubeq.store.base import Stored
 from kubeq.store.memory import MemoryStore
+from kubeq.store.patience import Patience
 from kubeq.store.retry import Retrying
 
 CONTENT = bytes(range(256)) * 1000
@@ -116,6 +117,29 @@ def test_a_permanent_error_is_raised_at_once(error: BackendError) -> None:
     with pytest.raises(type(error)):
         retrying(store, pauses).stat(["a"])
     assert pauses == []
+
+
+def test_a_call_that_has_been_given_its_time_is_not_repeated() -> None:
+    store, pauses = Flaky(failures=1, error=BackendError("no", transient=True, waited=True)), list[float]()
+    with pytest.raises(BackendError):
+        retrying(store, pauses).stat(["a"])
+    assert (len(store.requests), pauses) == (1, [])
+
+
+def test_one_request_of_many_is_repeated_by_itself_and_its_call_then_not_again() -> None:
+    store, pauses = Flaky(failures=99), list[float]()
+    patience = Patience(sleep=pauses.append, attempts=3, draw=lambda: 0.999)
+
+    class Backend(Flaky):
+        def stat(self, keys: Sequence[str]) -> Mapping[str, int]:
+            return patience.repeat_one_of_many(lambda: store.stat(keys))
+
+    with pytest.raises(BackendError, match="the line is bad") as failed:
+        retrying(Backend()).stat(["a"])
+    assert (failed.value.transient, failed.value.waited) == (True, True)
+    assert (len(store.requests), len(pauses)) == (3, 2)
+    store.failures, store.error = 2, BackendError("bad for a moment", transient=True)
+    assert patience.repeat_one_of_many(lambda: store.stat(["a"])) == {}
 
 
 def test_what_is_not_there_and_what_is_wrong_are_not_retried() -> None:
