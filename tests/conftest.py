@@ -1,4 +1,4 @@
-"""What several suites share: the Docker engine and the images of this machine.
+"""What several suites share: the Docker engine, the images of this machine, and the clouds that stand in for real ones.
 
 A missing engine skips on a laptop and fails in CI: a suite that silently does not run proves nothing.
 """
@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.stand_ins.ministack import emulated_aws, ministack
+
+__all__ = ["base_image", "busybox_image", "docker_engine", "emulated_aws", "ministack"]
 ROOT = Path(__file__).resolve().parent.parent
 
 
