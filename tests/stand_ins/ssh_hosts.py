@@ -1,0 +1,206 @@
+"""Hosts to log in to: containers with sshd, addresses and a Docker engine of their own, and what can befall them.
+
+They are real in all that matters to an SSH pool: another file system, other processes, other addresses, an engine that
+nobody shares. They are not separate machines: kernel, clock and load are this machine's.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from tests.stand_ins.ssh_image import ssh_host_image
+
+LABEL = "kubeq.test-host"
+_CAPABILITIES = (
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
+    "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN "
+    "SYS_BOOT SYS_NICE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN "
+    "SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ"
+).split()
+"""All that engine 20.10 knows but SYS_RESOURCE, which a machine that is a container itself may not have."""
+READY_S = 60.0
+
+
+@dataclass(slots=True)
+class Host:
+    """One host. `key` is the private key that may log in as root and as ada; `known_hosts` holds its host key."""
+
+    name: str
+    address: str
+    key: Path
+    known_hosts: Path
+    container: Any = field(repr=False)
+    network: Any = field(repr=False)
+
+    def run(self, *words: str, check: bool = True, user: str = "root") -> str:
+        """What a command on the host printed; it does not go through SSH."""
+        answer = self.container.exec_run(list(words), user=user)
+        printed = str(answer.output.decode(errors="replace"))
+        assert answer.exit_code == 0 or not check, f"{self.name}: {words}: {printed}"
+        return printed
+
+    def freeze(self) -> None:
+        """Nothing on the host goes on until `thaw`."""
+        self.container.pause()
+
+    def thaw(self) -> None:
+        self.container.unpause()
+
+    def cut(self) -> None:
+        """The network cable is pulled; what runs goes on."""
+        self.network.disconnect(self.container)
+
+    def mend(self) -> None:
+        """The cable is back, with the same address."""
+        self.network.connect(self.container, ipv4_address=self.address)
+
+    def power_off(self) -> None:
+        """All processes die at once."""
+        self.container.kill()
+
+    def power_on(self) -> None:
+        self.container.start()
+        self.wait_for_login()
+
+    def end_sshd(self) -> None:
+        """Nobody can log in any more; standing sessions go on."""
+        self.run("sh", "-c", "kill $(pgrep -xo sshd)")
+
+    def start_sshd(self) -> None:
+        self.run("/usr/sbin/sshd")
+
+    def wait_for_login(self) -> None:
+        """Until sshd answers."""
+        _until(lambda: "SSH-2.0" in self._banner(), f"sshd of {self.name} answers")
+
+    def wait_for_docker(self) -> None:
+        """Until the host's own engine answers."""
+        _until(
+            lambda: (
+                bool(self.run("docker", "version", "--format", "{{.Server.Version}}", check=False).strip("\n "))
+                and "Cannot" not in self.run("docker", "version", check=False)
+            ),
+            f"dockerd of {self.name} answers",
+        )
+
+    def load_image(self, name: str) -> None:
+        """This machine's image of that name on the host's engine."""
+        save = subprocess.Popen(["docker", "save", name], stdout=subprocess.PIPE)
+        load = ["docker", "exec", "-i", self.container.id, "docker", "load", "-q"]
+        subprocess.run(load, stdin=save.stdout, check=True, capture_output=True)
+        assert save.wait() == 0
+
+    def _banner(self) -> str:
+        import socket
+
+        try:
+            with socket.create_connection((self.address, 22), timeout=2) as connection:
+                return connection.recv(64).decode(errors="replace")
+        except OSError:
+            return ""
+
+
+@contextmanager
+def ssh_hosts(
+    folder: Path, count: int = 1, *, environment: Mapping[str, str] | None = None, names: Sequence[str] = ()
+) -> Iterator[list[Host]]:
+    """So many hosts on a network of their own, ready to log in to; gone afterwards.
+
+    `environment`: WITHOUT_PYTHON, WITHOUT_DOCKER (any text), PROFILE (what the login shells' rc file holds).
+    """
+    image = ssh_host_image()
+    client = docker.from_env()
+    mark = secrets.token_hex(3)
+    key = folder / f"key-{mark}"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    network = _network(client, mark)
+    hosts: list[Host] = []
+    try:
+        given = {"AUTHORIZED": key.with_suffix(".pub").read_text().strip(), **(environment or {})}
+        for number in range(count):
+            name = names[number] if number < len(names) else f"host{number + 1}"
+            hosts.append(_start(client, image, f"kubeq-{mark}-{name}", name, network, given, key))
+        for host in hosts:
+            host.wait_for_login()
+            host.known_hosts.write_text("")
+        for host in hosts:
+            public = host.run("cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()[:2]
+            with host.known_hosts.open("a") as file:
+                file.write(f"{host.address} {' '.join(public)}\n")
+        yield hosts
+    finally:
+        for host in hosts:
+            host.container.remove(force=True, v=True)
+        network.remove()
+        client.close()
+
+
+def _network(client: Any, mark: str) -> Any:
+    """A bridge in 198.18.0.0/15, which is set apart for tests of networks (RFC 2544)."""
+    for _ in range(50):
+        third = secrets.randbelow(250) + 1
+        pool = docker.types.IPAMPool(subnet=f"198.18.{third}.0/24")
+        try:
+            return client.networks.create(
+                f"kubeq-{mark}", ipam=docker.types.IPAMConfig(pool_configs=[pool]), labels={LABEL: str(os.getpid())}
+            )
+        except docker.errors.APIError as error:
+            if "overlap" not in str(error):
+                raise
+    raise AssertionError("no free network in 198.18.0.0/16")
+
+
+def _start(
+    client: Any, image: str, container: str, name: str, network: Any, given: Mapping[str, str], key: Path
+) -> Host:
+    api = client.api
+    host_config = api.create_host_config(
+        cap_add=_CAPABILITIES,
+        security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+        device_cgroup_rules=["a *:* rwm"],
+        tmpfs={"/run": "", "/tmp": "exec"},
+        binds=["/sys/fs/cgroup:/sys/fs/cgroup:rw"],
+        network_mode=network.name,
+        init=True,
+    )
+    host_config["MaskedPaths"] = []  # the library has no argument for these two
+    host_config["ReadonlyPaths"] = []
+    made = api.create_container(
+        image,
+        ["/usr/local/sbin/entry"],
+        name=container,
+        hostname=name,
+        environment=dict(given),
+        labels={LABEL: str(os.getpid())},
+        host_config=host_config,
+        volumes=["/var/lib/docker"],  # a real file system, so that the engine inside can use overlay2
+        networking_config=api.create_networking_config({network.name: api.create_endpoint_config()}),
+    )
+    api.start(made["Id"])
+    running = client.containers.get(made["Id"])
+    address = running.attrs["NetworkSettings"]["Networks"][network.name]["IPAddress"]
+    return Host(
+        name=name,
+        address=address,
+        key=key,
+        known_hosts=key.with_name("known_hosts"),
+        container=running,
+        network=network,
+    )
+
+
+def _until(question: Any, what: str) -> None:
+    deadline = time.monotonic() + READY_S
+    while not question():
+        assert time.monotonic() < deadline, f"not within {READY_S:g} s: {what}"
+        time.sleep(0.05)
