@@ -161,4 +161,5 @@ def _tree(build: ModuleType, cache: Path, unpacked: Path, programs: dict[str, Pa
         tree.text(path, content, mode)
     tree.directory("var/log")
     tree.directory("var/lib/docker")
+    tree.link("var/run", "/run")
     return tree
