@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
+from kubeq.core.lines import parse_lines
 from kubeq.core.tables import Table, parse_table, product, sequence
 from kubeq.errors import UsageError
 
@@ -12,12 +14,25 @@ LARGEST_TABLE = 2**30
 """Bytes. A table is held in memory; ten million rows of a hundred characters have this size."""
 
 
-def read_parameters(files: Sequence[Path], numbers: str | None) -> Table | None:
-    """The product of all `--params` files and `--seq`; None when there is neither. Raises UsageError."""
+def read_parameters(files: Sequence[Path], numbers: str | None, lines: BinaryIO | None = None) -> Table | None:
+    """The product of all `--params` files, `--seq` and the lines of `--stdin`; None when there is none of them.
+
+    Raises UsageError.
+    """
     tables = [read_table(path) for path in files]
     if numbers is not None:
         tables.append(sequence(numbers))
+    if lines is not None:
+        tables.append(read_lines(lines))
     return product(tables) if tables else None
+
+
+def read_lines(stream: BinaryIO) -> Table:
+    """The tasks that come from a pipe, to its end. Raises UsageError."""
+    content = stream.read(LARGEST_TABLE + 1)
+    if len(content) > LARGEST_TABLE:
+        raise UsageError(f"stdin holds more than {LARGEST_TABLE:,} bytes", hint="split it into several jobs")
+    return parse_lines(content, "stdin")
 
 
 def read_table(path: Path) -> Table:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from kubeq.actions.folders import check_destination
 from kubeq.actions.inputs import Inputs, collect_inputs
@@ -18,6 +19,7 @@ from kubeq.actions.parameters import read_parameters
 from kubeq.actions.program import carets_in_shell, check_program
 from kubeq.config import Config, task_environment
 from kubeq.core.images import check_image_name
+from kubeq.core.lines import LINE, words_of
 from kubeq.core.model import Policy, Reach
 from kubeq.core.resources import Resources, fits
 from kubeq.core.spec import JobSpec, check_template
@@ -65,14 +67,16 @@ class Plan:
         return 1 if self.table is None else len(self.table.rows)
 
 
-def make_plan(command: Sequence[str], config: Config, provider: NodeProvider) -> Plan:
-    """The plan of a submission to nodes of that provider.
+def make_plan(command: Sequence[str], config: Config, provider: NodeProvider, lines: BinaryIO | None = None) -> Plan:
+    """The plan of a submission to nodes of that provider; `lines` is where `--stdin` reads its tasks.
 
     Raises UsageError for the first thing that is wrong, with all its instances.
     """
-    words = _check_command(command)
+    if config.stdin and lines is None:
+        raise UsageError("--stdin has no stdin to read", hint="pipe lines into it: seq 10 | kubeq sub --stdin echo")
+    words = _check_command(command, needed=not config.stdin)
     _check_options(config)
-    table = read_parameters(config.params, config.seq)
+    table = read_parameters(config.params, config.seq, lines if config.stdin else None)
     warnings = [] if table is None else _check_table(words, table, config)
     spec = _spec(words, table, config)
     _check_nodes(spec, provider, config)
@@ -81,7 +85,7 @@ def make_plan(command: Sequence[str], config: Config, provider: NodeProvider) ->
     inputs = collect_inputs(config.upload, words, table, config.place.base, own=[config.state_dir, config.cache_dir])
     warnings += [*check_program(spec, inputs, table, config.place.base), *carets_in_shell(spec)]
     return Plan(
-        name=default_name(words) if config.name is None else config.name,
+        name=default_name(words or _first_line(table)) if config.name is None else config.name,
         named=config.name is not None,
         spec=spec,
         table=table,
@@ -99,6 +103,7 @@ def _spec(words: tuple[str, ...], table: Table | None, config: Config) -> JobSpe
     return JobSpec(
         command=words,
         columns=() if table is None else table.columns,
+        appends_line=config.stdin,
         shell=config.shell,
         image=image,
         entrypoint=config.entrypoint,
@@ -144,7 +149,14 @@ def _refuse_engine_socket(spec: JobSpec, config: Config) -> None:
             )
 
 
-def _check_command(command: Sequence[str]) -> tuple[str, ...]:
+def _first_line(table: Table | None) -> tuple[str, ...]:
+    """The words of the first task, where the lines are the whole commands."""
+    return tuple(words_of(table.rows[0][-1])) if table is not None else ()
+
+
+def _check_command(command: Sequence[str], *, needed: bool) -> tuple[str, ...]:
+    if not command and not needed:
+        return ()
     if not command or not command[0]:
         raise UsageError("nothing to run: there is no command", hint="give it after the options: kubeq sub echo hi")
     sizes = [len(word.encode(errors="surrogateescape")) for word in command]
@@ -197,7 +209,7 @@ def _names_image(config: Config) -> bool:
 
 def _check_table(words: Sequence[str], table: Table, config: Config) -> list[str]:
     """Warnings about the table. Raises UsageError for a placeholder that names no column."""
-    counted = () if config.seq is None else ("index",)
+    counted = (*(() if config.seq is None else ("index",)), *((LINE,) if config.stdin else ()))
     unused = [name for name in check_template(words, table.columns) if name not in counted]
     unusable = [repr(name) for name in unusable_columns(table)]
     warnings = []
@@ -205,7 +217,7 @@ def _check_table(words: Sequence[str], table: Table, config: Config) -> list[str
         warnings.append(f"no word of the command uses the column{'s' * (len(unused) > 1)} {listing(unused)}")
     if unusable:
         warnings.append(f"no placeholder can name {listing(unusable)}; rename to letters, digits and '_'")
-    if config.params and len(table.rows) <= _INSPECTED_ROWS:
+    if config.params and not config.stdin and len(table.rows) <= _INSPECTED_ROWS:
         empty, repeated = empty_cells(table), repeated_rows(table)
         if empty:
             warnings.append(f"cells of the parameter table that are empty: {empty:,}")

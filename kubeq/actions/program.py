@@ -26,6 +26,8 @@ def check_program(spec: JobSpec, inputs: Inputs, table: Table | None, base: Path
     """Warnings about the program. Raises UsageError for a staged one that cannot be started: a directory, a file
     without its executable bit.
     """
+    if not spec.command:
+        return []
     first = spec.command[0]
     if is_staged(first):
         if not spec.shell and spec.entrypoint is None:

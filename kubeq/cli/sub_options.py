@@ -26,6 +26,7 @@ OPTIONS = (
         "A task for every row of a table (csv, tsv, jsonl); {column} in the command is replaced.",
     ),
     ("--seq", ONE, "N|A-B[:STEP]", "A task for every number; {index} in the command is replaced."),
+    ("--stdin", FLAG, "", "A task for every line of stdin; its words follow COMMAND, or are the command."),
     ("--cd", ONE, "DIR", "Directory below the work directory where the command starts."),
     ("-e --env", MANY, "NAME[=VALUE]", "A variable for the command; without VALUE its value here."),
     ("--env-file", MANY, "FILE", "A file with a variable a line."),

@@ -10,6 +10,7 @@ import termios
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import BinaryIO
 
 from kubeq.actions.aborting import abort
 from kubeq.actions.existing import IfExists
@@ -39,10 +40,11 @@ def run_submission(session: Session, output: Output, command: Sequence[str]) -> 
     if output.mode is Mode.CSV:
         raise UsageError("the answer of sub is not a table, so it has no csv form", hint="use --json")
     config = session.config
-    plan = make_plan(command, config, session.provider)
+    plan = make_plan(command, config, session.provider, _lines(output) if config.stdin else None)
     for sentence in plan.warnings:
         output.warn(sentence)
-    _tell_unread_stdin(output)
+    if not config.stdin:
+        _tell_unread_stdin(output)
     if config.dry_run:
         output.show(PreviewView(preview(session, plan, resolve_image)))
         return
@@ -197,6 +199,15 @@ class _Report:
         if self._output.live and now - self._drawn_at >= _REDRAW_S:
             self._drawn_at = now
             self._output.draw(f"\r\x1b[2K{line}")
+
+
+def _lines(output: Output) -> BinaryIO | None:
+    """Where the tasks of --stdin come from; None if stdin is closed."""
+    if sys.stdin is None:
+        return None
+    if sys.stdin.isatty():
+        output.note("reading tasks from the terminal, one a line; Ctrl-D ends them")
+    return sys.stdin.buffer
 
 
 def _tell_unread_stdin(output: Output) -> None:

@@ -157,6 +157,7 @@ class Config:
     )
     params: tuple[Path, ...] = key(values.path, None, "Parameter tables; several make a product.", many=True)
     seq: str | None = key(values.numbers, None, "Fan out over numbers: `N` or `A-B[:STEP]`.")
+    stdin: bool = key(values.flag, "no", "Fan out over the lines of stdin; their words follow the command's.")
     cd: str = key(values.directory, ".", "Directory below the work directory in which the command starts.")
     env: tuple[tuple[str, str], ...] = key(
         values.variable, None, "Variables for the command, `NAME=VALUE` or `NAME` (its value here).", many=True

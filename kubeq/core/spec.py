@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kubeq.core.digest import Digest
+from kubeq.core.lines import LINE, words_of
 from kubeq.core.manifest import clean_destination
 from kubeq.core.resources import Resources
 from kubeq.core.shell_line import ShellLine
@@ -47,11 +48,13 @@ class JobSpec:
     `command` holds template words. `image` is what the user typed, `image_digest` what it was resolved to at submission
     (None when it could not be: then the first agent pins it); `image` None means no container. `entrypoint` None
     replaces the image's entrypoint by nothing, `()` keeps the image's, words set it. `inputs` is the manifest that all
-    tasks share, for jobs whose tasks do not each have their own.
+    tasks share, for jobs whose tasks do not each have their own. `appends_line`: the words of a task's line (see
+    `core.lines`) follow those of the command, which may have none.
     """
 
     command: tuple[str, ...]
     columns: tuple[str, ...] = ()
+    appends_line: bool = False
     shell: bool = False
     image: str | None = None
     image_digest: str | None = None
@@ -107,12 +110,20 @@ def command_of(spec: JobSpec, values: Sequence[str]) -> list[str]:
     beside it, and the line refers to it, so that a value can never become code.
     """
     parameters = dict(zip(spec.columns, values, strict=True)) if spec.fans_out else None
+    added = parameters[LINE] if spec.appends_line and parameters is not None else ""
     if not spec.shell:
-        return [_word_of(template, parameters, number == 0) for number, template in enumerate(spec.command)]
+        words = [_word_of(template, parameters, number == 0) for number, template in enumerate(spec.command)]
+        return words + words_of(added)
     line = ShellLine()
+    if not spec.command:
+        line.add_text(added)  # the user's own shell line, not a value in one
+        return line.command()
     for number, template in enumerate(spec.command):
         line.add_text(" " if number else "")
         _add_word(line, template, parameters, number == 0)
+    for word in words_of(added):
+        line.add_text(" ")
+        line.add_value(word)
     return line.command()
 
 

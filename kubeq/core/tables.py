@@ -68,7 +68,7 @@ class RowView(Sequence[Row]):
 
 def parse_table(content: bytes, name: str) -> Table:
     """The table in a file's bytes, read as the ending of its name says. Raises UsageError naming all problems."""
-    _check_text(content, name)
+    check_text(content, name)
     ending = name.rpartition(".")[2].lower()
     if ending == "jsonl":
         columns, rows = parse_json_lines(content.decode("utf-8-sig"), name)
@@ -136,7 +136,8 @@ def repeated_rows(table: Table) -> int:
     return len(table.rows) - len(set(table.rows))
 
 
-def _check_text(content: bytes, name: str) -> None:
+def check_text(content: bytes, name: str) -> None:
+    """Raises UsageError with the place of the first byte that is no UTF-8 text."""
     hint = "save it as UTF-8"
     if content.startswith(_UTF16):
         raise UsageError(f"{name} is encoded in UTF-16 (byte offset 0)", hint=hint)

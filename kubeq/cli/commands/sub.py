@@ -12,7 +12,7 @@ from kubeq.cli.sub_options import sub_options
 EPILOG = """\b
 Words of COMMAND:
   ^path       stage that file and put its place here (^^ for a word that begins with ^)
-  {column}    the task's value, in a job that fans out with --params or --seq ({{ for {)
+  {column}    the task's value, in a job that fans out with --params, --seq or --stdin ({{ for {)
   everything after the first word of COMMAND belongs to it, options too
 
 \b
@@ -26,6 +26,7 @@ Exit code: 0 every task succeeded, 3 some failed or were cancelled, 130 interrup
 \b
 Examples:
   kubeq sub --local echo hi
+  seq 10 | kubeq sub --stdin echo executed:
   kubeq sub -n demo -i python:3.12 --params params.csv python3 '^square.py' '{x}' --fetch out
 """
 

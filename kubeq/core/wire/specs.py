@@ -16,6 +16,7 @@ def encode_spec(spec: JobSpec) -> bytes:
         "schema": SCHEMA,
         "command": list(spec.command),
         "columns": list(spec.columns),
+        "appends_line": spec.appends_line,
         "shell": spec.shell,
         "image": spec.image,
         "image_digest": spec.image_digest,
@@ -44,6 +45,7 @@ def decode_spec(content: bytes) -> JobSpec:
         return JobSpec(
             command=tuple(document["command"]),
             columns=tuple(document["columns"]),
+            appends_line=document.get("appends_line", False),
             shell=document["shell"],
             image=document["image"],
             image_digest=document["image_digest"],
