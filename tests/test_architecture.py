@@ -17,7 +17,7 @@ SDK_HOMES = {
     "boto3": ("kubeq/aws.py",),
     "botocore": ("kubeq/aws.py",),
     "google": ("kubeq/gcp.py", "kubeq/*/gcs*.py", "kubeq/*/datastore*.py", "kubeq/*/gce*.py"),
-    "paramiko": (),
+    "paramiko": ("kubeq/nodes/ssh*.py",),
 }
 
 
