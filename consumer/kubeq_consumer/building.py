@@ -18,6 +18,7 @@ from kubeq.errors import UsageError
 from kubeq.machine import whole_machine
 from kubeq.queue.granting import Granting
 from kubeq.queue.open import open_table
+from kubeq.store.base import ObjectStore
 from kubeq.store.blobs import Blobs
 from kubeq.store.open import open_store
 from kubeq.store.outputs import Outputs
@@ -121,8 +122,9 @@ def build(config: AgentConfig, clock: Clock) -> Built:
     if not fits(total, machine):
         raise UsageError(f"the agent may give {total}, but this machine has only {machine}")
     claims = Granting(open_table(config.queue_url), clock)
-    store = Retrying(open_store(config.store_url), time.sleep)
-    blobs = Blobs(store)
+    store: ObjectStore = Retrying(open_store(config.store_url), time.sleep)
+    shared = config.blobs_url == config.store_url
+    blobs = Blobs(store if shared else Retrying(open_store(config.blobs_url), time.sleep))
     finisher = Finisher(claims, Spool(config.state_dir / "nodes" / config.node / "spool"))
     runtimes = Runtimes(config)
     node = Node(

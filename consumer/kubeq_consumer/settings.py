@@ -20,6 +20,7 @@ _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 class AgentConfig:
     """What an agent is told. Durations in seconds.
 
+    `blobs_url` is the store that inputs are read from, usually that of the results.
     `limit` is the most it may give to attempts (None: the whole machine). `until_idle`: leave as soon as the pool, that
     had an open job, has none. `grace_s` is how long a command has between TERM and KILL. `engine_url` is
     the Docker engine's, where DOCKER_HOST names one.
@@ -31,6 +32,7 @@ class AgentConfig:
     provider: str
     queue_url: str
     store_url: str
+    blobs_url: str
     state_dir: Path
     cache_dir: Path
     log_path: Path | None
@@ -75,6 +77,7 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
         provider=text("PROVIDER", "local"),
         queue_url=text("QUEUE"),
         store_url=text("STORE"),
+        blobs_url=environ.get(PREFIX + "BLOBS") or text("STORE"),
         state_dir=state,
         cache_dir=Path(text("CACHE", str(state / "cache"))),
         log_path=Path(log) if log else None,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from kubeq.actions.backplane import check_store_of
 from kubeq.actions.journal import Journal
 from kubeq.actions.session import Session
 from kubeq.actions.where import Where, parse_where
@@ -96,6 +97,16 @@ def find_one(session: Session, text: str) -> Chosen:
     if not jobs:
         raise NotFound(f"job {ref.id} has just been removed", hint="kubeq status lists the jobs there are")
     return _checked(Chosen(jobs[0], selector.indexes))
+
+
+def find_stored(session: Session, text: str) -> Chosen:
+    """As `find_one`, for whoever needs what the job has stored: that is in this configuration's store.
+
+    Raises NotFound naming the store if it is another.
+    """
+    chosen = find_one(session, text)
+    check_store_of(chosen.job, session.store)
+    return chosen
 
 
 def find_chosen(session: Session, texts: Sequence[str]) -> list[Chosen]:

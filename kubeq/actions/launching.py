@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubeq.actions.backplane import check_store_of
 from kubeq.actions.naming import node_name, private_pool_id, shared_pool_id
 from kubeq.actions.session import Session
 from kubeq.core.model import Job, Node, NodeName, NodeState, Pool, PoolId
@@ -31,14 +32,22 @@ class Nodes:
 
 
 def pool_of_request(session: Session, *, private: bool) -> Pool:
-    """The pool that a submission of this configuration belongs to; makes no request."""
+    """The pool that a submission of this configuration belongs to; makes no request.
+
+    Other people who share queue and store have pools of their own: nobody's tasks run on the machine of somebody else.
+    """
     config = session.config
-    id = private_pool_id() if private else shared_pool_id(config.queue_url, config.store_url, config.provider)
+    stores = (session.store.url, session.blobs.url)
+    id = private_pool_id() if private else shared_pool_id(config.queue_url, *stores, config.provider, session.user)
     return Pool(id=id, provider=config.provider, private=private, created_at=session.clock.now())
 
 
 def pool_of_job(session: Session, job: Job) -> Pool:
-    """The job's recorded pool; if no node of it was ever numbered, as the job's row describes it."""
+    """The job's recorded pool; if no node of it was ever numbered, as the job's row describes it.
+
+    Raises NotFound for a job of another store than this configuration's: nodes from here could not read its inputs.
+    """
+    check_store_of(job, session.store)
     standing = session.queue.pool(job.pool)
     if standing is not None:
         return standing
@@ -89,7 +98,8 @@ def node_request(session: Session, pool: Pool) -> NodeRequest:
     return NodeRequest(
         pool=pool.id,
         queue_url=config.queue_url,
-        store_url=config.store_url,
+        store_url=session.store.url,
+        blobs_url=session.blobs.url,
         state_dir=config.state_dir,
         cache_dir=config.cache_dir,
         linger_s=config.linger_s,

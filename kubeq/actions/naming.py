@@ -40,10 +40,11 @@ def default_name(command: Sequence[str]) -> str:
     return clean if NAME.fullmatch(clean) and clean not in RESERVED_NAMES and not is_job_id(clean) else FALLBACK_NAME
 
 
-def shared_pool_id(queue_url: str, store_url: str, provider: str) -> PoolId:
-    """The pool of everybody who asks for the same kind of node with the same kubeq: a digest of the request."""
-    request = json.dumps([queue_url, store_url, provider, kubeq.__version__])
-    return PoolId(hashlib.sha256(request.encode()).hexdigest()[:12])
+def shared_pool_id(*request: str) -> PoolId:
+    """The pool of whoever asks for the same kind of node with the same kubeq: a digest of all that such nodes are told
+    and others are not."""
+    document = json.dumps([*request, kubeq.__version__])
+    return PoolId(hashlib.sha256(document.encode()).hexdigest()[:12])
 
 
 def private_pool_id() -> PoolId:

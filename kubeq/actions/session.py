@@ -7,6 +7,7 @@ import socket
 import time
 from functools import cached_property
 
+from kubeq.actions.backplane import check_reach
 from kubeq.actions.folders import check_state_dir
 from kubeq.config import Config
 from kubeq.core.clock import Clock, SystemClock
@@ -28,8 +29,12 @@ class Session:
         self.config = config
         self.clock = clock or SystemClock()
 
-    def check_state(self) -> None:
-        """Raises BackendError if the state folder cannot be used; for a command to ask before anything else."""
+    def check(self) -> None:
+        """For a command to ask before anything else; makes no request.
+
+        Raises UsageError if queue, store and nodes do not go together, BackendError if the state folder cannot be used.
+        """
+        check_reach(self.config, self.provider.capabilities)
         check_state_dir(self.config.state_dir)
 
     @cached_property
@@ -42,7 +47,8 @@ class Session:
 
     @cached_property
     def blobs(self) -> Blobs:
-        return Blobs(self.store)
+        shared = self.config.blobs_url == self.config.store_url
+        return Blobs(self.store if shared else Retrying(open_store(self.config.blobs_url), time.sleep))
 
     @cached_property
     def outputs(self) -> Outputs:

@@ -125,8 +125,9 @@ def _summary(session: Session, job: Job, pools: dict[PoolId, list[Resources | No
         because = _why(session, situation, states)
     if status is JobStatus.RUNNING:
         eta_s = _time_left(session, job, states)
-    url = session.outputs.url_of(job.id)
-    return JobSummary(job=job, status=status, outcomes=outcomes, because=because, eta_s=eta_s, results_url=url)
+    return JobSummary(
+        job=job, status=status, outcomes=outcomes, because=because, eta_s=eta_s, results_url=job.results_url
+    )
 
 
 def _situation(

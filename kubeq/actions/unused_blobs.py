@@ -20,7 +20,7 @@ from kubeq.actions.turns import one_at_a_time
 from kubeq.core.digest import Digest
 from kubeq.core.model import Job, JobId
 from kubeq.core.wire import decode_spec
-from kubeq.errors import Conflict
+from kubeq.errors import Conflict, ObjectNotFound
 from kubeq.queue.swaps import batches
 from kubeq.store.disk import disk_errors
 
@@ -87,9 +87,15 @@ def _refuse_incomplete(job: Job) -> None:
 
 
 def _used_by(session: Session, job: Job) -> Iterator[Digest]:
-    """All that a job refers to: its spec, its manifests, the files in them."""
+    """All that a job refers to: its spec, its manifests, the files in them; nothing for a job of another store."""
+    try:
+        spec = decode_spec(session.blobs.read(job.spec))
+    except ObjectNotFound:
+        if job.results_url.startswith(f"{session.store.url}/"):
+            raise
+        return
     yield job.spec
-    shared = decode_spec(session.blobs.read(job.spec)).inputs
+    shared = spec.inputs
     tasks = session.queue.tasks(job.id, strict=True) if shared is None else ()
     manifests = {shared} if shared is not None else {task.inputs for task in tasks if task.inputs}
     for manifest in manifests:
@@ -100,12 +106,12 @@ def _used_by(session: Session, job: Job) -> Iterator[Digest]:
 def _note(session: Session, unused: Sequence[Digest], now: float) -> Mapping[str, float]:
     """Since when each of them is known to be unused; what is used again is forgotten."""
     path = Path(session.config.state_dir) / MARKS
-    before = _read_marks(path, session.store.url)
+    before = _read_marks(path, session.blobs.url)
     since = {str(digest): min(now, before.get(str(digest), now)) for digest in unused}
     with disk_errors("write", bytes(path)):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = path.with_name(f"{MARKS}.new")
-        temporary.write_text(json.dumps({"schema": 1, "store": session.store.url, "since": since}))
+        temporary.write_text(json.dumps({"schema": 1, "store": session.blobs.url, "since": since}))
         temporary.replace(path)
     return since
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubeq.actions.finding import Chosen, find_one, tasks_of
+from kubeq.actions.finding import Chosen, find_stored, tasks_of
 from kubeq.actions.logs import follow_output, pick_task, read_node_log, read_output
 from kubeq.actions.session import Session
 from kubeq.cli.log_printing import LineRules, LogPrinter
@@ -27,7 +27,7 @@ def show_logs(session: Session, output: Output, text: str, request: LogRequest) 
     """Show what the tasks or the node that the text means have printed. Raises NotFound."""
     printer = LogPrinter(output, session.clock, request.rules, follow=request.follow)
     try:
-        chosen = find_one(session, text)
+        chosen = find_stored(session, text)
     except NotFound:
         if "/" in text:
             raise

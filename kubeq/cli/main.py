@@ -101,7 +101,7 @@ class Globals:
         from kubeq.actions.session import Session
 
         session = Session(self.config)
-        session.check_state()
+        session.check()
         return session
 
 

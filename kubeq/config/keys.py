@@ -14,10 +14,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from kubeq.config import values
+from kubeq.config import defaults, values
+from kubeq.config.clouds import Found
 from kubeq.config.values import Parser, Place
 from kubeq.core.resources import Resources, parse_resources
 from kubeq.core.spec import Mount, Network
+from kubeq.nodes.open import PROVIDERS
 
 PUBLIC_IMAGE = "python:3.12-slim"
 """What a task runs in when nobody names an image: the official Python image of one minor version, on Debian."""
@@ -28,10 +30,13 @@ VARIABLE_PREFIX = "KUBEQ_"
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A default that follows from other values: in words, and as what would be typed (None: no value)."""
+    """A default that follows from other values: in words, and as what would be typed (None: no value).
+
+    A Found is no default for a reader: it has an origin of its own.
+    """
 
     words: str
-    of: Callable[[Place, Mapping[str, Any]], str | None]
+    of: Callable[[Place, Mapping[str, Any]], str | Found | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,56 +77,48 @@ def key(
     return field(metadata={"key": about | {"in_environment": in_environment}}, repr=not secret)
 
 
-def _state_dir(place: Place, known: Mapping[str, Any]) -> str:
-    return str(_xdg(place, "XDG_STATE_HOME", ".local/state") / "kubeq")
-
-
-def _cache_dir(place: Place, known: Mapping[str, Any]) -> str:
-    return str(_xdg(place, "XDG_CACHE_HOME", ".cache") / "kubeq")
-
-
-def _queue_url(place: Place, known: Mapping[str, Any]) -> str:
-    return f"sqlite:{known['state_dir']}/queue.db"
-
-
-def _store_url(place: Place, known: Mapping[str, Any]) -> str:
-    return (Path(known["state_dir"]) / "store").as_uri()
-
-
-def _default_image(place: Place, known: Mapping[str, Any]) -> str:
-    return str(known["default_image"])
-
-
-def _xdg(place: Place, variable: str, fallback: str) -> Path:
-    """A base directory; one that is not absolute is to be ignored (XDG Base Directory Specification 0.8)."""
-    named = Path(place.environ.get(variable, ""))
-    return named if named.is_absolute() else place.home / fallback
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Every setting of one run. Frozen; values of the environment are not in its `repr`."""
 
     state_dir: Path = key(
         values.path,
-        Derived("`$XDG_STATE_HOME/kubeq`, else `~/.local/state/kubeq`", _state_dir),
+        Derived("`$XDG_STATE_HOME/kubeq`, else `~/.local/state/kubeq`", defaults.state_dir),
         "Directory of the embedded queue and store, of node logs and of the journal.",
     )
     cache_dir: Path = key(
         values.path,
-        Derived("`$XDG_CACHE_HOME/kubeq`, else `~/.cache/kubeq`", _cache_dir),
+        Derived("`$XDG_CACHE_HOME/kubeq`, else `~/.cache/kubeq`", defaults.cache_dir),
         "Directory of what can be made again: input digests, the nodes' input cache.",
     )
-    provider: str = key(values.choice("local"), "local", "Where nodes come from.")
-    queue_url: str = key(
-        values.queue_url,
-        Derived("`sqlite:STATE_DIR/queue.db`", _queue_url),
-        "Where jobs and tasks are recorded.",
-    )
+    provider: str = key(values.choice(*sorted(PROVIDERS)), "local", "Where nodes come from.")
     default_url_prefix: str = key(
         values.store_url,
-        Derived("`file://STATE_DIR/store`", _store_url),
-        "Where inputs, results and logs are stored.",
+        Derived("`file://STATE_DIR/store`", defaults.store_url),
+        "Where results and logs are stored.",
+    )
+    cas_url_prefix: str = key(
+        values.store_url,
+        Derived("`default_url_prefix`", defaults.blobs_url),
+        "Where inputs are stored, by their content.",
+    )
+    project: str | None = key(
+        values.place_name,
+        Derived("with `gs://`: that of `gcloud`", defaults.project),
+        "Google Cloud project of the queue.",
+    )
+    region: str | None = key(
+        values.place_name,
+        Derived("that of `aws` or `gcloud`", defaults.region),
+        "Region in which queue and store are made, in the cloud's words.",
+    )
+    queue_url: str = key(
+        values.queue_url,
+        Derived(
+            "`sqlite:STATE_DIR/queue.db`; with `s3://` `dynamodb://REGION/kubeq`, with `gs://` `datastore://PROJECT`",
+            defaults.queue_url,
+        ),
+        "Where jobs and tasks are recorded.",
     )
     default_image: str = key(values.text, PUBLIC_IMAGE, "Image of tasks when the submission names none.")
     default_resource_cpu: float = key(values.cpu, "1", "Cores of a task when the submission asks for none.")
@@ -135,7 +132,12 @@ class Config:
         "How long one node of a pool waits for more work; the others wait as long, but at most 60s.",
         name="linger",
     )
-    poll_s: float = key(values.duration, "250ms", "How often an idle node looks for work.", name="poll")
+    poll_s: float = key(
+        values.duration,
+        Derived("`250ms`; `3s` where the queue is not on this machine", defaults.poll),
+        "How often an idle node looks for work.",
+        name="poll",
+    )
     loss_limit: int = key(values.whole(0, 1000), "5", "How many attempts of a task may be lost with their node.")
     log_limit: int = key(values.size, "100M", "How much output of one attempt is kept.")
     output: str = key(values.choice("text", "json", "csv", "quiet"), "text", "Form of the answer.")
@@ -144,7 +146,7 @@ class Config:
     name: str | None = key(values.job_name, None, "Name of the job.", in_environment=False)
     image: str = key(
         values.text,
-        Derived("`default_image`", _default_image),
+        Derived("`default_image`", defaults.default_image),
         "Image that tasks run in; `none` runs them on the node itself.",
     )
     runtime: str = key(values.choice("docker", "process"), "docker", "How a node runs a command.")
@@ -197,6 +199,10 @@ class Config:
         return self.default_url_prefix
 
     @property
+    def blobs_url(self) -> str:
+        return self.cas_url_prefix
+
+    @property
     def linger_others_s(self) -> float:
         return min(LINGER_OTHERS_S, self.linger_s)
 
@@ -225,9 +231,9 @@ RENAMED = {"worker_linger": "linger"}
 """Names of kubeque and its descendants that mean a key of ours."""
 
 WITHOUT_MEANING = frozenset(
-    "account boot_volume_in_gb boot_volume_type bootdisksizegb cache_db_path cas_url_prefix cluster_name "
+    "account boot_volume_in_gb boot_volume_type bootdisksizegb cache_db_path cluster_name "
     "debug_log_prefix gpu_count kubequeconsume_exe_path local_work_dir machine_type max_preemptable_attempts_scale "
-    "monitor_port mount_count preemptible project provision_mode pubsub_topic_prefix pubsub_topics region "
+    "monitor_port mount_count preemptible provision_mode pubsub_topic_prefix pubsub_topics "
     "service_account_key sparklesworker_image when_sub_job_exists work_root_dir zone zones".split()
 )
 """kubeque's keys that say nothing to nodes on this machine: accepted, with a note."""

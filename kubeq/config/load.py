@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kubeq.config.clouds import Found
+from kubeq.config.defaults import check_complete
 from kubeq.config.files import OLD_NAME, find_file, read_file
 from kubeq.config.ini import Section, parse_ini
 from kubeq.config.keys import KEYS, RENAMED, VARIABLE_PREFIX, WITHOUT_MEANING, Config, Derived, Key
@@ -70,6 +72,7 @@ def load_config(
     given |= _from_file(found, chosen, here, notes)
     given |= _from_overrides(overrides, here, notes)
     values, origins = _values(given, here)
+    check_complete(values, found.path)
     return Config(
         **values,
         origins=origins,
@@ -100,7 +103,7 @@ def with_flags(config: Config, flags: Mapping[str, str | bool | Sequence[str] | 
     known = {each.attribute: getattr(config, each.attribute) for each in KEYS.values()} | changed
     for each in KEYS.values():
         if origins[each.name] == DEFAULT and isinstance(each.default, Derived):
-            changed[each.attribute] = known[each.attribute] = _default(each, config.place, known)
+            changed[each.attribute] = known[each.attribute] = _default(each, config.place, known)[0]
     return dataclasses.replace(config, **changed, origins=origins)
 
 
@@ -240,16 +243,18 @@ def _values(given: Mapping[str, _Given], here: Place) -> tuple[dict[str, Any], d
             values[each.attribute] = _parse(each, given[each.name])
             origins[each.name] = given[each.name].origin
         else:
-            values[each.attribute] = _default(each, here, values)
-            origins[each.name] = DEFAULT
+            values[each.attribute], origins[each.name] = _default(each, here, values)
     return values, origins
 
 
-def _default(each: Key, place: Place, known: Mapping[str, Any]) -> Any:
+def _default(each: Key, place: Place, known: Mapping[str, Any]) -> tuple[Any, str]:
+    """The value of a key that nobody has set, and its origin."""
     text = each.default.of(place, known) if isinstance(each.default, Derived) else each.default
+    if isinstance(text, Found):
+        return _parse(each, _Given((text.text,), text.origin, place, True)), text.origin
     if text is None:
-        return () if each.many else None
-    return each.parse(text, place)
+        return (() if each.many else None), DEFAULT
+    return each.parse(text, place), DEFAULT
 
 
 def _parse(each: Key, given: _Given) -> Any:

@@ -23,6 +23,7 @@ SHORTEST_TERM_S = 0.5
 """Shorter leases than this run out between two renewals on a busy machine."""
 _CREDENTIALS = re.compile(r"//[^/?#]*@")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?|\d{1,10}(:\d{1,10})?", re.ASCII)
+_PLACE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _WORDS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 
@@ -143,6 +144,15 @@ def queue_url(word: str, place: Place) -> str:
         raise UsageError(f"{word!r} is not a queue's URL", hint="write sqlite:PATH")
     if scheme == "sqlite" and rest and not rest.startswith("/"):
         return f"sqlite:{path(rest, place)}"
+    return word
+
+
+def place_name(word: str, place: Place) -> str:
+    """The name of a cloud's project or region; whether there is one of that name, the cloud knows."""
+    if not _PLACE_NAME.fullmatch(word):
+        raise UsageError(
+            f"{word!r} is no name of a project or region", hint="write letters, digits, '-', '_', '.', ':'"
+        )
     return word
 
 

@@ -24,6 +24,8 @@ class NodeCapabilities:
 class NodeRequest:
     """What every node of one launch is told. Durations in seconds.
 
+    Results and logs go to the store at `store_url`; inputs are read from the one at `blobs_url`, usually the same.
+
     `linger_s` is how long a node stays without work; `until_idle` lets a private pool's node leave as soon as its pool
     has no open job. `limit` is the most that the node may give to attempts (None: the whole machine).
     """
@@ -31,6 +33,7 @@ class NodeRequest:
     pool: PoolId
     queue_url: str
     store_url: str
+    blobs_url: str
     state_dir: Path
     cache_dir: Path
     linger_s: float

@@ -32,6 +32,7 @@ def agent_environment(request: NodeRequest, name: NodeName, number: int, provide
         "PROVIDER": provider,
         "QUEUE": request.queue_url,
         "STORE": request.store_url,
+        **({"BLOBS": request.blobs_url} if request.blobs_url != request.store_url else {}),
         "STATE": str(request.state_dir),
         "CACHE": str(request.cache_dir),
         "LINGER": f"{request.linger_s:g}",

@@ -38,6 +38,11 @@ class Blobs:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
+    @property
+    def url(self) -> str:
+        """That of the store."""
+        return self._store.url
+
     def missing(self, digests: Collection[Digest]) -> set[Digest]:
         """Those that have to be uploaded, by one question. A stored object of the wrong size counts as missing."""
         sizes = self._store.stat([_key(digest) for digest in digests])

@@ -141,6 +141,32 @@ def test_unchanged_inputs_are_sent_once_and_are_no_outputs(home: Home) -> None:
     assert found == ["in/b.txt", "new.txt", "result.json", "stdout.txt"]
 
 
+def test_inputs_may_be_stored_apart_from_results(home: Home) -> None:
+    (home.cwd / "a.txt").write_text("A")
+    stores = f"default_url_prefix = file://{home.root}/mine\ncas_url_prefix = file://{home.root}/shared\n"
+    (home.cwd / ".kubeq").write_text(f"[config]\n{stores}")
+    home.run("sub", "--image", "none", "-u", "a.txt", "sh", "-c", "cat a.txt > b.txt")
+    home.run("fetch", "LAST", "out")
+    assert (home.cwd / "out/1/b.txt").read_text() == "A"
+    assert {path.name for path in (home.root / "mine").iterdir()} >= {"results"}
+    assert not (home.root / "mine/blobs").exists()
+    assert (home.root / "shared/blobs").is_dir() and not (home.root / "shared/results").exists()
+
+
+def test_another_home_with_the_same_configuration_sees_and_fetches_the_job(home: Home, tmp_path: Path) -> None:
+    config = f"[config]\ndefault_url_prefix = file://{home.root}/store\nqueue_url = sqlite:{home.root}/q.db\n"
+    (home.cwd / ".kubeq").write_text(config)
+    job = home.submit("--image", "none", "-n", "shared", "sh", "-c", "echo here > x")
+    eventually(lambda: home.status(job)["status"] == "succeeded", "it succeeds", home)
+    other = Home(tmp_path / "other")
+    (other.cwd / ".kubeq").write_text(config)
+    assert other.status("shared")["id"] == job
+    assert other.run("logs", job).stdout == ""
+    other.run("fetch", "shared", "out")
+    assert (other.cwd / "out/1/x").read_text() == "here\n"
+    assert not other.agents()
+
+
 def test_a_fetched_tree_is_not_fetched_again(home: Home) -> None:
     home.run("sub", "--local", "--image", "none", "--seq", "3", "sh", "-c", "echo {index} > x")
     first = home.json("fetch", "LAST", "out")

@@ -153,19 +153,89 @@ def test_the_old_name_is_used_with_a_note(load: Load, cwd: Path) -> None:
 def test_the_files_of_kubeque_load_unchanged(load: Load, cwd: Path) -> None:
     config = load(SEED)
     assert config.default_url_prefix == "gs://BUCKET_NAME/kubeque/"
+    assert config.blobs_url == "gs://BUCKET_NAME/cas/"
+    assert config.queue_url == "datastore://PROJECT_NAME"
     assert config.image == "us.gcr.io/PROJECT_NAME/kubeque-example"
     assert config.task_resources == Resources(cpu=0.2, memory=100_000_000)
     (note,) = config.notes
     assert "no meaning with the local provider" in note
-    assert all(name in note for name in ("cas_url_prefix", "project (line 4)", "cluster_name", "machine_type"))
+    assert all(name in note for name in ("cluster_name (line 5)", "machine_type (line 6)"))
+    assert "project (" not in note
 
 
-@pytest.mark.parametrize(
-    "name", ["project", "region", "zone", "zones", "account", "machine_type", "mount_1_path", "cluster-name"]
-)
-def test_a_key_of_a_cloud_warns(load: Load, name: str) -> None:
+@pytest.mark.parametrize("name", ["zone", "zones", "account", "machine_type", "mount_1_path", "cluster-name"])
+def test_a_key_of_other_nodes_warns(load: Load, name: str) -> None:
     assert "no meaning" in load(f"[config]\n{name} = x\n").notes[0]
     assert "no meaning" in load(None, f"{name}=x").notes[0]
+
+
+def test_inputs_are_stored_beside_the_results_unless_they_have_a_place_of_their_own(load: Load) -> None:
+    config = load("[config]\ndefault_url_prefix = file:///results\n")
+    assert (config.blobs_url, config.origins["cas_url_prefix"]) == ("file:///results", "default")
+    assert load(None, "cas_url_prefix=file:///cas").blobs_url == "file:///cas"
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_three_lines_make_a_queue_of_the_stores_own_cloud(load: Load) -> None:
+    aws = load("[config]\ndefault_url_prefix = s3://bucket/me\nregion = eu-west-1\n")
+    assert (aws.queue_url, aws.origins["queue_url"]) == ("dynamodb://eu-west-1/kubeq", "default")
+    google = load("[config]\ndefault_url_prefix = gs://bucket/me\nproject = example.com:lab\n")
+    assert google.queue_url == "datastore://example.com:lab"
+    named = load(None, "default_url_prefix=s3://bucket", "queue_url=sqlite:q.db")
+    assert named.queue_url.startswith("sqlite:")
+
+
+def test_the_region_comes_from_the_aws_tool_and_says_so(load: Load, home: Path, tmp_path: Path) -> None:
+    given = "[config]\ndefault_url_prefix = s3://bucket/me\n"
+    usual = write(
+        home / ".aws/config", "[default]\nregion = eu-west-1\n[profile lab]\ns3 =\n  a = b\nregion=us-west-2\n"
+    )
+    config = load(given)
+    assert (config.region, config.queue_url) == ("eu-west-1", "dynamodb://eu-west-1/kubeq")
+    assert config.origins["region"] == f"aws: {usual} [default]"
+    assert load(given, environ={"AWS_PROFILE": "lab"}).region == "us-west-2"
+    other = write(tmp_path / "other", "[default]\nregion = ap-south-1\n")
+    assert load(given, environ={"AWS_CONFIG_FILE": str(other)}).region == "ap-south-1"
+    chosen = load(given, environ={"AWS_DEFAULT_REGION": "sa-east-1", "AWS_PROFILE": "lab"})
+    assert (chosen.region, chosen.origins["region"]) == ("sa-east-1", "AWS_DEFAULT_REGION")
+    assert load(given, "region=eu-north-1", environ={"AWS_REGION": "sa-east-1"}).region == "eu-north-1"
+    assert load(environ={"AWS_REGION": "sa-east-1"}).region is None, "nothing lies in a cloud"
+
+
+def test_project_and_region_come_from_gcloud_and_say_so(load: Load, home: Path, tmp_path: Path) -> None:
+    given = "[config]\ndefault_url_prefix = gs://bucket/me\n"
+    folder = home / ".config/gcloud"
+    usual = write(folder / "configurations/config_default", "[core]\nproject = lab\naccount = a@b\n")
+    write(folder / "configurations/config_work", "[core]\nproject = work\n[compute]\nregion = europe-west4\n")
+    config = load(given)
+    assert (config.project, config.region, config.queue_url) == ("lab", None, "datastore://lab")
+    assert config.origins["project"] == f"gcloud: {usual} [core]"
+    write(folder / "active_config", "work\n")
+    assert (load(given).project, load(given).region) == ("work", "europe-west4")
+    assert load(given, environ={"CLOUDSDK_ACTIVE_CONFIG_NAME": "default"}).project == "lab"
+    assert load(given, environ={"CLOUDSDK_CONFIG": str(tmp_path), "GOOGLE_CLOUD_PROJECT": "env"}).project == "env"
+    assert load(given, "project=mine", environ={"GOOGLE_CLOUD_PROJECT": "env"}).project == "mine"
+
+
+@pytest.mark.parametrize("text", ["", "region = x\n", "[default\n", "[default]\nregion\n", "\x00\x01"])
+def test_a_broken_file_of_a_tool_is_as_none(load: Load, home: Path, text: str) -> None:
+    write(home / ".aws/config", text)
+    assert "lacks the key 'region'" in refusal(load, "[config]\ndefault_url_prefix = s3://bucket/me\n").message
+
+
+def test_what_is_missing_is_told_with_the_file_and_with_what_mends_it(load: Load, cwd: Path) -> None:
+    error = refusal(load, "[config]\ndefault_url_prefix = gs://bucket/me\n")
+    assert error.message.startswith(f"{cwd}/settings lacks the key 'project'")
+    assert "gs://bucket/me" in error.message
+    assert "gcloud config set project PROJECT" in str(error.hint)
+    without = refusal(load, None, "default_url_prefix=s3://bucket/me")
+    assert "no configuration file" in without.message
+    assert "region = VALUE" in str(without.hint)
 
 
 def test_a_renamed_key_works_and_the_new_name_is_told(load: Load) -> None:
@@ -325,6 +395,9 @@ def test_an_override_sets_exactly_that_key(load: Load) -> None:
         ("default_url_prefix", "results"),
         ("default_url_prefix", "s3://key:secret@bucket/x"),
         ("state_dir", "a\0b"),
+        ("project", "a b"),
+        ("region", "-x"),
+        ("cas_url_prefix", "gs://key:secret@bucket/x"),
         ("cd", "/abs"),
         ("cd", "a/../../b"),
         ("seq", "0"),

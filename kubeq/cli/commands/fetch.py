@@ -29,12 +29,12 @@ def command(settings: Globals, /, job: str, directory: Path | None, patterns: tu
     else wrote or changed is overwritten. Exit code 3 if some tasks have no results.
     """
     from kubeq.actions.fetch import FetchRequest, default_destination, fetch_job
-    from kubeq.actions.finding import find_one
+    from kubeq.actions.finding import find_stored
     from kubeq.cli.interrupts import interruptible
     from kubeq.cli.views_fetch import FetchedView, FetchProgress
 
     session, choice = settings.session, choice_of(flags)
-    chosen = find_one(session, job)
+    chosen = find_stored(session, job)
     progress = FetchProgress(settings.output, chosen.job.total)
     request = FetchRequest(
         destination=directory or default_destination(session, chosen.job),

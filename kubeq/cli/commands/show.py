@@ -15,13 +15,13 @@ from kubeq.errors import UsageError
 @click.pass_obj
 def command(settings: Globals, text: str) -> None:
     """Show the whole record of JOB, or of the task JOB/17 with its attempts and what it stored."""
-    from kubeq.actions.finding import find_one
+    from kubeq.actions.finding import find_stored
     from kubeq.actions.looking import inputs_of, job_facts, list_tasks, result_of, skipped_of
     from kubeq.actions.status import summarize
     from kubeq.cli.views_show import JobShowView, TaskShowView
 
     session = settings.session
-    chosen = find_one(session, text)
+    chosen = find_stored(session, text)
     facts = job_facts(session, chosen.job)
     if chosen.whole:
         (summary,) = summarize(session, [chosen.job])

@@ -48,5 +48,5 @@ def command(settings: Globals, /, words: tuple[str, ...], **flags: Any) -> None:
     from kubeq.config import with_flags
 
     session = Session(with_flags(settings.config, flags))
-    session.check_state()
+    session.check()
     run_submission(session, settings.output, words)

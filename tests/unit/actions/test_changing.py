@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -300,6 +301,17 @@ def test_no_blob_is_removed_while_a_submission_may_be_under_way(work: Work, sess
     work.submit(rows(2), ["n"], written=0)
     with pytest.raises(Conflict, match="incomplete"):
         find_unused(session, grace_s=0)
+
+
+def test_a_job_of_another_store_uses_nothing_of_this_one(work: Work, session: Session) -> None:
+    elsewhere = work.submit(name="elsewhere")
+    session.blobs.delete([elsewhere.spec])
+    with pytest.raises(NotFound):
+        find_unused(session)  # its results are here, so its spec was here too and is lost
+    session.queue.forget(elsewhere)
+    session.queue.begin(replace(elsewhere, results_url="s3://other/results/x/", sealed_at=1.0))
+    own = session.blobs.put_bytes(b"nobody's")
+    assert find_unused(session, grace_s=0).ripe == (own,)
 
 
 def test_removing_stops_as_soon_as_a_submission_begins(work: Work, session: Session) -> None:

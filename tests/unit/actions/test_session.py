@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from kubeq.actions.finding import find_one, find_stored
+from kubeq.actions.launching import node_request, pool_of_job, pool_of_request
 from kubeq.actions.session import Session
+from kubeq.core.model import Reach
+from kubeq.errors import NotFound
+from kubeq.store.memory import MemoryStore
 from kubeq.store.retry import Retrying
-from tests.jobs import FakeClock, session_in
+from tests.jobs import FakeClock, Work, session_in
 
 
 def test_the_store_of_a_command_is_retried_whatever_its_backend(tmp_path: Path, clock: FakeClock) -> None:
@@ -14,3 +22,47 @@ def test_the_store_of_a_command_is_retried_whatever_its_backend(tmp_path: Path, 
     assert isinstance(session.store, Retrying)
     assert session.store.url == session.config.store_url
     assert session.store is session.store
+
+
+def test_inputs_have_a_store_of_their_own_where_one_is_named(tmp_path: Path, clock: FakeClock) -> None:
+    plain = session_in(tmp_path, clock, Session)
+    assert plain.blobs.url == plain.store.url
+    session = Session(replace(plain.config, cas_url_prefix=f"file://{tmp_path}/cas"), clock)
+    digest = session.blobs.put_bytes(b"x")
+    assert list(session.store.list("")) == []
+    assert [path.name for path in (tmp_path / "cas").rglob("*") if path.is_file()] == [str(digest)]
+    request = node_request(session, pool_of_request(session, private=False))
+    assert (request.store_url, request.blobs_url) == (session.store.url, f"file://{tmp_path}/cas")
+
+
+def test_a_pool_belongs_to_one_person_and_to_what_its_nodes_are_told(tmp_path: Path, clock: FakeClock) -> None:
+    plain = session_in(tmp_path, clock, Session)
+
+    def pool(user: str = plain.user, **changes: str) -> str:
+        session = Session(replace(plain.config, **changes), clock)
+        session.user = user  # type: ignore[misc]
+        return pool_of_request(session, private=False).id
+
+    assert pool() == pool() == pool(default_url_prefix=f"{plain.config.store_url}/")
+    others = [pool("bob"), pool(queue_url="sqlite:/other.db"), pool(cas_url_prefix="file:///cas")]
+    assert len({pool(), *others, pool(default_url_prefix="file:///other")}) == 5
+
+
+class FarStore(MemoryStore):
+    """A store that other machines see."""
+
+    reach = Reach.NETWORK
+
+
+def test_a_job_of_another_store_is_not_read_and_gets_no_nodes_from_here(work: Work, session: Session) -> None:
+    session.store = FarStore()  # type: ignore[misc]
+    assert find_stored(session, work.submit(name="ours").id).job.name == "ours"
+    job = work.submit(name="theirs")
+    session.queue.forget(job)
+    session.queue.begin(replace(job, results_url="s3://other/me/results/x/"))
+    assert find_one(session, "theirs").job.id == job.id
+    with pytest.raises(NotFound, match="s3://other/me/results/x/, and this configuration's store is memory:") as caught:
+        find_stored(session, "theirs")
+    assert "default_url_prefix" in str(caught.value.hint)
+    with pytest.raises(NotFound, match="s3://other"):
+        pool_of_job(session, find_one(session, "theirs").job)

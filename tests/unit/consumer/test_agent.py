@@ -154,6 +154,7 @@ class Theatre:
             provider="local",
             queue_url="memory:",
             store_url="memory:",
+            blobs_url="memory:",
             state_dir=root,
             cache_dir=root / "cache",
             log_path=None,

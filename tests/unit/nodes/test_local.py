@@ -59,6 +59,7 @@ def request_in(state: Path, limit: Resources | None = None) -> NodeRequest:
         pool=POOL,
         queue_url=f"sqlite:{state}/queue.db",
         store_url=f"file://{state}/store",
+        blobs_url=f"file://{state}/store",
         state_dir=state,
         cache_dir=state / "cache",
         linger_s=600,
