@@ -29,6 +29,8 @@ from kubeq_consumer.publishing import Ended, publish
 from kubeq_consumer.runtimes.base import Created, Running
 
 log = logging.getLogger(__name__)
+LONG_S = 3600.0
+"""How long one look at a command may take when nothing bounds it."""
 FRESH_S = 1.0
 """A claim or renewal younger than this needs no other one before the command starts."""
 
@@ -38,6 +40,7 @@ class Phase(Enum):
     READY = auto()
     RUNNING = auto()
     SETTLING = auto()
+    """Nothing of it runs any more, and its slot is free; how it ended may not be known yet."""
     DONE = auto()
 
 
@@ -57,7 +60,7 @@ class Attempt:
         self.gone = False
         self.recorded = False
         self._stored = False
-        self._ended = False
+        self._quiet = False
         self._node = node
         self._changed = changed
         self._go = threading.Event()
@@ -83,17 +86,18 @@ class Attempt:
     @property
     def running(self) -> bool:
         """Whether its command may be running now."""
-        return self.phase is Phase.RUNNING and not self._ended
+        return self.phase is Phase.RUNNING and not self._quiet
 
     def stop(self, why: Stop) -> None:
         """End it for that reason, wherever it is; the first reason counts, but superseded beats all.
 
-        Once the command has ended by itself a stop changes nothing: finished outcomes stay.
+        Once the command has ended by itself a stop changes nothing of its outcome, however late that is known; it
+        only bounds how long an engine that does not answer is waited for.
         """
         with self._stop_lock:
             if self._stop is None or why is Stop.SUPERSEDED:
                 self._stop = why
-            running = None if self._ended else self._running
+            running = self._running
         self._go.set()
         if running is not None:
             running.stop(self._node.config.grace_s)
@@ -175,9 +179,11 @@ class Attempt:
             return
         began = node.clock.monotonic()
         self.started_at = node.now()
-        exit, why = self._wait(running, spec.timeout_s, began)
-        ended_at, usage = node.now(), running.usage()
+        why = self._run_out(running, spec.timeout_s, began)
+        ended_at = node.now()
         self._enter(Phase.SETTLING)
+        exit = self._exit_of(running)
+        usage = running.usage()
         running.remove()
         prepared.capture.close()
         memory, peak = self.grant.need.memory, usage.peak_memory_bytes
@@ -217,29 +223,29 @@ class Attempt:
             running.stop(node.config.grace_s)
         return running
 
-    def _wait(self, running: Running, timeout_s: float | None, began: float) -> tuple[Exit | None, Stop | None]:
-        """How the command ended (None: its output could not be taken down), and why we stopped it, if we did.
+    def _run_out(self, running: Running, timeout_s: float | None, began: float) -> Stop | None:
+        """Returns when nothing of the command runs any more: why we stopped it, as far as that was before its end.
 
         Its time limit is kept here, by the monotonic clock.
         """
         while True:
-            left = 3600.0 if timeout_s is None else began + timeout_s - self._node.clock.monotonic()
-            try:
-                exit = running.wait(max(left, 0.0) if self._stop is None else 3600.0)
-            except BackendError as error:
-                log.error("the output of attempt %s is lost: %s", self.label, error)
-                running.stop(0.0)
-                return None, self._end()
-            if exit is not None:
-                return exit, self._end()
+            left = LONG_S if timeout_s is None else began + timeout_s - self._node.clock.monotonic()
+            if running.quiet(max(left, 0.0) if self._stop is None else LONG_S):
+                with self._stop_lock:
+                    self._quiet = True
+                    return self._stop
             if timeout_s is not None and self._node.clock.monotonic() - began >= timeout_s:
                 self.stop(Stop.TIME_LIMIT)
 
-    def _end(self) -> Stop | None:
-        """The command has ended: why we stopped it, as far as that was before its end."""
-        with self._stop_lock:
-            self._ended = True
-            return self._stop
+    def _exit_of(self, running: Running) -> Exit | None:
+        """How the command ended, when its runtime knows; None if its output could not be taken down."""
+        try:
+            while (exit := running.wait(LONG_S)) is None:
+                pass
+            return exit
+        except BackendError as error:
+            log.error("the output of attempt %s is lost: %s", self.label, error)
+            return None
 
     def _settle(self, prepared: Prepared, verdict: Verdict, report: Report) -> None:
         """Bytes before the record that names them: publish, then hand the outcome over."""

@@ -22,6 +22,7 @@ from kubeq.core.model import Exit, NodeName
 from kubeq.core.resources import Resources
 from kubeq.core.spec import Mount, Network
 from kubeq.errors import BackendError, ImageUnavailable, UsageError
+from kubeq_consumer.runtimes.base import Running
 from kubeq_consumer.runtimes.docker import DockerLeftover, DockerRuntime
 from tests.contract.conftest import PATIENCE_S, Rig, eventually, make_docker, started
 
@@ -140,6 +141,28 @@ def test_only_successive_attempts_of_one_slot_share_a_namespace(docker: Rig) -> 
     assert output.getvalue() != namespace(0, Network.BRIDGE)
     running.stop(0)
     running.wait(PATIENCE_S)
+    running.remove()
+
+
+def test_when_a_command_is_quiet_its_slots_ports_are_free_and_the_engine_need_not_know(docker: Rig) -> None:
+    listen = "import socket, time; s = socket.socket(); s.bind(('', 7777)); s.listen(); print('ready', flush=True); "
+    earlier: list[Running] = []
+    for _ in range(4):
+        running, output = started(docker, docker.execution(*python(listen + "time.sleep(300)")))
+        assert output.getvalue() == b"ready\n"
+        running.stop(0)
+        assert running.quiet(PATIENCE_S)
+        earlier.append(running)
+    for running in earlier:
+        assert running.wait(PATIENCE_S) == Exit(signal=9)
+        running.remove()
+
+
+def test_the_end_of_a_command_is_seen_before_the_engine_tells_it(docker: Rig) -> None:
+    running = docker.runtime.create(docker.execution("sleep", "0.5", network=Network.BRIDGE)).start(BytesIO())
+    assert running.quiet(PATIENCE_S)
+    assert running.wait(0) is None, "the engine still takes the network down"
+    assert running.wait(PATIENCE_S) == Exit(code=0)
     running.remove()
 
 

@@ -232,6 +232,33 @@ def test_remove_and_stop_after_the_end_are_harmless(rig: Rig) -> None:
     assert running.wait(0) == Exit(code=0)
 
 
+def test_a_command_is_quiet_when_nothing_of_it_runs_and_not_before(rig: Rig) -> None:
+    execution = rig.execution("sh", "-c", "trap '' TERM; python3 hold.py lock & wait")
+    (execution.work / "hold.py").write_text(LOCKING)
+    running, _ = started(rig, execution)
+    assert not running.quiet(0.1) and is_locked(execution.work / "lock")
+    running.stop(0)
+    assert running.quiet(PATIENCE_S)
+    assert not is_locked(execution.work / "lock")
+    assert running.wait(PATIENCE_S) == Exit(signal=9) and running.quiet(0)
+    running.remove()
+
+
+def test_a_command_that_closed_its_output_is_not_quiet(rig: Rig) -> None:
+    running, _ = started(rig, rig.execution("sh", "-c", "echo ready; exec >&- 2>&-; exec sleep 300"))
+    assert not running.quiet(1.0)
+    running.stop(0)
+    assert running.quiet(PATIENCE_S)
+    running.wait(PATIENCE_S)
+    running.remove()
+
+
+def test_what_never_started_is_quiet(rig: Rig) -> None:
+    running = rig.runtime.create(rig.execution("no-such-program")).start(BytesIO())
+    assert running.wait(PATIENCE_S) is not None and running.quiet(0)
+    running.remove()
+
+
 def test_cpu_and_wall_time_are_counted(rig: Rig) -> None:
     busy = "import time\nwhile time.process_time() < 0.5: pass"
     _, _, usage = rig.run(rig.execution(*python(busy)))

@@ -1,7 +1,8 @@
 """The Runtime protocol: how an agent runs one command, and what it may ask of it.
 
 The life of an execution: `create` (everything but the start, so that it can be done ahead), then `start` or `discard`.
-After `start`: `wait` until it answers, then `remove`. A runtime never raises for how a command ended; that is an Exit.
+After `start`: `quiet` until it holds, `wait` until it answers, then `remove`. A runtime never raises for how a command
+ended; that is an Exit.
 """
 
 from __future__ import annotations
@@ -100,6 +101,14 @@ class Created(Protocol):
 
 class Running(Protocol):
     """A command that was started."""
+
+    def quiet(self, timeout: float) -> bool:
+        """Whether nothing of it runs any more, after at most `timeout` seconds: its cpu, memory and ports are free.
+
+        Never before its last process has ended or was given up, and never taken back; at the latest when `wait`
+        answers, which may be much later. Never raises.
+        """
+        ...
 
     def wait(self, timeout: float) -> Exit | None:
         """How it ended, once all its output has been written; None if it still runs after `timeout` seconds.

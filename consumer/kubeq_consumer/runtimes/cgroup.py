@@ -7,10 +7,11 @@ Peak memory is the kernel's own mark. It counts what the limit counts: the page 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 ROOT = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
@@ -37,8 +38,13 @@ class GroupV1:
 
     directories: Mapping[str, Path]
 
+    @property
+    def whole(self) -> bool:
+        """Whether every controller that is read was there; the engine makes their directories one after the other."""
+        return self.directories.keys() == _CONTROLLERS.keys()
+
     def process(self) -> int | None:
-        """A process in it; None if there is none that can be seen from here."""
+        """A process in it; None if there is certainly none, 0 if that cannot be seen from here."""
         return _first_process(next(iter(self.directories.values())))
 
     def read(self) -> Reading:
@@ -61,10 +67,13 @@ class GroupV2:
     """A cgroup of version 2: one directory for everything."""
 
     directory: Path
+    whole: ClassVar[bool] = True
 
     def process(self) -> int | None:
-        """A process in it; None if there is none that can be seen from here."""
-        return _first_process(self.directory)
+        """A process in it; None if there is certainly none, 0 if that cannot be seen from here."""
+        first = _first_process(self.directory)
+        below = first is None and _keyed(_text(self.directory, "cgroup.events"), "populated")
+        return 0 if below else first
 
     def read(self) -> Reading:
         """The figures of now; all None once the cgroup is gone. `memory.peak` exists from Linux 5.19 on."""
@@ -130,9 +139,12 @@ def _places_of(pid: int, proc: Path) -> dict[str, str]:
 
 
 def _first_process(directory: Path) -> int | None:
-    """The first of cgroup.procs, where 0 stands for a process of another pid namespace."""
-    first = (_text(directory, "cgroup.procs") or "").partition("\n")[0]
-    return int(first) if first.isdigit() and first != "0" else None
+    """The first of cgroup.procs, where 0 stands for a process of another pid namespace; None if nobody is in it."""
+    try:
+        first = (directory / "cgroup.procs").read_text().partition("\n")[0]
+    except OSError as error:  # the last two say that the group is no more
+        return None if error.errno in (errno.ENOENT, errno.ENODEV) else 0
+    return int(first) if first.isdigit() else None
 
 
 def _text(directory: Path | None, name: str) -> str | None:

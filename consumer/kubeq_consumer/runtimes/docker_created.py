@@ -10,8 +10,8 @@ from kubeq.core.model import Exit
 from kubeq.errors import BackendError
 from kubeq_consumer.runtimes.base import Execution, Sink
 from kubeq_consumer.runtimes.docker_engine import EngineGone, EngineRefused
-from kubeq_consumer.runtimes.docker_exit import cleaned, is_machine_trouble
-from kubeq_consumer.runtimes.docker_run import DockerRunning, Parts, image_of
+from kubeq_consumer.runtimes.docker_exit import cleaned, image_of, is_machine_trouble
+from kubeq_consumer.runtimes.docker_run import DockerRunning, Parts
 from kubeq_consumer.runtimes.docker_slots import Place, SlotNetworks
 from kubeq_consumer.runtimes.docker_stream import TaskOutput
 

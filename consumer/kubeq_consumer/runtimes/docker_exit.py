@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from kubeq.core.images import is_image_id
 from kubeq.core.model import Exit
+from kubeq_consumer.runtimes.base import Execution
 
 _NEVER = "0001-01-01"
 _MACHINE_TROUBLE = (
@@ -83,6 +85,12 @@ def cleaned(words: str) -> str:
     ):
         text = text.partition(prefix)[2] or text
     return text.removesuffix(": unknown")
+
+
+def image_of(execution: Execution) -> str:
+    """The image for people: an id needs no more than its first twelve digits."""
+    name = str(execution.image)
+    return f"image {name[:19] if is_image_id(name) else name}"
 
 
 def _time(text: object) -> float | None:

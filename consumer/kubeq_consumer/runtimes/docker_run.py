@@ -13,13 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kubeq.core.images import is_image_id
 from kubeq.core.model import Exit, TaskId, Usage
 from kubeq.errors import BackendError
 from kubeq_consumer.runtimes.base import Execution
 from kubeq_consumer.runtimes.cgroup import GroupV1, GroupV2, Reading, find_group
 from kubeq_consumer.runtimes.docker_engine import Engine, EngineGone, EngineRefused
-from kubeq_consumer.runtimes.docker_exit import Circumstances, exit_of, seconds_run
+from kubeq_consumer.runtimes.docker_exit import Circumstances, exit_of, image_of, seconds_run
 from kubeq_consumer.runtimes.docker_socket import Attached
 from kubeq_consumer.runtimes.docker_stream import TaskOutput, pump
 from kubeq_consumer.runtimes.sampler import Sampler, Watch
@@ -97,7 +96,15 @@ class DockerRunning:
     def conclude(self, exit: Exit) -> None:
         """It has ended so, without having run."""
         self._exit = exit
+        self._watch.end()
         self._ended.set()
+
+    def quiet(self, timeout: float) -> bool:
+        """Whether its last process has ended. The kernel tells that tenths of a second before the engine does.
+
+        Where it cannot be seen from here (a node with an agent in a container), the engine's word is waited for.
+        """
+        return self._watch.quiet.wait(timeout)
 
     def wait(self, timeout: float) -> Exit | None:
         """How it ended; raises BackendError if its output could not be written or its end not be learnt.
@@ -161,6 +168,7 @@ class DockerRunning:
                 failure = BackendError(f"the output of task {self.task} could not be written: {self._output.failure}")
         except BackendError as error:
             failure = error
+            self.remove()  # what cannot be followed must not go on running unseen
         finally:
             self._finish(exit, failure)
 
@@ -286,12 +294,6 @@ class DockerRunning:
             log.warning("container %s of task %s could not be sent %s: %s", self._container, self.task, name, error)
 
     def _read_group(self) -> Reading | None:
-        if self._group is None:
-            self._group = find_group(self._container)
+        if self._group is None or not self._group.whole:
+            self._group = find_group(self._container) or self._group
         return None if self._group is None else self._group.read()
-
-
-def image_of(execution: Execution) -> str:
-    """The image for people: an id needs no more than its first twelve digits."""
-    name = str(execution.image)
-    return f"image {name[:19] if is_image_id(name) else name}"

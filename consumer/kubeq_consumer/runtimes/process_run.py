@@ -73,6 +73,10 @@ class ProcessRunning:
         self._usage = Usage(wall_s=0.0)
         self._ended.set()
 
+    def quiet(self, timeout: float) -> bool:
+        """Whether its group has ended and all its output is here: the one follows the other at once."""
+        return self._ended.wait(timeout)
+
     def wait(self, timeout: float) -> Exit | None:
         """How it ended; raises BackendError if its output could not be written."""
         if not self._ended.wait(timeout):

@@ -1,7 +1,8 @@
 """Looks at running commands from time to time, in one thread for all of them: often at first, then five times a second.
 
-The figures of a container vanish within milliseconds of its end, before the engine says that it has ended. So the
-sampler also waits on the container's first process, by a process descriptor, and takes the last look as it dies.
+The figures of a container vanish within milliseconds of its end, long before the engine says that it has ended. So the
+sampler also waits on a process in it, by a process descriptor, and takes the last look as the last one dies. What that
+process held (cpu, memory, ports) is free then, and whoever waits for it need not wait for the engine.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ LONGEST_S = 0.2
 
 
 class Watch:
-    """The figures of one command so far. Safe to use from several threads.
+    """The figures of one command so far, and whether it still runs. Safe to use from several threads.
 
-    `look` reads them (None: there is nothing yet, or nothing any more), `process` names a process whose end is worth a
-    look at once (None: no such one).
+    `look` reads them (None: there is nothing yet, or nothing any more), `process` names a process of the command (None:
+    there is certainly none now, 0: it cannot be seen). `quiet` is set once the command had a process and has none any
+    more, and at the latest by `end`.
     """
 
     def __init__(self, look: Callable[[], Reading | None], process: Callable[[], int | None]) -> None:
@@ -33,6 +35,8 @@ class Watch:
         self._lock = threading.Lock()
         self._reading: Reading | None = None
         self.over = False
+        self.begun = False
+        self.quiet = threading.Event()
 
     @property
     def reading(self) -> Reading:
@@ -51,6 +55,7 @@ class Watch:
         """The last look: the sampler lets go of it."""
         self.over = True
         self.look()
+        self.quiet.set()
 
 
 class Sampler:
@@ -139,7 +144,11 @@ class _Rounds:
 
     def _arm(self, watch: Watch) -> None:
         process = watch.process()
-        if process:
+        if process is None and watch.begun:
+            watch.look()
+            watch.quiet.set()
+        elif process:
+            watch.begun = True
             with contextlib.suppress(OSError):  # it was quicker, or lives in a pid namespace that cannot be seen
                 descriptor = os.pidfd_open(process)
                 self._by_descriptor[descriptor] = watch

@@ -13,6 +13,7 @@ import pytest
 from kubeq.core import wire
 from kubeq.core.clock import SystemClock
 from kubeq.core.model import Exit, GoneReason, Job, JobId, NodeName, Policy, PoolId, Reason, Task, TaskState, Usage
+from kubeq.core.outcome import Stop
 from kubeq.core.resources import Resources
 from kubeq.core.spec import JobSpec
 from kubeq.errors import AccessDenied, BackendError
@@ -46,6 +47,9 @@ class Stage:
         self.exit = Exit(code=0)
         self.hold = threading.Event()
         self.hold.set()
+        self.tell = threading.Event()
+        """Set: how a command ended is known as soon as it has; else only later, as with an engine that is slow."""
+        self.tell.set()
         self.started: list[Execution] = []
         self.discarded = 0
         self.refuse: list[BackendError] = []
@@ -77,7 +81,7 @@ class Act:
         self._stage = stage
         self._execution = execution
         self._stopped = threading.Event()
-        self._over = False
+        self._exit: Exit | None = None
 
     def start(self, output: Sink) -> Act:
         with self._stage.turn:
@@ -91,21 +95,22 @@ class Act:
     def discard(self) -> None:
         self._stage.discarded += 1
 
-    def wait(self, timeout: float) -> Exit | None:
+    def quiet(self, timeout: float) -> bool:
         deadline = time.monotonic() + min(timeout, 20.0)
-        while time.monotonic() < deadline:
+        while self._exit is None and time.monotonic() < deadline:
             if self._stopped.is_set():
-                return self._finish(Exit(signal=15))
-            if self._stage.hold.wait(0.01):
-                return self._finish(self._stage.exit)
-        return None
+                self._finish(Exit(signal=15))
+            elif self._stage.hold.wait(0.01):
+                self._finish(self._stage.exit)
+        return self._exit is not None
 
-    def _finish(self, exit: Exit) -> Exit:
-        if not self._over:
-            self._over = True
-            with self._stage.turn:
-                self._stage.running_now -= 1
-        return exit
+    def wait(self, timeout: float) -> Exit | None:
+        return self._exit if self.quiet(timeout) and self._stage.tell.wait(min(timeout, 20.0)) else None
+
+    def _finish(self, exit: Exit) -> None:
+        self._exit = exit
+        with self._stage.turn:
+            self._stage.running_now -= 1
 
     def usage(self) -> Usage:
         self._stage.at_usage()
@@ -234,6 +239,7 @@ def theatre(tmp_path: Path) -> Iterator[Theatre]:
     one = Theatre(tmp_path)
     yield one
     one.stage.hold.set()
+    one.stage.tell.set()
     one.queue.away.clear()
     one.agent.ask_to_leave(GoneReason.TERMINATED, release=True)
 
@@ -249,6 +255,32 @@ def test_all_tasks_run_within_the_cpus_and_the_agent_leaves(theatre: Theatre) ->
     assert theatre.stage.most_at_once == 2
     assert theatre.outputs.read_result(theatre.task(7).id, 1)["files"][0]["path"] == "made"
     assert list((theatre.root / "nodes" / NODE / "attempts").iterdir()) == []
+
+
+def test_a_slot_is_free_when_nothing_of_its_command_runs_although_its_end_is_told_later(theatre: Theatre) -> None:
+    theatre.stage.tell.clear()
+    theatre.submit(7)
+    theatre.play()
+    eventually(lambda: len(theatre.stage.started) == 7, "all have run, and how none of them ended is known")
+    assert {theatre.task(index).state for index in range(1, 8)} == {TaskState.CLAIMED}
+    assert theatre.stage.most_at_once <= 2
+    theatre.stage.tell.set()
+    theatre.end()
+    assert {theatre.task(index).state for index in range(1, 8)} == {TaskState.SUCCEEDED}
+
+
+def test_a_kill_that_comes_when_nothing_runs_any_more_changes_no_outcome(theatre: Theatre) -> None:
+    theatre.stage.tell.clear()
+    job = theatre.submit(1)
+    theatre.play()
+    eventually(lambda: theatre.stage.started and not theatre.agent.describe().tasks, "its command has ended")
+    theatre.queue.cancel_job(job)
+    (attempt,) = theatre.agent._snapshot()
+    attempt.stop(Stop.CANCELLED)
+    theatre.stage.tell.set()
+    theatre.end()
+    task = theatre.task()
+    assert (task.state, task.attempts[-1].exit) == (TaskState.SUCCEEDED, Exit(code=0))
 
 
 def test_a_machine_that_is_in_trouble_costs_the_task_nothing(theatre: Theatre) -> None:

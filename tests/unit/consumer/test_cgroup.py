@@ -90,7 +90,41 @@ def test_a_group_elsewhere_is_found_by_a_process_in_it(tmp_path: Path) -> None:
 def test_a_process_of_another_namespace_is_none(tmp_path: Path) -> None:
     version_2(tmp_path, f"docker/{ID}")
     group = find_group(ID, root=tmp_path)
-    assert group is not None and group.process() is None
+    assert group is not None and group.process() == 0
+
+
+def test_a_group_has_certainly_no_process_when_it_says_so_or_is_gone(tmp_path: Path) -> None:
+    version_2(tmp_path, f"docker/{ID}")
+    group = find_group(ID, root=tmp_path)
+    assert group is not None
+    procs, events = tmp_path / "docker" / ID / "cgroup.procs", tmp_path / "docker" / ID / "cgroup.events"
+    procs.write_text("")
+    assert group.process() is None
+    events.write_text("populated 1\nfrozen 0\n")
+    assert group.process() == 0, "somebody is in a group below"
+    events.write_text("populated 0\nfrozen 0\n")
+    assert group.process() is None
+    procs.unlink()
+    assert group.process() is None
+
+
+def test_a_group_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    version_2(tmp_path, f"docker/{ID}")
+    group = find_group(ID, root=tmp_path)
+    procs = tmp_path / "docker" / ID / "cgroup.procs"
+    procs.unlink()
+    procs.mkdir()  # any error but "there is no such group"
+    assert group is not None and group.process() == 0
+
+
+def test_a_group_of_version_1_is_whole_once_every_controller_has_made_it(tmp_path: Path) -> None:
+    version_1(tmp_path, f"docker/{ID}")
+    moved = (tmp_path / "memory").rename(tmp_path / "later")
+    early = find_group(ID, root=tmp_path)
+    assert early is not None and not early.whole
+    moved.rename(tmp_path / "memory")
+    group = find_group(ID, root=tmp_path)
+    assert group is not None and group.whole and group.read() == FIGURES_V1
 
 
 def test_there_is_no_group_before_the_start_and_after_the_end(tmp_path: Path) -> None:

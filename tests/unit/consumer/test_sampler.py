@@ -70,3 +70,43 @@ def test_figures_that_are_not_there_yet_are_looked_for_again() -> None:
     Sampler().add(watch)
     eventually(lambda: watch.reading.cpu_s == 2.0)
     watch.end()
+
+
+def test_a_command_is_quiet_when_its_last_process_has_ended_and_not_before() -> None:
+    processes = [subprocess.Popen(["sleep", "300"]) for _ in range(3)]
+
+    def first() -> int | None:
+        return next((process.pid for process in processes if process.poll() is None), None)
+
+    watch = Watch(lambda: Reading(cpu_s=1.0), first)
+    Sampler(longest_s=60.0).add(watch)
+    for process in processes:
+        assert not watch.quiet.wait(0.1)
+        process.kill()
+        process.wait()
+    assert watch.quiet.wait(PATIENCE_S)
+    watch.end()
+
+
+def test_the_last_look_comes_before_a_command_is_quiet() -> None:
+    process = subprocess.Popen(["sleep", "300"])
+
+    def look() -> Reading:
+        return Reading(oom_kills=0 if process.poll() is None else 1)
+
+    watch = Watch(look, lambda: process.pid if process.poll() is None else None)
+    Sampler(longest_s=60.0).add(watch)
+    eventually(lambda: watch.begun)
+    process.kill()
+    assert watch.quiet.wait(PATIENCE_S)
+    assert watch.reading.oom_kills == 1
+    watch.end()
+
+
+def test_a_command_whose_processes_cannot_be_seen_is_quiet_only_when_it_is_said_to_have_ended() -> None:
+    for answer in (0, None):  # of another pid namespace; not there yet
+        watch = Watch(lambda: Reading(cpu_s=1.0), lambda answer=answer: answer)  # type: ignore[misc]
+        Sampler(longest_s=0.01).add(watch)
+        assert not watch.quiet.wait(0.2)
+        watch.end()
+        assert watch.quiet.is_set()
