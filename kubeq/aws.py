@@ -76,6 +76,9 @@ def client(service: str, region: str | None, meter: Meter, *, parallel: int = PA
             max_pool_connections=parallel,
             retries={"mode": "standard", "total_max_attempts": 1},
             tcp_keepalive=True,
+            # The store announces the checksum of each object and compares what it reads: others are not worth it.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
             user_agent_extra=f"kubeq/{__version__}",
         )
         with _making:  # neither making a session nor making a client of one is thread safe
@@ -98,11 +101,12 @@ def plainly(service: str, thing: str) -> Iterator[None]:
     try:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
+        from urllib3.exceptions import HTTPError  # what reads bodies below the SDK
     except ImportError:
         raise without_sdk() from None
     try:
         yield
-    except (BotoCoreError, ClientError, Boto3Error) as error:
+    except (BotoCoreError, ClientError, Boto3Error, HTTPError) as error:
         raise explain(error, service, thing) from error
 
 

@@ -36,6 +36,7 @@ THROTTLED = {
     "429",
 }
 PASSING = {
+    "BadDigest",
     "ConditionalRequestConflict",
     "IDPCommunicationError",
     "InternalError",
@@ -79,6 +80,7 @@ UNREACHABLE = {
     "ConnectTimeoutError",
     "EndpointConnectionError",
     "HTTPClientError",
+    "HTTPError",
     "IncompleteReadError",
     "MetadataRetrievalError",
     "ProxyConnectionError",
@@ -135,7 +137,7 @@ def _of_no_answer(error: Exception, thing: str) -> BackendError:
     if names & BAD_REGION:
         return BackendError(
             f"{thing} cannot be used: no such AWS region: {_quoted(error)}",
-            hint="correct the region in the URL, or set AWS_REGION; it looks like eu-west-1",
+            hint="correct the region in the URL, or set AWS_DEFAULT_REGION; it looks like eu-west-1",
         )
     if names & UNREACHABLE:
         return BackendError(
@@ -198,7 +200,7 @@ def _elsewhere(error: Exception, thing: str) -> BackendError:
     headers: Mapping[str, str] = _answer(error).get("ResponseMetadata", {}).get("HTTPHeaders", {})
     region = headers.get("x-amz-bucket-region") or _answer(error).get("Error", {}).get("Region")
     where = f"the region {region}" if region else "another region"
-    return BackendError(f"{thing} is in {where}", hint=f"set AWS_REGION={region or 'to that one'}")
+    return BackendError(f"{thing} is in {where}", hint=f"set AWS_DEFAULT_REGION={region or 'to that one'}")
 
 
 def _skew_s(error: Exception) -> float:

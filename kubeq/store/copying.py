@@ -1,6 +1,6 @@
 """Bytes from a stream into a file, hashed on the way: read once, never held as a whole.
 
-Whether they are the right ones is for the caller to say.
+Whether they are the right ones is for the caller to find out.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kubeq.core.digest import Digest
+from kubeq.errors import IntegrityError
 from kubeq.store.disk import disk_errors
 
 CHUNK = 2**20
@@ -59,6 +60,19 @@ def copy_hashed(
         with disk_errors("write", path, size):
             os.fsync(descriptor)
     return Digest(hasher.hexdigest(), copied)
+
+
+def read_up_to(source: BinaryIO, most: int) -> bytes:
+    """The next bytes of the stream: `most`, or less where it ends."""
+    content = bytearray()
+    while len(content) < most and (chunk := source.read(most - len(content))):
+        content += chunk
+    return bytes(content)
+
+
+def not_as_announced(key: str, size: int, sha256: str) -> IntegrityError:
+    """The error for a source that gives something else than was said; nothing is stored of it."""
+    return IntegrityError(f"what was to be stored as {key} is not the announced {size} bytes of {sha256}")
 
 
 def read_into(source: BinaryIO, buffer: memoryview) -> int:

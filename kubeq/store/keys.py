@@ -21,6 +21,11 @@ def is_key(text: str) -> bool:
         return False
 
 
+def may_begin_key(prefix: str) -> bool:
+    """Whether there can be a key that starts so."""
+    return is_key(prefix) or is_key(prefix + "x")
+
+
 def check_key(key: str) -> None:
     """Nothing, or ValueError: whoever made such a key has a bug."""
     if not is_key(key):

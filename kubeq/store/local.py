@@ -27,7 +27,7 @@ from kubeq.core.model import Reach
 from kubeq.errors import BackendError, IntegrityError, ObjectNotFound
 from kubeq.metering import Meter
 from kubeq.store.base import ObjectStore, Stored
-from kubeq.store.copying import copy_hashed
+from kubeq.store.copying import copy_hashed, not_as_announced
 from kubeq.store.disk import Reading, disk_error, disk_errors, make_directory, sync_directory, sync_file_system
 from kubeq.store.keys import RESERVED, check_key, is_key
 from kubeq.store.walking import walk
@@ -172,7 +172,7 @@ class LocalStore:
             with open() as source:
                 copied = copy_hashed(source, descriptor, temporary, size, durable=durable, write_back=True)
             if copied != Digest(sha256, size):
-                raise IntegrityError(f"what was to be stored as {key} is not the announced {size} bytes of {sha256}")
+                raise not_as_announced(key, size, sha256)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)

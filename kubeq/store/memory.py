@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import BinaryIO, ClassVar
 
 from kubeq.core.model import Reach
-from kubeq.errors import IntegrityError, ObjectNotFound
+from kubeq.errors import ObjectNotFound
 from kubeq.metering import Meter
 from kubeq.store.base import ObjectStore, Stored
+from kubeq.store.copying import not_as_announced, read_up_to
 from kubeq.store.keys import check_key
 
 
@@ -46,9 +47,9 @@ class MemoryStore:
             if key in self._objects:
                 return False
         with open() as source:
-            content = _read(source, size)
+            content = read_up_to(source, size + 1)
         if len(content) != size or hashlib.sha256(content).hexdigest() != sha256:
-            raise IntegrityError(f"what was to be stored as {key} is not the announced {size} bytes of {sha256}")
+            raise not_as_announced(key, size, sha256)
         with self._lock:
             if key in self._objects:
                 return False
@@ -115,10 +116,3 @@ class MemoryStore:
             if parent in self._objects:
                 raise ValueError(f"the key {key!r} is below the key {parent!r}")
             parent = parent.rpartition("/")[0]
-
-
-def _read(source: BinaryIO, size: int) -> bytes:
-    content = bytearray()
-    while len(content) <= size and (chunk := source.read(size + 1 - len(content))):
-        content += chunk
-    return bytes(content)

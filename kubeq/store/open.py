@@ -92,6 +92,18 @@ def _memory(parts: SplitResult) -> ObjectStore:
     return _memory_of_this_process()
 
 
+def _s3(parts: SplitResult) -> ObjectStore:
+    from kubeq.store.s3 import open_s3
+
+    return open_s3(parts)
+
+
+def _s3_provisioner(parts: SplitResult, region: str | None) -> Provisioner:
+    from kubeq.store.s3_setup import open_s3_provisioner
+
+    return open_s3_provisioner(parts, region)
+
+
 @cache
 def _memory_of_this_process() -> MemoryStore:
     return MemoryStore()
@@ -100,4 +112,5 @@ def _memory_of_this_process() -> MemoryStore:
 STORES: Mapping[str, Kind] = {
     "file": Kind(open=_file, reach=Reach.HOST),
     "memory": Kind(open=_memory, reach=Reach.HOST),
+    "s3": Kind(open=_s3, reach=Reach.NETWORK, provision=_s3_provisioner),
 }

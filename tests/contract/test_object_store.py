@@ -1,4 +1,7 @@
-"""The ObjectStore contract, over every backend. A backend that passes may stand in for any other."""
+"""The ObjectStore contract, over every backend. A backend that passes may stand in for any other.
+
+Services are stood in for by emulators; with `-m live` the real ones are asked (what for, the entries in BACKENDS say).
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,18 @@ from kubeq.store.base import ObjectStore, Stored
 from kubeq.store.local import LocalStore
 from kubeq.store.memory import MemoryStore
 from kubeq.store.open import open_store
+from tests.stand_ins.s3 import emulated_store, live_store
 
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], ObjectStore]] = {
     "local": lambda request, directory: LocalStore(directory / "store"),
     "memory": lambda request, directory: MemoryStore(),
+    "s3": lambda request, directory: emulated_store(request.getfixturevalue("ministack")),
+    "s3-live": lambda request, directory: live_store(request),
 }
+NAMES = [pytest.param(name, marks=[pytest.mark.live] * name.endswith("-live")) for name in sorted(BACKENDS)]
 
 
-@pytest.fixture(params=sorted(BACKENDS))
+@pytest.fixture(params=NAMES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     return BACKENDS[request.param](request, tmp_path)
 
@@ -157,7 +164,7 @@ PIECES = st.one_of(
 )
 
 
-@pytest.fixture(params=sorted(BACKENDS), scope="module")
+@pytest.fixture(params=NAMES, scope="module")
 def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
     store = BACKENDS[request.param](request, tmp_path_factory.mktemp("filled"))
     for key in TRICKY:

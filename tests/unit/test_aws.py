@@ -115,7 +115,7 @@ def test_a_bucket_elsewhere_is_told_with_its_region() -> None:
     moved = pytest.raises(BackendError, match=r"the bucket b is in the region us-east-2")
     with moved as raised, aws.plainly("s3", "the bucket b"):
         client.list_objects_v2(Bucket="b")
-    assert raised.value.hint == "set AWS_REGION=us-east-2"
+    assert raised.value.hint == "set AWS_DEFAULT_REGION=us-east-2"
 
 
 def test_the_permission_is_named_as_policies_name_it() -> None:

@@ -1,0 +1,51 @@
+"""S3 stores for tests: in a bucket of their own of an emulated AWS, or in a real bucket that the environment names."""
+
+from __future__ import annotations
+
+import os
+import time
+from secrets import token_hex
+
+import pytest
+
+from kubeq.store.base import ObjectStore
+from kubeq.store.open import open_store
+from kubeq.store.patience import Patience
+from kubeq.store.retry import Retrying
+from kubeq.store.s3 import S3Store
+from kubeq.store.s3_bucket import Bucket
+from tests.stand_ins.ministack import REGION, Cloud
+
+PREFIX = "team a/kubeq é"
+LIVE = "KUBEQ_LIVE_S3"
+"""In the environment: the `s3://BUCKET/PREFIX` in which `pytest -m live` may make and delete objects."""
+
+
+def impatient(pauses: list[float] | None = None) -> Patience:
+    """Tries often and waits never; what it would have waited is noted."""
+    return Patience(sleep=(pauses if pauses is not None else []).append, attempts=4, draw=lambda: 0.999)
+
+
+def emulated_bucket(cloud: Cloud) -> Bucket:
+    """A new bucket of that cloud, whatever the environment says later."""
+    bucket = Bucket(cloud.name(), REGION)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cloud.environment.items():
+            patch.setenv(name, value)
+        bucket.client.create_bucket(Bucket=bucket.name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    return bucket
+
+
+def emulated_store(cloud: Cloud) -> S3Store:
+    """A store below a prefix of a new bucket."""
+    return S3Store(emulated_bucket(cloud), PREFIX, patience=impatient())
+
+
+def live_store(request: pytest.FixtureRequest) -> ObjectStore:
+    """A store of the test's own in the real bucket, retried as users' stores are; emptied in the end."""
+    url = os.environ.get(LIVE)
+    if not url:
+        pytest.fail(f"{LIVE} is not set; it names the s3://BUCKET/PREFIX to test in")
+    store = Retrying(open_store(f"{url}/{token_hex(6)}"), time.sleep)
+    request.addfinalizer(lambda: store.delete([stored.key for stored in store.list("")]))
+    return store
