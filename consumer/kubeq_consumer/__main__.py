@@ -1,4 +1,4 @@
-"""`kubeq-consumer`: environment -> settings -> objects -> run the agent."""
+"""`kubeq-consumer`: environment -> settings -> objects -> run the agent. With `--supervise`, again when it dies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kubeq.core.clock import SystemClock
 from kubeq.core.model import GoneReason
-from kubeq.errors import KubeqError
+from kubeq.errors import KubeqError, UsageError
 from kubeq_consumer.logs import log_to
 from kubeq_consumer.settings import AgentConfig, read_settings
 
@@ -22,11 +22,25 @@ def main() -> None:
     """Run an agent until it has a reason to leave."""
     try:
         config = read_settings(os.environ)
-        log_to(config.log_path)
-        run(config)
+        match sys.argv[1:]:
+            case []:
+                log_to(config.log_path)
+                run(config)
+            case ["--supervise"]:
+                sys.exit(supervise())
+            case words:
+                raise UsageError(f"the agent does not know {words[0]!r}", hint="it takes --supervise or nothing")
     except KubeqError as error:
         print(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
+
+
+def supervise() -> int:
+    """Run this program as a child, again when it dies; its last exit code."""
+    from kubeq_consumer.supervising import Supervisor
+
+    log_to(None)
+    return Supervisor([sys.executable, *sys.orig_argv[1:-1]]).run()
 
 
 def run(config: AgentConfig) -> None:

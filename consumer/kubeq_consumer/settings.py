@@ -11,6 +11,7 @@ from kubeq.core.model import NodeName, PoolId
 from kubeq.core.resources import Resources
 from kubeq.errors import UsageError
 from kubeq.machine import whole_machine
+from kubeq.release import check_release
 
 PREFIX = "KUBEQ_AGENT_"
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -46,7 +47,12 @@ class AgentConfig:
 
 
 def read_settings(environ: Mapping[str, str]) -> AgentConfig:
-    """The settings in the environment. Raises UsageError that names every variable that is missing or wrong."""
+    """The settings in the environment. Raises UsageError that names every variable that is missing or wrong.
+
+    Before all others it raises Conflict if RELEASE names another kubeq than this one, whose settings may be others.
+    """
+    if environ.get(PREFIX + "RELEASE"):
+        check_release(environ[PREFIX + "RELEASE"])
     wrong: list[str] = []
 
     def text(name: str, default: str | None = None) -> str:
@@ -67,7 +73,7 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
     node = text("NODE")
     if node and not _NODE.fullmatch(node):
         wrong.append(f"{PREFIX}NODE={node!r} is not a node name")
-    state = Path(text("STATE"))
+    state = Path(text("STATE", _folder(environ, "XDG_STATE_HOME", ".local/state")))
     cpu, memory = number("CPU", 0.0), number("MEMORY", 0.0)
     log = environ.get(PREFIX + "LOG", "")
     settings = AgentConfig(
@@ -79,7 +85,7 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
         store_url=text("STORE"),
         blobs_url=environ.get(PREFIX + "BLOBS") or text("STORE"),
         state_dir=state,
-        cache_dir=Path(text("CACHE", str(state / "cache"))),
+        cache_dir=Path(text("CACHE", _folder(environ, "XDG_CACHE_HOME", ".cache"))),
         log_path=Path(log) if log else None,
         linger_s=number("LINGER", 600.0),
         linger_others_s=number("LINGER_OTHERS", 60.0),
@@ -94,3 +100,10 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
             "the agent cannot start: " + "; ".join(wrong), hint="kubeq agent prints the whole command for an agent"
         )
     return settings
+
+
+def _folder(environ: Mapping[str, str], variable: str, below_home: str) -> str | None:
+    """Where things of that kind are kept here (XDG Base Directory Specification 0.8); None for a user with no home."""
+    base = Path(environ.get(variable, ""))
+    base = base if base.is_absolute() else Path(environ.get("HOME", "")) / below_home
+    return str(base / "kubeq") if base.is_absolute() else None

@@ -1,6 +1,7 @@
-"""What a process has to be given to become an agent: its environment and its command. Starts nothing.
+"""What has to be given to a process to become an agent: its environment and its command. Starts nothing.
 
-The names of the variables are those that the agent's settings read.
+The names of the variables are those that the agent's settings read. How an agent reaches another machine than this one,
+and what is run there, is in `forms`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from pathlib import Path
 import kubeq
 from kubeq.core.model import NodeName
 from kubeq.nodes.base import NodeRequest
+from kubeq.release import AGENT, this_release
 
 PREFIX = "KUBEQ_AGENT_"
-AGENT_MODULE = "kubeq_consumer"
 
 
 def node_directory(state_dir: Path, name: NodeName) -> Path:
@@ -26,6 +27,7 @@ def node_directory(state_dir: Path, name: NodeName) -> Path:
 def agent_environment(request: NodeRequest, name: NodeName, number: int, provider: str) -> dict[str, str]:
     """The agent's own variables for the node of that name and number."""
     variables = {
+        "RELEASE": this_release(),
         "POOL": request.pool,
         "NODE": name,
         "NUMBER": str(number),
@@ -50,7 +52,7 @@ def agent_environment(request: NodeRequest, name: NodeName, number: int, provide
 
 def agent_command() -> list[str]:
     """The words that start an agent with this Python."""
-    return [sys.executable, "-m", AGENT_MODULE]
+    return [sys.executable, "-m", AGENT]
 
 
 def whole_environment(caller: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
@@ -63,6 +65,6 @@ def whole_environment(caller: Mapping[str, str], own: Mapping[str, str]) -> dict
 def python_path(given: str) -> str:
     """A PYTHONPATH under which the agent is found from any directory, also when kubeq runs from a checkout."""
     root = Path(kubeq.__file__).resolve().parents[1]
-    checkout = [root, root / "consumer"] if (root / "consumer" / AGENT_MODULE).is_dir() else []
+    checkout = [root, root / "consumer"] if (root / "consumer" / AGENT).is_dir() else []
     kept = [Path(part).absolute() for part in given.split(os.pathsep) if part]
     return os.pathsep.join(dict.fromkeys(str(path) for path in (*checkout, *kept)))

@@ -1,0 +1,74 @@
+"""An agent that is started again when it dies, for machines where nobody else would do it.
+
+An agent that leaves of its own accord, or that says it cannot work as it was told, has had the last word. One that was
+killed, that failed or that cannot reach its queue yet is started again after a pause, up to a number of times in a row.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from kubeq.errors import Conflict, IntegrityError, NotFound, UsageError
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS = frozenset({0, *(kind.exit_code for kind in (UsageError, NotFound, Conflict, IntegrityError))})
+"""Exit codes after which another start would end in the same way."""
+RESTARTS = 8
+FIRST_PAUSE_S = 1.0
+"""Doubles: eight restarts in a row take four minutes, the time in which a network comes up or a queue comes back."""
+HEALTHY_S = 600.0
+"""An agent that lived for so long begins a new row."""
+
+
+class Supervisor:
+    """Runs a command as its child; a signal that asks to end is handed on and is the last start's end."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._command = list(command)
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._child: subprocess.Popen[bytes] | None = None
+        self._asked: int | None = None
+
+    def run(self) -> int:
+        """The exit code of the last agent; 128 and the signal's number for one that a signal ended."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._hand_on)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        restarts, pause = 0, FIRST_PAUSE_S
+        while True:
+            began = self._monotonic()
+            code = self._once()
+            if self._monotonic() - began >= HEALTHY_S:
+                restarts, pause = 0, FIRST_PAUSE_S
+            if self._asked is not None or code in LAST_WORDS or restarts == RESTARTS:
+                return code
+            log.error("the agent ended with %d; it is started again in %g s", code, pause)
+            self._sleep(pause)
+            restarts, pause = restarts + 1, 2 * pause
+            if self._asked is not None:
+                return code
+
+    def _once(self) -> int:
+        self._child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
+        if self._asked is not None:  # the signal came while there was no child
+            self._child.send_signal(self._asked)
+        code = self._child.wait()
+        return code if code >= 0 else 128 - code
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        self._asked = number
+        if self._child is not None:
+            self._child.send_signal(number)

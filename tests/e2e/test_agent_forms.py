@@ -1,0 +1,96 @@
+"""An agent that reached a machine in another way than by an installation there: it serves a job all the same."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kubeq.nodes.archive import Archive, agent_archive
+from tests.homes import Home, eventually
+
+PLAIN = Path(sys.base_prefix) / "bin/python3"
+"""The Python below the virtual environment of the tests, which has no kubeq."""
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    return agent_archive((), tmp_path_factory.mktemp("cache"))
+
+
+def variables_of(home: Home, job: str) -> dict[str, str]:
+    """What `kubeq agent` tells an agent of the job."""
+    words = shlex.split(home.run("agent", job).stdout)
+    return dict(word.split("=", 1) for word in words if word.startswith("KUBEQ_AGENT_"))
+
+
+def test_an_agent_from_the_archive_runs_a_job_on_a_python_that_has_no_kubeq(home: Home, archive: Archive) -> None:
+    home.run("sub", "-n", "packed", "--prepare", "--image", "none", "--seq", "3", "sh", "-c", "echo hi {index}")
+    variables = variables_of(home, "packed")
+    agent = subprocess.run(
+        ["sh", archive.path, "--supervise"],
+        env={**variables, "HOME": str(home.root), "PATH": f"{PLAIN.parent}:/usr/bin:/bin"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (agent.returncode, agent.stdout, agent.stderr) == (0, "", "")
+    assert home.status("packed")["tasks"]["succeeded"] == 3
+    assert {task["node"] for task in home.tasks("packed")} == {variables["KUBEQ_AGENT_NODE"]}
+    assert home.run("logs", "packed/2").stdout == "hi 2\n"
+
+
+@pytest.mark.docker
+def test_an_agent_from_the_archive_runs_containers(home: Home, archive: Archive, busybox_image: str) -> None:
+    home.run("sub", "-n", "packed", "--prepare", "-i", busybox_image, "sh", "-c", "echo in a container; ls /")
+    agent = subprocess.run(
+        [PLAIN, archive.path],
+        env={**variables_of(home, "packed"), "HOME": str(home.root)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (agent.returncode, agent.stderr) == (0, "")
+    assert home.run("logs", "packed/1").stdout.startswith("in a container\n")
+
+
+def test_an_agent_of_another_release_leaves_every_task_untouched(home: Home, archive: Archive) -> None:
+    home.run("sub", "-n", "packed", "--prepare", "--image", "none", "true")
+    variables = {**variables_of(home, "packed"), "KUBEQ_AGENT_RELEASE": "0.0.9+0123456789ab"}
+    agent = subprocess.run(
+        [PLAIN, archive.path, "--supervise"],
+        env={**variables, "HOME": str(home.root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert agent.returncode == 5
+    assert agent.stderr.startswith(f"error: this agent is of kubeq {archive.release}, and whoever started it wants")
+    (task,) = home.tasks("packed")
+    assert (task["state"], task["attempt"]) == ("pending", 0)
+
+
+def test_a_supervised_agent_that_is_killed_comes_back_and_ends_the_job(home: Home, archive: Archive) -> None:
+    home.env["KUBEQ_LEASE"] = "5"
+    home.run("sub", "-n", "packed", "--prepare", "--image", "none", "--seq", "4", "sh", "-c", "echo {index}; sleep 1")
+    supervisor = subprocess.Popen(
+        [PLAIN, archive.path, "--supervise"],
+        env={**variables_of(home, "packed"), "HOME": str(home.root)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        eventually(lambda: home.status("packed")["tasks"]["claimed"], "a task is claimed", home)
+        running = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()
+        subprocess.run(["kill", "-KILL", *running], check=True)
+        assert home.run("watch", "packed", timeout=90).returncode == 0
+    finally:
+        supervisor.terminate()
+    _, said = supervisor.communicate(timeout=90)
+    assert supervisor.returncode == 0
+    assert "the agent ended with 137" in said
+    assert sum(task["attempt"] for task in home.tasks("packed")) > 4
