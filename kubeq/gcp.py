@@ -10,23 +10,19 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from kubeq.errors import AccessDenied, BackendError
+from kubeq.extras import extra
 
-try:
+with extra("gcp"):
     import google.auth
     import requests
     import urllib3
     from google.api_core import exceptions as api
     from google.auth import exceptions as auth
     from google.auth.credentials import Credentials
-except ModuleNotFoundError as error:
-    raise BackendError(
-        f"Google Cloud cannot be used: the Python package {error.name} is not installed",
-        hint="pip install 'kubeq[gcp]'",
-    ) from error
 
 # google.auth warns on stderr about every user of `gcloud auth application-default login` without a quota project.
 # Neither Cloud Storage nor Datastore needs one.
@@ -122,11 +118,10 @@ def _expired(doing: str, reason: str, *, transient: bool = False) -> BackendErro
 
 def _refused(error: api.GoogleAPICallError, doing: str, missing: str) -> BackendError:
     """By the HTTP code, which every error of a call has, also those that came by gRPC."""
-    message = _first_line(_without_request(str(error.message)))
+    message, reason = _told(error)
     if "Getting metadata from plugin failed" in message:
         # What gRPC makes (as UNAVAILABLE) of credentials that cannot be refreshed.
         return _expired(doing, message)
-    reason = _reason(error)
     match error.code:
         case 401:
             return _expired(doing, message)
@@ -159,24 +154,27 @@ def _forbidden(error: api.GoogleAPICallError, doing: str, reason: str, message: 
     return AccessDenied(f"could not {doing}: {why}", hint="kubeq setup --dry-run shows the permissions that are needed")
 
 
-def _reason(error: api.GoogleAPICallError) -> str:
-    """Google's one word for it: of the newer ErrorInfo, else of the older list of errors; empty if there is none."""
-    if error.reason:
-        return str(error.reason)
-    return next((str(entry.get("reason")) for entry in error.errors if isinstance(entry, Mapping)), "")
+def _told(error: api.GoogleAPICallError) -> tuple[str, str]:
+    """What Google said, and its one word for it: of the newer ErrorInfo or the older list of errors; else empty.
 
-
-def _without_request(message: str) -> str:
-    """Without the "GET https://...: " that the library for HTTP puts before what Google said."""
-    return re.sub(r"\A[A-Z]+ https?://\S+: ", "", message)
+    Of an upload that was refused the client keeps the whole answer; of others, what stands in it.
+    """
+    message, errors = str(error.message), error.errors
+    if isinstance(error.response, requests.Response):
+        with suppress(ValueError, LookupError, TypeError):
+            answer = error.response.json()["error"]
+            message, errors = str(answer["message"]), answer.get("errors", ())
+    reason = error.reason or next((entry.get("reason") for entry in errors if isinstance(entry, Mapping)), None)
+    # Without the "GET https://...: " that the library for HTTP puts before it.
+    return _first_line(re.sub(r"\A[A-Z]+ https?://\S+: ", "", message)), str(reason or "")
 
 
 def _innermost(cause: object) -> str:
     """What happened on the network, without the wrapping that each library below puts round it."""
     while True:
-        reason = getattr(cause, "reason", None)
-        inner = reason if isinstance(reason, Exception) else next(iter(getattr(cause, "args", ())), None)
-        if not isinstance(inner, Exception):
+        wrapped = (getattr(cause, "reason", None), *getattr(cause, "args", ()))
+        inner = next((part for part in wrapped if isinstance(part, Exception)), None)
+        if inner is None:
             return _first_line(str(cause)) or type(cause).__name__
         cause = inner
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.stand_ins.gcs import emulated_gcs, fake_gcs
 from tests.stand_ins.ministack import emulated_aws, ministack
 
-__all__ = ["base_image", "busybox_image", "docker_engine", "emulated_aws", "ministack"]
+__all__ = ["base_image", "busybox_image", "docker_engine", "emulated_aws", "emulated_gcs", "fake_gcs", "ministack"]
 ROOT = Path(__file__).resolve().parent.parent
 
 

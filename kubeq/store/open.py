@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 from kubeq.core.model import Reach
 from kubeq.core.provisioning import Provisioner
 from kubeq.errors import UsageError
+from kubeq.extras import extra
 from kubeq.store.base import ObjectStore
 from kubeq.store.local import LocalStore
 from kubeq.store.memory import MemoryStore
@@ -92,6 +93,20 @@ def _memory(parts: SplitResult) -> ObjectStore:
     return _memory_of_this_process()
 
 
+def _gs(parts: SplitResult) -> ObjectStore:
+    with extra("gcp"):
+        from kubeq.store.gcs import open_gcs
+
+    return open_gcs(parts)
+
+
+def _gs_provisioner(parts: SplitResult, region: str | None) -> Provisioner:
+    with extra("gcp"):
+        from kubeq.store.gcs_setup import open_gcs_provisioner
+
+    return open_gcs_provisioner(parts, region)
+
+
 def _s3(parts: SplitResult) -> ObjectStore:
     from kubeq.store.s3 import open_s3
 
@@ -111,6 +126,7 @@ def _memory_of_this_process() -> MemoryStore:
 
 STORES: Mapping[str, Kind] = {
     "file": Kind(open=_file, reach=Reach.HOST),
+    "gs": Kind(open=_gs, reach=Reach.NETWORK, provision=_gs_provisioner),
     "memory": Kind(open=_memory, reach=Reach.HOST),
     "s3": Kind(open=_s3, reach=Reach.NETWORK, provision=_s3_provisioner),
 }

@@ -1,13 +1,13 @@
 """The object store in an S3 bucket: `s3://BUCKET[/PREFIX]`, where `<PREFIX>/<key>` is the object.
 
 Nothing but the ObjectStore protocol lives here. The requests themselves are in `s3_bucket`, uploads in parts in
-`s3_parts`, the sizes of many objects in `s3_sizes`, what makes a bucket in `s3_setup`.
+`s3_parts`, the sizes of many objects in `sizes`, what makes a bucket in `s3_setup`.
 
 Who retries: never the SDK. A call of one request fails with it, and `Retrying` around the store makes it again; a call
 of many repeats each by itself, and its error says that it has been given its time (`patience`). A put whose answer was
 lost is answered False by the next try, for the object stands then: the caller compares.
 
-Service requests: put: PutObject, above 8 MiB those of `s3_parts`; get: GetObject; stat: those of `s3_sizes`; list:
+Service requests: put: PutObject, above 8 MiB those of `s3_parts`; get: GetObject; stat: those of `sizes`; list:
 ListObjectsV2 for every 1,000 objects; delete: DeleteObjects for every 1,000 keys.
 
 Names are flat: that a key is no directory of another is not checked. Versioning should be off, or deleting frees
@@ -34,7 +34,7 @@ from kubeq.store.parallel import run_parallel
 from kubeq.store.patience import Patience
 from kubeq.store.s3_bucket import DELETE_BATCH, Bucket
 from kubeq.store.s3_parts import PART, PartedPuts
-from kubeq.store.s3_sizes import Sizes
+from kubeq.store.sizes import Sizes
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 """S3 user guide, "General purpose bucket naming rules"."""

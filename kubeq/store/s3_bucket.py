@@ -1,6 +1,6 @@
 """One S3 bucket: every request that the store makes of it, made once, and what the answers mean. Errors are ours.
 
-What is asked for, how often and in how many threads is decided in `s3`, `s3_parts` and `s3_sizes`. Names here are the
+What is asked for, how often and in how many threads is decided in `s3`, `s3_parts` and `sizes`. Names here are the
 whole keys in the bucket.
 """
 
@@ -19,6 +19,7 @@ from kubeq import aws
 from kubeq.aws_errors import DENIED, PASSING, THROTTLED, code_of
 from kubeq.errors import AccessDenied, BackendError
 from kubeq.metering import Meter
+from kubeq.store.sizes import Listing
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -34,14 +35,6 @@ To ask costs the time to S3 and back, and spares the sending where S3 refuses or
 """
 PIECE = 2**17
 """Bytes that are read from a connection at a time; what a break of it loses."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
-    """One page of a listing: names and sizes in byte order, and whether more follow."""
-
-    objects: Sequence[tuple[str, int]]
-    more: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

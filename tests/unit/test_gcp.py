@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from functools import partial
+from http.client import RemoteDisconnected
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,24 @@ def test_a_connection_that_fails_says_why_without_the_wrapping() -> None:
     assert "secret-path" not in answer.message
 
 
+def test_a_connection_that_breaks_says_so_in_the_words_of_the_innermost_library() -> None:
+    broken = urllib3.exceptions.ProtocolError("Connection aborted.", RemoteDisconnected("Remote end closed connection"))
+    assert told(requests.ConnectionError(broken)).message == (
+        "could not store x: the connection to Google Cloud failed (Remote end closed connection)"
+    )
+
+
+def test_an_upload_that_was_refused_says_what_stands_in_the_answer() -> None:
+    response = requests.Response()
+    response.status_code = 403
+    error = {"message": "Not\nso fast", "errors": [{"reason": "rateLimitExceeded"}]}
+    response._content = json.dumps({"error": error}, indent=2).encode()
+    answer = told(api.Forbidden(f"POST https://h/o: {response.text}: ('failed', 403)", response=response))
+    assert answer.message == "could not store x: Google Cloud asked to slow down (Not)"
+    response._content = b"<html>oops</html>"
+    assert told(api.BadRequest("POST https://h/o: oops", response=response)).message.endswith("answered 400: oops")
+
+
 def test_anything_else_says_what_google_said_and_is_not_tried_again() -> None:
     answer = told(api.BadRequest("PUT https://h/o: Invalid argument."))
     assert answer.message == "could not store x: Google Cloud answered 400: Invalid argument."
@@ -194,6 +214,4 @@ def test_without_the_sdk_the_sentence_says_what_to_install() -> None:
         "try:\n    import kubeq.gcp\nexcept BackendError as error:\n    print(error.message, '|', error.hint)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == (
-        "Google Cloud cannot be used: the Python package google.auth is not installed | pip install 'kubeq[gcp]'\n"
-    )
+    assert done.stdout == ("the Python package google.auth is needed and is not installed | pip install 'kubeq[gcp]'\n")

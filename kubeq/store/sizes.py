@@ -1,42 +1,63 @@
-"""The sizes of many objects of an S3 bucket, in as few requests as their names allow.
+"""The sizes of many objects of a bucket, in as few requests as their names allow.
 
-A HeadObject asks for one name. A ListObjectsV2 shows up to 1,000 names that follow each other and costs as much as 12
-HeadObjects (in dollars, and in time of this machine), so it pays where a dozen of the wanted names lie close together,
-which nobody knows before: blobs are named by hashes, and the bucket may hold few others or millions. So the wanted
-names are sorted and split into stretches, and each stretch is listed as long as its pages keep showing a dozen of them.
-The rest is asked for one by one. At worst that is a twelfth dearer than asking for each.
+A request for one object asks for one name. A listing's page shows up to 1,000 names that follow each other and costs as
+much as 12 such requests (in dollars, and in time of this machine), so it pays where a dozen of the wanted names lie
+close together, which nobody knows before: blobs are named by hashes, and the bucket may hold few others or millions. So
+the wanted names are sorted and split into stretches, and each stretch is listed as long as its pages keep showing a
+dozen of them. The rest is asked for one by one. At worst that is a twelfth dearer than asking for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from kubeq.store.parallel import run_parallel
 from kubeq.store.patience import Patience
-from kubeq.store.s3_bucket import Bucket
 
 THREADS = 16
 """Requests at once: what the SDK gets out of one processor with answers that take 50 ms."""
 PAGE_WORTH = 12
-"""HeadObjects that cost what a page of a listing costs: 0.0004 to 0.005 dollars a thousand (S3 prices, us-east-1)."""
+"""Objects asked for at the cost of a page: 0.0004 to 0.005 dollars a thousand, in S3 (us-east-1) and Cloud Storage."""
 STRETCH = 12 * PAGE_WORTH
 """Names that are worth a first page, to see how close they lie."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """One page of a listing: names and sizes in byte order, and whether more follow."""
+
+    objects: Sequence[tuple[str, int]]
+    more: bool
+
+
+class Listable(Protocol):
+    """A bucket. Each call is one request and may raise BackendError."""
+
+    def size(self, name: str) -> int | None:
+        """The object's size; None if there is no such object, or no such bucket."""
+        ...
+
+    def listing(self, prefix: str, after: str, most: int = 1000) -> Listing:
+        """The next names that begin with `prefix` and are greater than `after`."""
+        ...
 
 
 class Sizes:
     """Asks one bucket for sizes."""
 
-    def __init__(self, bucket: Bucket, patience: Patience) -> None:
+    def __init__(self, bucket: Listable, patience: Patience) -> None:
         self._bucket = bucket
         self._again = patience.repeat_one_of_many
 
     def of(self, names: Sequence[str]) -> Mapping[str, int]:
         """The sizes of those that exist. Raises BackendError, also when there is no such bucket.
 
-        Service requests: a HeadObject a name, and one ListObjectsV2 if none exists; from 144 names on at most a
-        ListObjectsV2 for every 144 and a HeadObject for every name, and where the names lie close together one
-        ListObjectsV2 for up to 1,000.
+        Service requests: one a name (S3: HeadObject, Cloud Storage: objects.get), and a page of a listing (S3:
+        ListObjectsV2, Cloud Storage: objects.list) if none exists; from 144 names on at most a page for every 144 and
+        a request for every name, and where the names lie close together one page for up to 1,000.
         """
         wanted = sorted(set(names))  # code points sort as their UTF-8 does
         found: dict[str, int] = {}
@@ -50,7 +71,7 @@ class Sizes:
         heads = run_parallel([partial(self._again, partial(self._bucket.size, name)) for name in rest], THREADS)
         found |= {name: size for name, size in zip(rest, heads, strict=True) if size is not None}
         if rest and not found:
-            self._again(lambda: self._bucket.listing(rest[0], "", most=1))  # a HEAD takes no bucket for no object
+            self._again(lambda: self._bucket.listing(rest[0], "", most=1))  # no bucket is told as no object
         return found
 
     def _listed(self, wanted: Sequence[str]) -> tuple[Mapping[str, int], Sequence[str]]:
