@@ -250,13 +250,17 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """The nodes that may run each other's tasks. Node numbers are given out from `nodes` and never reused."""
+    """The nodes that may run each other's tasks. Node numbers are given out from `nodes` and never reused.
+
+    `hosts` are the user's own machines that its nodes may be on, a line each as in a hosts file.
+    """
 
     id: PoolId
     provider: str
     private: bool
     created_at: float
     nodes: int = 0
+    hosts: tuple[str, ...] = ()
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}[A-Za-z0-9]|[A-Za-z0-9]")

@@ -126,7 +126,7 @@ def test_an_agent_outlives_the_connection_and_leaves_when_it_is_asked_to(
 def test_a_name_is_started_once(remote: Remote, found: Survey) -> None:
     first = ssh_host.start(remote, found, start(2, *LEAVES_WELL), "mark")
     assert ssh_host.start(remote, found, start(2, *LEAVES_WELL), "mark") == first
-    running = remote.run("grep -l 'echo hell[o]' /proc/[0-9]*/cmdline | wc -l")
+    running = remote.run("grep -l 'echo .hell[o]' /proc/[0-9]*/cmdline | wc -l")
     assert running.out.strip() == "2"  # what keeps it, and itself
 
 

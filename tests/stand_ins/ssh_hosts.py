@@ -82,7 +82,9 @@ class Host:
 
     def drop_connections(self) -> None:
         """Every standing session of sshd is killed; what was started detached goes on."""
-        self.run("sh", "-c", "kill -9 $(grep -l '^sshd: [a-z][a-z]*[@ ]' /proc/[0-9]*/cmdline | cut -d/ -f3)", check=False)
+        self.run(
+            "sh", "-c", "kill -9 $(grep -l '^sshd: [a-z][a-z]*[@ ]' /proc/[0-9]*/cmdline | cut -d/ -f3)", check=False
+        )
 
     def with_sshd(self, line: str) -> AbstractContextManager[None]:
         """One more line in sshd's configuration, before all others."""
