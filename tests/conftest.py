@@ -14,8 +14,18 @@ import pytest
 
 from tests.stand_ins.gcs import emulated_gcs, fake_gcs
 from tests.stand_ins.ministack import emulated_aws, ministack
+from tests.stand_ins.seaweedfs import seaweedfs
 
-__all__ = ["base_image", "busybox_image", "docker_engine", "emulated_aws", "emulated_gcs", "fake_gcs", "ministack"]
+__all__ = [
+    "base_image",
+    "busybox_image",
+    "docker_engine",
+    "emulated_aws",
+    "emulated_gcs",
+    "fake_gcs",
+    "ministack",
+    "seaweedfs",
+]
 ROOT = Path(__file__).resolve().parent.parent
 
 
