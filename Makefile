@@ -7,7 +7,7 @@ TESTS ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types imports unit contract model cli e2e images engine bench clean
+.PHONY: help demo test check format lint types imports unit contract model cli e2e images agent-image engine bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ engine: ## Start a Docker engine here if none answers (installs Debian's if need
 images: $(VENV)/installed engine ## Build the base and the example images (from this machine's files where no registry answers)
 	@$(BIN)/python images/base/build.py
 	@$(BIN)/python images/base/build.py --minimal
+
+agent-image: $(VENV)/installed engine ## Build the image of the agent, for machines that have Docker and no Python
+	@$(BIN)/python images/consumer/build.py
 
 demo: $(VENV)/installed ## Run the main job: the Mandelbrot sweep, from nothing to fetched pictures and a contact sheet
 	@examples/mandelbrot/demo.sh

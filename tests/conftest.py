@@ -8,15 +8,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.stand_ins.gcs import emulated_gcs, fake_gcs
 from tests.stand_ins.ministack import emulated_aws, ministack
-from tests.stand_ins.seaweedfs import seaweedfs
 
 __all__ = [
+    "agent_image",
     "base_image",
     "busybox_image",
     "docker_engine",
@@ -24,7 +25,6 @@ __all__ = [
     "emulated_gcs",
     "fake_gcs",
     "ministack",
-    "seaweedfs",
 ]
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,8 +53,19 @@ def busybox_image(docker_engine: str) -> str:
     return _built("--minimal")
 
 
-def _built(*options: str) -> str:
-    build = [sys.executable, str(ROOT / "images/base/build.py"), *options]
+@pytest.fixture(scope="session")
+def agent_image(docker_engine: str) -> Iterator[str]:
+    """The agent's image of this checkout; away again afterwards if it was not there before."""
+    known = ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "kubeq-consumer"]
+    before = subprocess.run(known, capture_output=True, text=True, check=True).stdout.split()
+    image = _built(script="images/consumer/build.py")
+    yield image
+    if image not in before:
+        subprocess.run(["docker", "image", "rm", image], capture_output=True, check=False)
+
+
+def _built(*options: str, script: str = "images/base/build.py") -> str:
+    build = [sys.executable, str(ROOT / script), *options]
     done = subprocess.run(build, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -83,7 +83,7 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
         provider=text("PROVIDER", "local"),
         queue_url=text("QUEUE"),
         store_url=text("STORE"),
-        blobs_url=environ.get(PREFIX + "BLOBS") or text("STORE"),
+        blobs_url=environ.get(PREFIX + "BLOBS") or environ.get(PREFIX + "STORE", ""),
         state_dir=state,
         cache_dir=Path(text("CACHE", _folder(environ, "XDG_CACHE_HOME", ".cache"))),
         log_path=Path(log) if log else None,

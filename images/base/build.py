@@ -51,8 +51,12 @@ NAME_SERVICES = "passwd: files\ngroup: files\nhosts: files dns\n"
 UNSHIPPED = frozenset({"site-packages", "dist-packages", "test", "tests", "idlelib", "turtledemo"})
 UNSHIPPED_FILES = re.compile(r"_tkinter\..*|.*\.a|.*\.opt-[12]\.pyc|EXTERNALLY-MANAGED")
 EXTRA_PROGRAMS = ("bash",)
-# What the C library itself loads at run time: name services, and the end of threads.
-RUN_TIME_LIBRARIES = ("libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2", "libgcc_s.so.1")
+# What the C library itself loads at run time (name services, the end of threads), and what compiled wheels may count on
+# (PEP 513 and its successors list the libraries that every such system has).
+RUN_TIME_LIBRARIES = (
+    *("libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2", "libgcc_s.so.1"),
+    *("libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.so.1", "libstdc++.so.6", "libutil.so.1"),
+)
 
 # What must work in a fresh container; run there before the image gets its name. Modules follow.
 CHECK_PYTHON = """

@@ -41,6 +41,12 @@ def check_reach(config: Config, nodes: NodeCapabilities) -> None:
         )
 
 
+def reach_of(config: Config) -> Reach:
+    """Who can see all of the backplane: this machine alone, or every one with the right to."""
+    reaches = {queues.reach_of(config.queue_url), stores.reach_of(config.store_url), stores.reach_of(config.blobs_url)}
+    return Reach.HOST if Reach.HOST in reaches else Reach.NETWORK
+
+
 def check_store_of(job: Job, store: ObjectStore) -> None:
     """Raises NotFound if what the job has stored lies in another store than this, which would seem to have lost it.
 

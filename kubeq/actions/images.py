@@ -15,6 +15,8 @@ from kubeq.errors import AccessDenied, BackendError, ImageUnavailable
 if TYPE_CHECKING:
     from docker import APIClient
 
+RELEASE_LABEL = "kubeq.release"
+"""Set by what builds the agent's image."""
 ANSWER_S = 60
 """The engine asks a registry for us; slower than this, it does not answer."""
 _WITHOUT_REGISTRY = (
@@ -38,6 +40,19 @@ def resolve_image(image: str) -> str:
                 hint="push it to a registry and name it by that, or build it on this machine",
             )
         return f"{parse_image_name(image).repository}@{_digest_in_registry(engine, image)}"
+
+
+def release_of_image(image: str) -> str | None:
+    """Of which kubeq an agent's image on this machine is; None if it is not here, or there is no engine to ask.
+
+    An image that says nothing of itself is of the release "unknown".
+    """
+    try:
+        with _engine() as engine, closing(engine):
+            found = _on_this_machine(engine, image)
+    except BackendError:
+        return None
+    return None if found is None else str((found["Config"].get("Labels") or {}).get(RELEASE_LABEL, "unknown"))
 
 
 def _on_this_machine(engine: APIClient, image: str) -> dict[str, Any] | None:

@@ -60,14 +60,9 @@ def pool_of_job(session: Session, job: Job) -> Pool:
     )
 
 
-def seen_of(session: Session, pool: PoolId) -> dict[NodeName, Observation]:
-    """What providers see of the pool's nodes now: its own, and this machine."""
-    return {name: seen for provider in session.providers_of(pool) for name, seen in provider.observe(pool).items()}
-
-
 def observe_pool(session: Session, pool: PoolId) -> Nodes:
     """The pool's nodes as the provider sees them, and those that others started, as they last reported themselves."""
-    observed = seen_of(session, pool)
+    observed = session.provider.observe(pool)
     rows = {node.name: node for node in session.queue.peers(pool)}
     now = session.clock.now()
     live = [name for name, seen in observed.items() if seen.alive]
@@ -90,7 +85,7 @@ def add_nodes(session: Session, pool: Pool, count: int) -> tuple[NodeName, ...]:
     """Start `count` more nodes of the pool, whatever is there. Raises BackendError with the provider's reason."""
     numbers = session.queue.number_nodes(pool, count)
     names = {node_name(pool.id, number): number for number in numbers}
-    answers = session.provider_of(pool.id).launch(node_request(session, pool), names)
+    answers = session.provider.launch(node_request(session, pool), names)
     refused = [answer for answer in answers.values() if isinstance(answer, Refused)]
     if refused:
         raise BackendError(f"{len(refused)} of {count} nodes could not be started: {refused[0].reason}")
@@ -117,7 +112,13 @@ def node_request(session: Session, pool: Pool) -> NodeRequest:
 def agent_line(session: Session, pool: Pool) -> str:
     """One shell line that makes the machine it is typed on a node of the pool; its number is taken from the pool."""
     number = session.queue.number_nodes(pool, 1)[0]
-    own = agent_environment(node_request(session, pool), node_name(pool.id, number), number, pool.provider)
+    return own_command(
+        agent_environment(node_request(session, pool), node_name(pool.id, number), number, pool.provider)
+    )
+
+
+def own_command(own: Mapping[str, str]) -> str:
+    """The shell line that runs an agent of this installation, told so."""
     path = python_path("")
     variables = {**({"PYTHONPATH": path} if path else {}), **own}
     words = ["env", *(f"{name}={value}" for name, value in variables.items()), *agent_command()]

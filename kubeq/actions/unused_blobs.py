@@ -1,4 +1,4 @@
-"""Blobs that no job refers to any more: finding them, and removing them without breaking a submission on its way.
+"""Blobs that no job or pool refers to any more: finding and removing them without breaking a submission on its way.
 
 A store cannot say how old a blob is, so a blob is removed only when it was found unused at least `GRACE_S` ago and is
 unused still; when it was found first is kept in the state folder. The row of a submission stands in the queue before
@@ -41,7 +41,7 @@ class UnusedBlobs:
 
 
 def find_unused(session: Session, *, grace_s: float = GRACE_S) -> UnusedBlobs:
-    """The blobs that no job refers to; notes those that were not known to be unused before.
+    """The blobs that no job or pool refers to; notes those that were not known to be unused before.
 
     Raises Conflict while a job is incomplete, VersionMismatch if a newer kubeq wrote one: what they refer to cannot be
     known.
@@ -50,6 +50,7 @@ def find_unused(session: Session, *, grace_s: float = GRACE_S) -> UnusedBlobs:
     for job in jobs:
         _refuse_incomplete(job)
     used = {digest for job in jobs for digest in _used_by(session, job)}
+    used |= _archives(session)
     unused = sorted(digest for digest in session.blobs.stored() if digest not in used)
     now = session.clock.now()
     since = _note(session, unused, now)
@@ -64,9 +65,15 @@ def remove_unused(session: Session, unused: UnusedBlobs) -> int:
     for batch in batches(unused.ripe, BATCH):
         with one_at_a_time(session):
             _refuse_new(session, unused.jobs)
-            session.blobs.delete(batch)
-        removed += sum(digest.size for digest in batch)
+            gone = set(batch) - _archives(session)
+            session.blobs.delete(gone)
+        removed += sum(digest.size for digest in gone)
     return removed
+
+
+def _archives(session: Session) -> set[Digest]:
+    """What machines that come up may still ask for."""
+    return {digest for pool in session.queue.pools() for digest in pool.archives}
 
 
 def _refuse_new(session: Session, known: Collection[JobId]) -> None:

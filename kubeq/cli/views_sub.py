@@ -163,23 +163,6 @@ class LaunchedView:
         return self.names
 
 
-@dataclass(frozen=True, slots=True)
-class AgentView:
-    """The answer of `agent`: one line that makes a machine a node."""
-
-    command: str
-    pool: str
-
-    def text(self) -> Iterable[str]:
-        return [self.command]
-
-    def json(self) -> Mapping[str, Any]:
-        return {"command": self.command, "pool": self.pool}
-
-    def quiet(self) -> Iterable[str]:
-        return [self.command]
-
-
 def sent_text(upload: Upload) -> str:
     """What is sent and what the store has already, in words."""
     sent = f"{count(upload.files, 'file')} ({format_size(upload.size)})" if upload.files else "no file"

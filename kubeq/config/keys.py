@@ -121,6 +121,11 @@ class Config:
         "Where jobs and tasks are recorded.",
     )
     default_image: str = key(values.text, PUBLIC_IMAGE, "Image of tasks when the submission names none.")
+    consumer_image: str = key(
+        values.text,
+        "kubeq-consumer",
+        "Image of the agent, for machines that run it from one; without a tag, the tag of this kubeq.",
+    )
     default_resource_cpu: float = key(values.cpu, "1", "Cores of a task when the submission asks for none.")
     default_resource_memory: int | None = key(
         values.memory, None, "Memory of a task when the submission asks for none; without it memory is not limited."

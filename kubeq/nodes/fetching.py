@@ -20,7 +20,7 @@ from json import loads
 from pathlib import Path
 from typing import NoReturn
 from urllib.error import HTTPError
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener, urlopen
 
 METADATA = "http://169.254.169.254"
@@ -110,14 +110,15 @@ def signed(url: str, whom: Identity, now: float) -> Request:
 
 
 def address(url: str, region: str, environ: Mapping[str, str]) -> str:
-    """Where an `s3://` URL is read over HTTP."""
-    bucket, _, key = url.removeprefix("s3://").partition("/")
+    """Where an `s3://` URL, percent-encoded as stores write it, is read over HTTP."""
+    bucket, _, encoded = url.removeprefix("s3://").partition("/")
+    key = quote(unquote(encoded), safe="/~")
     endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
     if endpoint:
-        return f"{endpoint.rstrip('/')}/{bucket}/{quote(key, safe='/~')}"
+        return f"{endpoint.rstrip('/')}/{bucket}/{key}"
     domain = f"s3.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
     host = f"{domain}/{bucket}" if "." in bucket else f"{bucket}.{domain}"
-    return f"https://{host}/{quote(key, safe='/~')}"
+    return f"https://{host}/{key}"
 
 
 def _read(url: str, whom: Identity, environ: Mapping[str, str]) -> bytes:

@@ -90,28 +90,32 @@ def archive_command(path: str, environment: Mapping[str, str]) -> str:
     return shlex.join(["env", *_pairs(environment), "sh", path, SUPERVISE])
 
 
-def image_command(image: str, extras: Iterable[str], environment: Mapping[str, str], *options: str) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boot:
+    """What the agent of a machine is told, and the extras that it needs.
+
+    `at_end` is the provider's: the line that switches the machine off once the agent has left.
+    """
+
+    environment: Mapping[str, str]
+    extras: tuple[str, ...] = ()
+    at_end: str = ":"
+
+
+def image_command(image: str, boot: Boot, *options: str) -> str:
     """The line that runs the agent's image with the machine's own engine; credentials pass by their names alone."""
     folder = str(IMAGE_FOLDER)
-    own = {**environment, "KUBEQ_AGENT_STATE": folder, "KUBEQ_AGENT_CACHE": f"{folder}/cache"}
-    passed = [name for extra in extras for name in _IDENTITIES.get(extra, ())]
+    own = {**boot.environment, "KUBEQ_AGENT_STATE": folder, "KUBEQ_AGENT_CACHE": f"{folder}/cache"}
+    passed = [name for extra in boot.extras for name in _IDENTITIES.get(extra, ())]
+    name = f"kubeq-{boot.environment['KUBEQ_AGENT_NODE']}"
     return shlex.join(
         [
-            *("docker", "run", *options, "--name", f"kubeq-{environment['KUBEQ_AGENT_NODE']}", "--network", "host"),
+            *("docker", "run", *options, "--name", name, "--network", "host"),
             *("--volume", f"{ENGINE_SOCKET}:{ENGINE_SOCKET}", "--volume", f"{folder}:{folder}"),
             *(word for pair in (*_pairs(own), *passed) for word in ("--env", pair)),
             *(image, SUPERVISE),
         ]
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Boot:
-    """What a fresh machine is told. `at_end` is the provider's: the line that switches the machine off."""
-
-    environment: Mapping[str, str]
-    extras: tuple[str, ...]
-    at_end: str = ":"
 
 
 def boot_from_store(boot: Boot, archive: Archive, url: str) -> str:
@@ -134,7 +138,12 @@ def boot_from_store(boot: Boot, archive: Archive, url: str) -> str:
 
 def boot_from_image(boot: Boot, image: str) -> str:
     """The whole text for a fresh machine with Docker that can pull the image: run it, switch off."""
-    return f"{_head(boot)}{image_command(image, boot.extras, boot.environment, '--rm')}\n"
+    return f"{_head(boot)}{image_command(image, boot, '--rm')}\n"
+
+
+def boot_here(boot: Boot, command: str) -> str:
+    """The whole text for this machine, where kubeq is installed."""
+    return f"{_head(boot)}{command} {SUPERVISE}\n"
 
 
 def _head(boot: Boot) -> str:

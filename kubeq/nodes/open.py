@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from kubeq.errors import UsageError
 from kubeq.nodes.base import NodeProvider
 
-HERE = "local"
-"""The provider whose nodes are agents on this machine."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderSettings:
-    """What providers are told. `hosts` are a pool's own, a line each as in a hosts file."""
-
-    state_dir: Path
-    cache_dir: Path
-    hosts: tuple[str, ...] = ()
-
-
-def open_provider(name: str, settings: ProviderSettings) -> NodeProvider:
+def open_provider(name: str, state_dir: Path) -> NodeProvider:
     """The provider of that name; nothing is started or read yet. Raises UsageError naming the providers there are."""
     factory = PROVIDERS.get(name)
     if factory is None:
@@ -30,13 +17,13 @@ def open_provider(name: str, settings: ProviderSettings) -> NodeProvider:
         raise UsageError(
             f"there is no provider {name!r}", hint=f"the providers are: {known}; see kubeq config provider"
         )
-    return factory(settings)
+    return factory(state_dir)
 
 
-def _local(settings: ProviderSettings) -> NodeProvider:
+def _local(state_dir: Path) -> NodeProvider:
     from kubeq.nodes.local import LocalProvider
 
-    return LocalProvider(settings.state_dir)
+    return LocalProvider(state_dir)
 
 
-PROVIDERS: dict[str, Callable[[ProviderSettings], NodeProvider]] = {"local": _local}
+PROVIDERS: dict[str, Callable[[Path], NodeProvider]] = {"local": _local}

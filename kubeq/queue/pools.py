@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from kubeq.core.digest import Digest
 from kubeq.core.model import Node, NodeOrder, Pool, PoolId
 from kubeq.errors import BackendError
 from kubeq.queue.base import Change, Key, RecordTable, Row
@@ -12,6 +13,9 @@ from kubeq.queue.looking import Listings
 from kubeq.queue.rows import POOLS, jobs_of, node_change, node_of, nodes_of, pool_change, pool_of, pool_row
 from kubeq.queue.swaps import batches, edit_row, insist
 from kubeq.queue.sweeping import list_all
+
+KEPT_ARCHIVES = 16
+"""Of one pool, the newest ones: more only come together where kubeq itself is being changed."""
 
 
 class Pools:
@@ -42,6 +46,21 @@ class Pools:
             raise BackendError(f"the pool {pool.id} was removed while nodes were being added", transient=True)
         last = pool_of(row).nodes
         return list(range(last - count + 1, last + 1))
+
+    def keep_archive(self, pool: Pool, archive: Digest) -> None:
+        """Have it on record that nodes of the pool come from that agent archive; makes the pool if need be. Atomic."""
+        standing = self.pool(pool.id)
+        if standing is not None and archive in standing.archives:
+            return
+        insist(lambda: self._table.insert([pool_row(replace(pool, nodes=0))]))
+
+        def edit(row: Row) -> Change:
+            found = pool_of(row)
+            others = (digest for digest in found.archives if digest != archive)
+            return pool_change(replace(found, archives=(*others, archive)[-KEPT_ARCHIVES:]), row.version)
+
+        if edit_row(self._table, Key(POOLS, pool.id), f"pool {pool.id}", edit) is None:
+            raise BackendError(f"the pool {pool.id} was removed while nodes were being added", transient=True)
 
     def order(self, node: Node, order: NodeOrder) -> bool:
         """Ask a node to leave; False if it has no row."""

@@ -23,7 +23,7 @@ from kubeq.errors import BackendError, IntegrityError, UsageError
 from kubeq.store.base import ObjectStore
 from kubeq.store.copying import CHUNK, copy_hashed, read_into
 from kubeq.store.disk import disk_errors
-from kubeq.store.parallel import run_parallel, threads_for
+from kubeq.store.parallel import THREADS, run_parallel
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -71,6 +71,10 @@ class Blobs:
             raise self._corrupted(digest)
         return content
 
+    def url_of(self, digest: Digest) -> str:
+        """Where the blob is, whether or not it stands there."""
+        return f"{self._store.url.rstrip('/')}/{_key(digest)}"
+
     def stored(self) -> Iterator[Digest]:
         """Every blob there is; what is not called like one is left out. One listing."""
         for stored in self._store.list("blobs/"):
@@ -94,9 +98,9 @@ class Blobs:
         sources: Mapping[Digest, Callable[[], BinaryIO]],
         *,
         progress: Callable[[int], None] | None = None,
-        threads: int | None = None,
+        threads: int = THREADS,
     ) -> None:
-        """Store them all, in `threads` or as many as suit the store; what stands is left alone. May be repeated.
+        """Store them all, in parallel; what stands already is left alone. May be repeated after any failure.
 
         `progress` gets numbers of bytes that add up to the sum of the sizes, from several threads but never from two
         at once. Raises UsageError for a source that cannot be read, IntegrityError for one that is not what its digest
@@ -106,7 +110,7 @@ class Blobs:
         meters = {digest: _Meter(progress, turn) for digest in sources}
         with self._store.batch() as store:
             calls = [partial(self._upload, store, digest, open, meters[digest]) for digest, open in sources.items()]
-            created = run_parallel(calls, threads or threads_for(store.reach))
+            created = run_parallel(calls, threads)
         self._compare([digest for digest, new in zip(sources, created, strict=True) if not new])
 
     def download(self, digest: Digest, destination: Path, *, progress: Callable[[int], None] | None = None) -> None:
@@ -156,7 +160,7 @@ class Blobs:
     def _corrupted(self, digest: Digest) -> IntegrityError:
         return IntegrityError(
             f"the stored bytes of blob {digest} are not what its digest says",
-            hint=f"remove {self._store.url.rstrip('/')}/{_key(digest)} and submit again from an intact file",
+            hint=f"remove {self.url_of(digest)} and submit again from an intact file",
         )
 
 

@@ -94,3 +94,22 @@ def test_a_supervised_agent_that_is_killed_comes_back_and_ends_the_job(home: Hom
     assert supervisor.returncode == 0
     assert "the agent ended with 137" in said
     assert sum(task["attempt"] for task in home.tasks("packed")) > 4
+
+
+@pytest.mark.docker
+def test_an_agent_in_a_container_runs_containers_beside_it(home: Home, agent_image: str, busybox_image: str) -> None:
+    (home.cwd / "input.txt").write_text("staged in\n")
+    command = ["sh", "-c", "cat input.txt; echo made > made.txt"]
+    home.run("sub", "-n", "packed", "--prepare", "-i", busybox_image, "--seq", "2", "-u", "input.txt", *command)
+    variables = variables_of(home, "packed")
+    words = ["docker", "run", "--rm", "--name", f"kubeq-{variables['KUBEQ_AGENT_NODE']}", "--network", "host"]
+    for folder in ("/var/run/docker.sock", str(home.root)):
+        words += ["--volume", f"{folder}:{folder}"]
+    for name, value in variables.items():
+        words += ["--env", f"{name}={value}"]
+    agent = subprocess.run([*words, agent_image, "--supervise"], capture_output=True, text=True, timeout=180)
+    assert (agent.returncode, agent.stdout, agent.stderr) == (0, "", ""), home.agent_logs()
+    assert home.status("packed")["tasks"]["succeeded"] == 2
+    home.run("fetch", "packed", "out")
+    assert (home.cwd / "out/2/stdout.txt").read_text() == "staged in\n"
+    assert (home.cwd / "out/1/made.txt").read_text() == "made\n"

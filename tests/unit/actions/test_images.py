@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kubeq.actions.images import resolve_image
+from kubeq.actions.images import release_of_image, resolve_image
 from kubeq.errors import BackendError, ImageUnavailable
 
 ID = "sha256:" + "1" * 64
@@ -117,3 +117,19 @@ def test_without_an_engine_the_hint_says_how_to_do_without(tmp_path: Path, monke
 
 def test_the_real_engine_pins_an_image_that_was_built_here(busybox_image: str) -> None:
     assert resolve_image(busybox_image).startswith("sha256:")
+
+
+# ---- the agent's image ----
+
+
+def test_an_image_on_this_machine_says_of_which_kubeq_it_is(engine: Engine) -> None:
+    engine.answers["/images/agent:1/json"] = (200, {"Id": ID, "Config": {"Labels": {"kubeq.release": "0.1.0+abc"}}})
+    engine.answers["/images/other:1/json"] = (200, {"Id": ID, "Config": {"Labels": None}})
+    assert release_of_image("agent:1") == "0.1.0+abc"
+    assert release_of_image("other:1") == "unknown"
+    assert release_of_image("absent:1") is None
+
+
+def test_without_an_engine_nothing_is_said_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    assert release_of_image("agent:1") is None

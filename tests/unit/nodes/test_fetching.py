@@ -96,7 +96,7 @@ def environment(server: Server, **more: str) -> dict[str, str]:
     return {"AWS_ENDPOINT_URL_S3": server.url, "AWS_EC2_METADATA_SERVICE_ENDPOINT": server.url, **more}
 
 
-URL = "s3://bucket/a/blobs/x y.pyz"
+URL = "s3://bucket/a/blobs/x%20y.pyz"
 
 
 @pytest.mark.parametrize("token", ["", "a/token+of=a role"])

@@ -94,7 +94,7 @@ def test_the_archives_line_is_one_that_a_shell_reads_back() -> None:
 
 
 def test_the_images_line_names_credentials_and_gives_none() -> None:
-    words = shlex.split(image_command("agent:1", ("aws",), ENVIRONMENT, "--rm"))
+    words = shlex.split(image_command("agent:1", Boot(environment=ENVIRONMENT, extras=("aws",)), "--rm"))
     assert words[:3] == ["docker", "run", "--rm"]
     assert words[-2:] == ["agent:1", "--supervise"]
     given = [words[at + 1] for at, word in enumerate(words) if word == "--env"]

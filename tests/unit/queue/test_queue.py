@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kubeq.core.digest import Digest
 from kubeq.core.model import (
     Ending,
     Exit,
@@ -30,6 +31,7 @@ from kubeq.errors import Conflict, NotFound, VersionMismatch
 from kubeq.queue.base import Change, Key
 from kubeq.queue.claiming import JOB_PAGES_PER_CLAIM, OPEN_JOBS_PAGE
 from kubeq.queue.claims import Final, Grant, Room
+from kubeq.queue.pools import KEPT_ARCHIVES
 from kubeq.queue.queue import Queue
 from kubeq.queue.rows import Outcome, entry_row, job_row, node_row, task_key
 
@@ -334,6 +336,18 @@ def test_node_numbers_are_never_given_out_twice(queue: Queue) -> None:
     pool = Pool(id=POOL, provider="local", private=False, created_at=1.0)
     assert queue.number_nodes(pool, 2) == [1, 2]
     assert queue.number_nodes(pool, 3) == [3, 4, 5]
+
+
+def test_a_pool_keeps_the_newest_of_its_agents_archives_beside_its_numbers(queue: Queue) -> None:
+    pool = Pool(id=PoolId("numbered"), provider="ssh", private=False, created_at=0.0)
+    archives = [Digest.of(bytes([number])) for number in range(KEPT_ARCHIVES + 2)]
+    queue.keep_archive(pool, archives[0])
+    assert queue.number_nodes(pool, 2) == [1, 2]
+    for archive in (*archives[1:], archives[-1]):
+        queue.keep_archive(pool, archive)
+    standing = queue.pool(pool.id)
+    assert standing is not None
+    assert (standing.archives, standing.nodes) == (tuple(archives[2:]), 2)
 
 
 def test_the_first_pin_holds_for_all(queue: Queue, submit: Submit) -> None:

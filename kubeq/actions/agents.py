@@ -1,0 +1,127 @@
+"""What makes any machine a node of a pool by hand: the agent packed and stored, and what to type there.
+
+Starts no agent. An agent on this machine needs this installation only; whichever other machine can see queue and store
+gets the archive or the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from kubeq.actions.backplane import reach_of
+from kubeq.actions.images import release_of_image
+from kubeq.actions.launching import node_request, own_command
+from kubeq.actions.naming import node_name
+from kubeq.actions.session import Session
+from kubeq.core.model import NodeName, Pool, Reach
+from kubeq.errors import Conflict
+from kubeq.nodes.archive import Archive, agent_archive
+from kubeq.nodes.boot import agent_environment
+from kubeq.nodes.forms import (
+    Boot,
+    archive_command,
+    boot_from_image,
+    boot_from_store,
+    boot_here,
+    image_command,
+    image_name,
+    places,
+)
+from kubeq.nodes.packages import COMPILED, extras_of
+from kubeq.release import this_release
+
+BY_HAND = "manual"
+"""The provider of nodes that somebody has made by hand on other machines."""
+_OF_THIS_MACHINE = ("KUBEQ_AGENT_STATE", "KUBEQ_AGENT_CACHE", "KUBEQ_AGENT_LOG")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveForm:
+    """The archive: where it lies here and in the store, whether it lay there already, and the line that runs a copy."""
+
+    archive: Archive
+    url: str
+    already: bool
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageForm:
+    """The image: its name, whether this machine's engine has it, and the line that runs it."""
+
+    name: str
+    here: bool
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByHand:
+    """Ways to make a machine the node of that name; only one of them is to be used.
+
+    `command` is for this machine. The other two are for any that can see queue and store (None: no other machine can,
+    or the archive cannot hold what the backplane needs). `boot` is all that a fresh machine runs.
+    """
+
+    node: NodeName
+    command: str
+    boot: str
+    archive: ArchiveForm | None = None
+    image: ImageForm | None = None
+
+
+def agent_by_hand(session: Session, pool: Pool) -> ByHand:
+    """What to type for one more node of the pool; its number is taken, and the archive stored where one is needed.
+
+    Raises UsageError, BackendError, and Conflict for an image on this machine that is of another release.
+    """
+    number = session.queue.number_nodes(pool, 1)[0]
+    node, request = node_name(pool.id, number), node_request(session, pool)
+    own = agent_environment(request, node, number, pool.provider)
+    command = own_command(own)
+    if reach_of(session.config) is Reach.HOST:
+        return ByHand(node=node, command=command, boot=boot_here(Boot(environment=own), command))
+    config = session.config
+    extras = extras_of(config.queue_url, config.store_url, config.blobs_url)
+    told = agent_environment(request, node, number, BY_HAND) | places(extras, config.place.environ)
+    boot = Boot(environment={name: told[name] for name in told if name not in _OF_THIS_MACHINE}, extras=extras)
+    image = _image_form(image_name(config.consumer_image), boot)
+    if COMPILED.intersection(extras):
+        return ByHand(node=node, command=command, boot=boot_from_image(boot, image.name), image=image)
+    archive = _archive_form(session, pool, boot)
+    text = boot_from_store(boot, archive.archive, archive.url)
+    return ByHand(node=node, command=command, boot=text, image=image, archive=archive)
+
+
+def _image_form(name: str, boot: Boot) -> ImageForm:
+    found = release_of_image(name)
+    if found not in (None, this_release()):
+        raise Conflict(
+            f"the image {name} on this machine is of kubeq {found}, and this is kubeq {this_release()}",
+            hint="build it again (images/consumer/build.py in kubeq's sources), or name another in consumer_image",
+        )
+    return ImageForm(name=name, here=found is not None, command=image_command(name, boot, "--detach"))
+
+
+def _archive_form(session: Session, pool: Pool, boot: Boot) -> ArchiveForm:
+    archive, already = store_archive(session, pool, boot.extras)
+    told = {**boot.environment, "KUBEQ_AGENT_ARCHIVE": str(archive.digest)}
+    command = archive_command(f"./{archive.path.name}", told)
+    return ArchiveForm(archive=archive, url=session.blobs.url_of(archive.digest), already=already, command=command)
+
+
+def store_archive(session: Session, pool: Pool, extras: tuple[str, ...]) -> tuple[Archive, bool]:
+    """The archive for nodes of the pool, stored; and whether it lay there already. Safe to repeat.
+
+    The pool's row names it first, so that no cleaning takes it away from a machine that is about to fetch it.
+    """
+    archive = agent_archive(extras, session.config.cache_dir)
+    session.queue.keep_archive(pool, archive.digest)
+    missing = session.blobs.missing([archive.digest])
+    session.blobs.upload({digest: lambda: _open(archive.path) for digest in missing})
+    return archive, not missing
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")

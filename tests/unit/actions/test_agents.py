@@ -1,0 +1,83 @@
+"""What is typed to make a machine a node by hand, on a backplane of this machine; and the archive in the store."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+import pytest
+
+from kubeq.actions.agents import agent_by_hand, store_archive
+from kubeq.actions.launching import pool_of_request
+from kubeq.actions.session import Session
+from kubeq.actions.unused_blobs import GRACE_S, find_unused, remove_unused
+from kubeq.cli.views_agent import AgentView
+from kubeq.core.model import Pool
+from kubeq.release import this_release
+from tests.jobs import FakeClock
+
+
+@pytest.fixture
+def pool(session: Session) -> Pool:
+    return pool_of_request(session, private=False)
+
+
+def test_on_a_backplane_of_this_machine_there_is_one_line_and_every_call_is_another_node(
+    session: Session, pool: Pool
+) -> None:
+    first, second = agent_by_hand(session, pool), agent_by_hand(session, pool)
+    assert (first.node, second.node) == (f"{pool.id}-1", f"{pool.id}-2")
+    assert (first.archive, first.image) == (None, None)
+    words = shlex.split(first.command)
+    assert f"KUBEQ_AGENT_RELEASE={this_release()}" in words
+    assert list(AgentView(first, pool.id).text()) == [first.command]
+    assert list(session.blobs.stored()) == []
+
+
+def test_the_boot_text_of_this_machine_is_that_line_supervised(session: Session, pool: Pool) -> None:
+    found = agent_by_hand(session, pool)
+    view = AgentView(found, pool.id, print_boot=True)
+    (text,) = view.text()
+    assert text.startswith(f"#!/bin/sh\n# Makes this machine node {pool.id}-1 of pool {pool.id};")
+    assert text.endswith(f"{found.command} --supervise")
+    assert subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True).stderr == ""
+    assert view.json()["boot"] == found.boot
+    assert "boot" not in AgentView(found, pool.id).json()
+
+
+def test_the_archive_is_stored_once_and_the_pool_keeps_its_name(session: Session, pool: Pool) -> None:
+    archive, already = store_archive(session, pool, ())
+    assert not already
+    assert session.blobs.read(archive.digest) == archive.path.read_bytes()
+    again, already = store_archive(session, pool, ())
+    assert (again, already) == (archive, True)
+    standing = session.queue.pool(pool.id)
+    assert standing is not None
+    assert standing.archives == (archive.digest,)
+
+
+def test_no_cleaning_takes_the_archive_from_a_machine_that_is_about_to_fetch_it(
+    session: Session, pool: Pool, clock: FakeClock
+) -> None:
+    archive, _ = store_archive(session, pool, ())
+    orphan = session.blobs.put_bytes(b"nobody's")
+    find_unused(session)
+    clock.advance(GRACE_S + 1)
+    found = find_unused(session)
+    assert (found.ripe, found.young) == ((orphan,), ())
+    assert remove_unused(session, found) == orphan.size
+    assert set(session.blobs.stored()) == {archive.digest}
+
+
+def test_an_archive_that_was_stored_again_since_it_was_found_unused_stays(
+    session: Session, pool: Pool, clock: FakeClock
+) -> None:
+    archive, _ = store_archive(session, pool, ())
+    session.queue.forget_pool(pool.id)
+    find_unused(session)
+    clock.advance(GRACE_S + 1)
+    found = find_unused(session)
+    assert found.ripe == (archive.digest,)
+    store_archive(session, pool, ())
+    assert remove_unused(session, found) == 0
+    assert set(session.blobs.stored()) == {archive.digest}
