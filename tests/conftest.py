@@ -15,6 +15,7 @@ import pytest
 
 from tests.stand_ins.gcs import emulated_gcs, fake_gcs
 from tests.stand_ins.ministack import emulated_aws, ministack
+from tests.stand_ins.seaweedfs import seaweedfs
 
 __all__ = [
     "agent_image",
@@ -25,6 +26,7 @@ __all__ = [
     "emulated_gcs",
     "fake_gcs",
     "ministack",
+    "seaweedfs",
 ]
 ROOT = Path(__file__).resolve().parent.parent
 

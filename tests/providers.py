@@ -27,6 +27,9 @@ class FakeProvider:
     def largest(self) -> Resources | None:
         return Resources(cpu=4.0, memory=8 * 10**9)
 
+    def usual(self, tasks: int) -> int:
+        return 1
+
     def launch(self, request: NodeRequest, names: Mapping[NodeName, int]) -> Mapping[NodeName, Launched | Refused]:
         if self.refuses is not None:
             return {name: Refused(name=name, reason=self.refuses) for name in names}

@@ -41,7 +41,8 @@ def stop_nodes(session: Session, pool: PoolId, names: tuple[NodeName, ...] | Non
     for name in asked:
         if name in rows:
             session.queue.order(rows[name], NodeOrder.RELEASE)
-    session.provider.terminate(asked)
+    for provider in session.providers_of(pool):
+        provider.terminate(asked)
     deadline = session.clock.monotonic() + LEAVING_S
     left_over = asked
     while left_over and session.clock.monotonic() < deadline:

@@ -71,8 +71,9 @@ def clean_job(session: Session, summary: JobSummary, *, results: bool = False) -
     drop_draft(session, job.id)
     pool = session.queue.pool(job.pool)
     if pool is not None and pool.private and not session.queue.has_jobs(job.pool):
+        for provider in session.providers_of(job.pool):
+            provider.forget(job.pool, 0.0)
         session.queue.forget_pool(job.pool)
-        session.provider.forget(job.pool, 0.0)
 
 
 def clean_jobs(
@@ -93,7 +94,7 @@ def forget_gone_nodes(session: Session) -> None:
     oldest = session.clock.now() - GONE_S
     gone = [facts.node for facts in list_nodes(session, every=True) if facts.node.state is NodeState.GONE]
     session.queue.forget_nodes([node for node in gone if (node.ended_at or node.requested_at) <= oldest])
-    session.provider.forget(None, GONE_S)
+    session.here.forget(None, GONE_S)
 
 
 def _why_keep(

@@ -25,7 +25,7 @@ from kubeq.actions.waiting import COUNTING_SHARE, SHORTEST_WAIT_S
 from kubeq.core.model import UNFINISHED, Job, Task, TaskState
 from kubeq.core.selectors import Indexes
 from kubeq.errors import Conflict, IntegrityError, KubeqError, NotFound, ObjectNotFound, TasksFailed
-from kubeq.store.parallel import THREADS, run_parallel
+from kubeq.store.parallel import run_parallel, threads_for
 
 FOLLOW_S = 2.0
 """Between two looks at whether more tasks have ended, at most."""
@@ -175,9 +175,10 @@ class _Fetching:
         wanted = list(self._wanted(indexes))
         read = self._session.clock.monotonic()
         self._not_before = read + READING_SHARE * (read - began)
-        inner = THREADS if len(wanted) < THREADS else 1
+        threads = threads_for(self._session.store.reach)
+        inner = max(1, threads // max(1, len(wanted)))
         calls = [partial(self._fetch, confined, task, attempt, inner) for task, attempt in wanted]
-        self._missing += [missing for missing in run_parallel(calls, THREADS) if missing is not None]
+        self._missing += [missing for missing in run_parallel(calls, threads) if missing is not None]
         self._missing.sort(key=lambda missing: missing.index)
 
     def fetched(self) -> Fetched:

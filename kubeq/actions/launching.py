@@ -60,9 +60,14 @@ def pool_of_job(session: Session, job: Job) -> Pool:
     )
 
 
+def seen_of(session: Session, pool: PoolId) -> dict[NodeName, Observation]:
+    """What providers see of the pool's nodes now: its own, and this machine."""
+    return {name: seen for provider in session.providers_of(pool) for name, seen in provider.observe(pool).items()}
+
+
 def observe_pool(session: Session, pool: PoolId) -> Nodes:
     """The pool's nodes as the provider sees them, and those that others started, as they last reported themselves."""
-    observed = session.provider.observe(pool)
+    observed = seen_of(session, pool)
     rows = {node.name: node for node in session.queue.peers(pool)}
     now = session.clock.now()
     live = [name for name, seen in observed.items() if seen.alive]
@@ -85,7 +90,7 @@ def add_nodes(session: Session, pool: Pool, count: int) -> tuple[NodeName, ...]:
     """Start `count` more nodes of the pool, whatever is there. Raises BackendError with the provider's reason."""
     numbers = session.queue.number_nodes(pool, count)
     names = {node_name(pool.id, number): number for number in numbers}
-    answers = session.provider.launch(node_request(session, pool), names)
+    answers = session.provider_of(pool.id).launch(node_request(session, pool), names)
     refused = [answer for answer in answers.values() if isinstance(answer, Refused)]
     if refused:
         raise BackendError(f"{len(refused)} of {count} nodes could not be started: {refused[0].reason}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from kubeq.actions.launching import SEEN_RECENTLY_S
+from kubeq.actions.launching import SEEN_RECENTLY_S, seen_of
 from kubeq.actions.session import Session
 from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeOrder, NodeState, Pool, TaskId, TaskState
 from kubeq.errors import Conflict, NotFound, UsageError
@@ -71,7 +71,7 @@ def check_count(text: str) -> int:
 
 
 def _of_pool(session: Session, pool: Pool) -> Sequence[NodeFacts]:
-    observed = dict(session.provider.observe(pool.id))
+    observed = seen_of(session, pool.id)
     now = session.clock.now()
     rows = [_still_running(session, node) for node in session.queue.peers(pool.id)]
     facts = [_joined(node, observed.pop(node.name, None), now) for node in rows]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import getpass
 import socket
 import time
+from collections.abc import Sequence
 from functools import cached_property
 
 from kubeq.actions.backplane import check_reach
 from kubeq.actions.folders import check_state_dir
 from kubeq.config import Config
 from kubeq.core.clock import Clock, SystemClock
+from kubeq.core.model import PoolId
 from kubeq.nodes.base import NodeProvider
-from kubeq.nodes.open import open_provider
+from kubeq.nodes.open import HERE, ProviderSettings, open_provider
 from kubeq.queue.open import open_table
 from kubeq.queue.queue import Queue
 from kubeq.store.base import ObjectStore
@@ -28,6 +30,7 @@ class Session:
     def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.config = config
         self.clock = clock or SystemClock()
+        self._providers: dict[PoolId, NodeProvider] = {}
 
     def check(self) -> None:
         """For a command to ask before anything else; makes no request.
@@ -56,7 +59,34 @@ class Session:
 
     @cached_property
     def provider(self) -> NodeProvider:
-        return open_provider(self.config.provider, self.config.state_dir)
+        """Where the nodes of a new pool come from."""
+        return self._open_provider(self.config.provider, ())
+
+    def provider_of(self, pool: PoolId) -> NodeProvider:
+        """Where that pool's nodes come from. One `get`, once a pool; a pool that nobody has made yet is a new one."""
+        if pool not in self._providers:
+            known = self.queue.pool(pool)
+            if known is None:
+                return self.provider
+            same = known.provider == self.config.provider and not known.hosts
+            self._providers[pool] = self.provider if same else self._open_provider(known.provider, known.hosts)
+        return self._providers[pool]
+
+    def providers_of(self, pool: PoolId) -> Sequence[NodeProvider]:
+        """Its own, and this machine, whose agents may serve any pool."""
+        own = self.provider_of(pool)
+        return [own] if own.name == HERE else [own, self.here]
+
+    @cached_property
+    def here(self) -> NodeProvider:
+        """This machine as a place for agents."""
+        return self.provider if self.provider.name == HERE else self._open_provider(HERE, ())
+
+    def _open_provider(self, name: str, hosts: tuple[str, ...]) -> NodeProvider:
+        config = self.config
+        return open_provider(
+            name, ProviderSettings(state_dir=config.state_dir, cache_dir=config.cache_dir, hosts=hosts)
+        )
 
     @cached_property
     def user(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from kubeq.actions.launching import SEEN_RECENTLY_S
+from kubeq.actions.launching import SEEN_RECENTLY_S, seen_of
 from kubeq.actions.session import Session
 from kubeq.core.model import UNFINISHED, Job, JobStatus, Node, NodeState, PoolId, Task, TaskState
 from kubeq.core.quantities import format_duration
@@ -105,7 +105,7 @@ def node_sizes(session: Session, pool: PoolId) -> list[Resources | None]:
 
     A node is believed by what its provider sees of it, and one that the provider does not know by its own last report.
     """
-    observed, now = session.provider.observe(pool), session.queue.now()
+    observed, now = seen_of(session, pool), session.queue.now()
     rows = {node.name: node for node in session.queue.peers(pool)}
     sizes = [
         node.total

@@ -252,6 +252,7 @@ class Node:
 class Pool:
     """The nodes that may run each other's tasks. Node numbers are given out from `nodes` and never reused.
 
+    `hosts` are the user's own machines that its nodes may be on, a line each as in a hosts file.
     `archives` are the agent archives that its nodes come from, the newest last: blobs that are needed as long as there
     is the pool.
     """
@@ -261,6 +262,7 @@ class Pool:
     private: bool
     created_at: float
     nodes: int = 0
+    hosts: tuple[str, ...] = ()
     archives: tuple[Digest, ...] = ()
 
 

@@ -18,6 +18,8 @@ class NodeCapabilities:
     reach: Reach
     """HOST: its nodes see what is on this machine; NETWORK: queue and store must be reachable from elsewhere."""
     costs_money: bool
+    relays: bool = False
+    """Its nodes reach what only this machine can see through a relay that runs here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,10 @@ class NodeProvider(Protocol):
 
     def largest(self) -> Resources | None:
         """The most that any of its nodes can give to one attempt; None if that is not known beforehand."""
+        ...
+
+    def usual(self, tasks: int) -> int:
+        """How many nodes a job gets that has so many tasks left, when nobody says how many."""
         ...
 
     def launch(self, request: NodeRequest, names: Mapping[NodeName, int]) -> Mapping[NodeName, Launched | Refused]:

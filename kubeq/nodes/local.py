@@ -50,6 +50,10 @@ class LocalProvider:
         """The cores this process may use and the physical memory."""
         return whole_machine()
 
+    def usual(self, tasks: int) -> int:
+        """One agent takes the whole machine."""
+        return 1
+
     def launch(self, request: NodeRequest, names: Mapping[NodeName, int]) -> Mapping[NodeName, Launched | Refused]:
         """See NodeProvider. One process a name; a lock a name keeps two launchers apart."""
         answers: dict[NodeName, Launched | Refused] = {}

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from kubeq.errors import UsageError
 from kubeq.nodes.base import NodeProvider
 
+HERE = "local"
+"""The provider whose nodes are agents on this machine."""
 
-def open_provider(name: str, state_dir: Path) -> NodeProvider:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSettings:
+    """What providers are told. `hosts` are a pool's own, a line each as in a hosts file."""
+
+    state_dir: Path
+    cache_dir: Path
+    hosts: tuple[str, ...] = ()
+
+
+def open_provider(name: str, settings: ProviderSettings) -> NodeProvider:
     """The provider of that name; nothing is started or read yet. Raises UsageError naming the providers there are."""
     factory = PROVIDERS.get(name)
     if factory is None:
@@ -17,13 +30,13 @@ def open_provider(name: str, state_dir: Path) -> NodeProvider:
         raise UsageError(
             f"there is no provider {name!r}", hint=f"the providers are: {known}; see kubeq config provider"
         )
-    return factory(state_dir)
+    return factory(settings)
 
 
-def _local(state_dir: Path) -> NodeProvider:
+def _local(settings: ProviderSettings) -> NodeProvider:
     from kubeq.nodes.local import LocalProvider
 
-    return LocalProvider(state_dir)
+    return LocalProvider(settings.state_dir)
 
 
-PROVIDERS: dict[str, Callable[[Path], NodeProvider]] = {"local": _local}
+PROVIDERS: dict[str, Callable[[ProviderSettings], NodeProvider]] = {"local": _local}

@@ -23,7 +23,7 @@ from kubeq.errors import BackendError, IntegrityError, UsageError
 from kubeq.store.base import ObjectStore
 from kubeq.store.copying import CHUNK, copy_hashed, read_into
 from kubeq.store.disk import disk_errors
-from kubeq.store.parallel import THREADS, run_parallel
+from kubeq.store.parallel import run_parallel, threads_for
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -98,9 +98,9 @@ class Blobs:
         sources: Mapping[Digest, Callable[[], BinaryIO]],
         *,
         progress: Callable[[int], None] | None = None,
-        threads: int = THREADS,
+        threads: int | None = None,
     ) -> None:
-        """Store them all, in parallel; what stands already is left alone. May be repeated after any failure.
+        """Store them all, in `threads` or as many as suit the store; what stands is left alone. May be repeated.
 
         `progress` gets numbers of bytes that add up to the sum of the sizes, from several threads but never from two
         at once. Raises UsageError for a source that cannot be read, IntegrityError for one that is not what its digest
@@ -110,7 +110,7 @@ class Blobs:
         meters = {digest: _Meter(progress, turn) for digest in sources}
         with self._store.batch() as store:
             calls = [partial(self._upload, store, digest, open, meters[digest]) for digest, open in sources.items()]
-            created = run_parallel(calls, threads)
+            created = run_parallel(calls, threads or threads_for(store.reach))
         self._compare([digest for digest, new in zip(sources, created, strict=True) if not new])
 
     def download(self, digest: Digest, destination: Path, *, progress: Callable[[int], None] | None = None) -> None:

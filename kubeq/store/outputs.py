@@ -27,7 +27,7 @@ from kubeq.errors import BackendError, IntegrityError
 from kubeq.store.base import ObjectStore
 from kubeq.store.blobs import hash_file
 from kubeq.store.keys import LONGEST_KEY
-from kubeq.store.parallel import THREADS, run_parallel
+from kubeq.store.parallel import run_parallel, threads_for
 from kubeq.store.results import (
     DOCUMENT_LIMIT,
     ResultDocument,
@@ -94,7 +94,7 @@ class Outputs:
         if stdout is not None:
             digest = hash_file(stdout)
             puts.append(partial(self._put, task, f"{prefix}.stdout.txt", lambda: stdout.open("rb"), digest))
-        run_parallel(puts, THREADS)
+        run_parallel(puts, threads_for(self._store.reach))
         key = f"{prefix}.result.json"
         self._put(task, key, lambda: io.BytesIO(content), Digest.of(content))
 

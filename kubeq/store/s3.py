@@ -33,7 +33,7 @@ from kubeq.store.keys import check_key, is_key, may_begin_key
 from kubeq.store.parallel import run_parallel
 from kubeq.store.patience import Patience
 from kubeq.store.s3_bucket import DELETE_BATCH, Bucket
-from kubeq.store.s3_parts import PART, PartedPuts
+from kubeq.store.s3_parts import PART, SMALL, PartedPuts
 from kubeq.store.sizes import Sizes
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -74,12 +74,13 @@ class S3Store:
         check_key(key)
         if size > PART:
             return self._large.put(self._root + key, open, Digest(sha256, size))
-        with open() as source:
-            content = read_up_to(source, size + 1)
-        hashed = hashlib.sha256(content)
-        if len(content) != size or hashed.hexdigest() != sha256:
-            raise not_as_announced(key, size, sha256)
-        return self._bucket.create(self._root + key, content, hashed.digest())
+        with self._large.slots if size > SMALL else nullcontext():
+            with open() as source:
+                content = read_up_to(source, size + 1)
+            hashed = hashlib.sha256(content)
+            if len(content) != size or hashed.hexdigest() != sha256:
+                raise not_as_announced(key, size, sha256)
+            return self._bucket.create(self._root + key, content, hashed.digest())
 
     def batch(self) -> AbstractContextManager[ObjectStore]:
         """Itself: every put is durable when it returns."""

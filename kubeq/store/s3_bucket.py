@@ -33,6 +33,8 @@ SENT_UNASKED = 2**16
 
 To ask costs the time to S3 and back, and spares the sending where S3 refuses or the object exists.
 """
+CONNECTIONS = 48
+"""Kept open: those of `parallel.NETWORK_THREADS` and of the parts that are on their way beside them."""
 PIECE = 2**17
 """Bytes that are read from a connection at a time; what a break of it loses."""
 
@@ -67,7 +69,7 @@ class Bucket:
         """The SDK's client, made on first use. Raises BackendError without the SDK."""
         with self._making:
             if self._client is None:
-                made = aws.client("s3", self._region, self.meter)
+                made = aws.client("s3", self._region, self.meter, parallel=CONNECTIONS)
                 made.meta.events.register("before-send.s3.PutObject", _send_unasked)
                 self._client = made
             return self._client

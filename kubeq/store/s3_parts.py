@@ -27,7 +27,9 @@ PART = 8 * 2**20
 MOST_PARTS = 10_000
 """S3 user guide, "Amazon S3 multipart upload limits"."""
 AT_ONCE = 8
-"""Parts of one store that are in memory and on their way, however many objects they belong to."""
+"""Parts and whole objects above SMALL of one store in memory and on their way, however many threads put at once."""
+SMALL = 2**20
+"""Bytes of an object of which any number may be on their way."""
 
 
 class PartedPuts:

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from kubeq.store.parallel import run_parallel
+from kubeq.store.parallel import NETWORK_THREADS, run_parallel
 from kubeq.store.patience import Patience
 
-THREADS = 16
-"""Requests at once: what the SDK gets out of one processor with answers that take 50 ms."""
 PAGE_WORTH = 12
 """Objects asked for at the cost of a page: 0.0004 to 0.005 dollars a thousand, in S3 (us-east-1) and Cloud Storage."""
 STRETCH = 12 * PAGE_WORTH
@@ -63,12 +61,12 @@ class Sizes:
         found: dict[str, int] = {}
         rest: list[str] = []
         stretches = list(_stretches(wanted))
-        for sizes, unseen in run_parallel([partial(self._listed, stretch) for stretch in stretches], THREADS):
+        for sizes, unseen in run_parallel([partial(self._listed, stretch) for stretch in stretches], NETWORK_THREADS):
             found |= sizes
             rest += unseen
         if not stretches:
             rest = wanted
-        heads = run_parallel([partial(self._again, partial(self._bucket.size, name)) for name in rest], THREADS)
+        heads = run_parallel([partial(self._again, partial(self._bucket.size, name)) for name in rest], NETWORK_THREADS)
         found |= {name: size for name, size in zip(rest, heads, strict=True) if size is not None}
         if rest and not found:
             self._again(lambda: self._bucket.listing(rest[0], "", most=1))  # no bucket is told as no object
@@ -92,7 +90,7 @@ class Sizes:
 
 def _stretches(names: Sequence[str]) -> Iterator[Sequence[str]]:
     """The names in runs of STRETCH or more, as many as there are threads; none where there are too few."""
-    count = min(THREADS, len(names) // STRETCH)
+    count = min(NETWORK_THREADS, len(names) // STRETCH)
     for number in range(count):
         yield names[number * len(names) // count : (number + 1) * len(names) // count]
 

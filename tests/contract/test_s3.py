@@ -29,7 +29,7 @@ from kubeq.store.open import open_store
 from kubeq.store.retry import Retrying
 from kubeq.store.s3 import S3Store
 from kubeq.store.s3_bucket import Bucket
-from kubeq.store.s3_parts import AT_ONCE, PART, _part_size
+from kubeq.store.s3_parts import AT_ONCE, PART, SMALL, _part_size
 from tests.stand_ins.ministack import Cloud
 from tests.stand_ins.s3 import PREFIX, emulated_bucket, impatient
 from tests.stand_ins.wire import Wire, answer, cut, lose_the_answer, refuse
@@ -123,7 +123,11 @@ def test_a_large_put_that_comes_second_leaves_no_parts(rig: Rig) -> None:
     assert rig.unfinished() == 0
 
 
-def test_no_more_parts_are_in_memory_than_one_store_may_have(rig: Rig) -> None:
+@pytest.mark.parametrize(
+    ("operation", "size", "puts"),
+    [("UploadPart", len(LARGE), 4), ("PutObject", SMALL + 1, 12), ("PutObject", PART, 12)],
+)
+def test_no_more_is_in_memory_than_one_store_may_have(rig: Rig, operation: str, size: int, puts: int) -> None:
     on_their_way, most = 0, 0
     lock, plenty = threading.Lock(), threading.Event()
 
@@ -138,9 +142,9 @@ def test_no_more_parts_are_in_memory_than_one_store_may_have(rig: Rig) -> None:
         with lock:
             on_their_way -= 1
 
-    rig.wire.next("UploadPart", *[part] * 12)
-    with ThreadPoolExecutor(4) as threads:
-        assert all(threads.map(lambda key: rig.put(key, LARGE), "abcd"))
+    rig.wire.next(operation, *[part] * 12)
+    with ThreadPoolExecutor(puts) as threads:
+        assert all(threads.map(lambda number: rig.put(f"k/{number}", LARGE[:size]), range(puts)))
     assert most == AT_ONCE
 
 

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from kubeq import aws
 from kubeq.core.digest import Digest
@@ -23,7 +21,7 @@ from kubeq.store.s3_bucket import Bucket
 from kubeq.store.s3_parts import PART
 from kubeq.store.s3_setup import S3Provisioner
 from tests.stand_ins.ministack import REGION, Cloud, emulated
-from tests.stand_ins.s3 import PREFIX, emulated_bucket, impatient
+from tests.stand_ins.s3 import PREFIX, as_somebody, emulated_bucket, impatient
 from tests.stand_ins.wire import Wire, cut, lose_the_answer, refuse
 
 
@@ -206,15 +204,7 @@ def as_a_node(cloud: Cloud, bucket: Bucket, without: str | None = None) -> Bucke
         iam.create_user(UserName=user)
         iam.put_user_policy(UserName=user, PolicyName="node", PolicyDocument=policy)
         key = iam.create_access_key(UserName=user)["AccessKey"]
-        seen = Bucket(bucket.name, REGION)
-        seen._client = boto3.session.Session().client(
-            "s3",
-            region_name=REGION,
-            aws_access_key_id=key["AccessKeyId"],
-            aws_secret_access_key=key["SecretAccessKey"],
-            config=Config(retries={"total_max_attempts": 1}),
-        )
-    return seen
+    return as_somebody(cloud, bucket, key["AccessKeyId"], key["SecretAccessKey"])
 
 
 def everything(store: S3Store) -> None:

@@ -6,7 +6,9 @@ import os
 import time
 from secrets import token_hex
 
+import boto3
 import pytest
+from botocore.config import Config
 
 from kubeq.store.base import ObjectStore
 from kubeq.store.open import open_store
@@ -34,6 +36,20 @@ def emulated_bucket(cloud: Cloud) -> Bucket:
             patch.setenv(name, value)
         bucket.client.create_bucket(Bucket=bucket.name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     return bucket
+
+
+def as_somebody(cloud: Cloud, bucket: Bucket, key: str, secret: str) -> Bucket:
+    """The same bucket for requests that are signed with those credentials."""
+    seen = Bucket(bucket.name, REGION)
+    seen._client = boto3.session.Session().client(
+        "s3",
+        region_name=REGION,
+        endpoint_url=cloud.url,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    return seen
 
 
 def emulated_store(cloud: Cloud) -> S3Store:

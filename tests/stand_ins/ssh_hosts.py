@@ -11,7 +11,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,21 @@ class Host:
 
     def end_sshd(self) -> None:
         """Nobody can log in any more; standing sessions go on."""
-        self.run("sh", "-c", "kill $(pgrep -xo sshd)")
+        self.run("sh", "-c", "kill $(cat /run/sshd.pid); while [ -f /run/sshd.pid ]; do sleep 0.05; done")
 
     def start_sshd(self) -> None:
         self.run("/usr/sbin/sshd")
+        self.wait_for_login()
+
+    def drop_connections(self) -> None:
+        """Every standing session of sshd is killed; what was started detached goes on."""
+        self.run(
+            "sh", "-c", "kill -9 $(grep -l '^sshd: [a-z][a-z]*[@ ]' /proc/[0-9]*/cmdline | cut -d/ -f3)", check=False
+        )
+
+    def with_sshd(self, line: str) -> AbstractContextManager[None]:
+        """One more line in sshd's configuration, before all others."""
+        return _configured(self, line)
 
     def wait_for_login(self) -> None:
         """Until sshd answers."""
@@ -143,6 +154,19 @@ def ssh_hosts(
             host.container.remove(force=True, v=True)
         network.remove()
         client.close()
+
+
+@contextmanager
+def _configured(host: Host, line: str) -> Iterator[None]:
+    reload = "kill -HUP $(cat /run/sshd.pid)"
+    kept = "/etc/ssh/sshd_config"
+    host.run("sh", "-c", f"cp {kept} {kept}.kept && echo '{line}' | cat - {kept}.kept > {kept} && {reload}")
+    host.wait_for_login()
+    try:
+        yield
+    finally:
+        host.run("sh", "-c", f"mv {kept}.kept {kept} && {reload}")
+        host.wait_for_login()
 
 
 def _network(client: Any, mark: str) -> Any:

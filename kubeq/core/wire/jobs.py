@@ -151,6 +151,7 @@ def encode_pool(pool: Pool) -> str:
                 "private": pool.private or None,
                 "created_at": pool.created_at,
                 "nodes": pool.nodes,
+                "hosts": list(pool.hosts) or None,
                 "archives": [str(digest) for digest in pool.archives] or None,
             }
         )
@@ -167,6 +168,7 @@ def decode_pool(id: PoolId, body: str) -> Pool:
             private=document.get("private", False),
             created_at=document["created_at"],
             nodes=document["nodes"],
+            hosts=tuple(document.get("hosts", ())),
             archives=tuple(Digest.parse(text) for text in document.get("archives", ())),
         )
 
