@@ -27,7 +27,7 @@ from kubeq.actions.trees import Source
 from kubeq.actions.turns import one_at_a_time
 from kubeq.core import wire
 from kubeq.core.digest import Digest
-from kubeq.core.model import Job, Pool
+from kubeq.core.model import Job, Pool, Reach
 from kubeq.core.spec import JobSpec
 from kubeq.errors import Conflict, IntegrityError, NotFound, UsageError
 from kubeq.store.blobs import hash_file
@@ -116,6 +116,7 @@ def submit(
     cache = DigestCache(session.config.cache_dir / "digests.db")
     digests = cache.digests_of(plan.inputs.paths(), threads=THREADS, progress=report.hashed)
     contents = contents_of(plan, digests, pinned)
+    _try_stores(session, contents)
     with one_at_a_time(session):
         standing = standing_job(session, plan, contents.spec, contents.inputs_of, if_exists)
         if standing is not None:
@@ -144,6 +145,17 @@ def contents_of(plan: Plan, digests: Mapping[Path, Digest], pinned: str | None) 
         sources={digest: path for path, digest in digests.items()},
         manifests=own,
     )
+
+
+def _try_stores(session: Session, contents: Contents) -> None:
+    """Raises BackendError if a store on the network cannot be used, before there is a job that would be incomplete.
+
+    Credentials, bucket, permission and clock show in any request; this one stores the spec, which is sent anyhow.
+    """
+    if session.blobs.reach is Reach.NETWORK:
+        session.blobs.put_bytes(contents.documents[0])
+    if session.store.reach is Reach.NETWORK and session.config.store_url != session.config.blobs_url:
+        next(iter(session.store.list("results/")), None)
 
 
 class _Manifests:

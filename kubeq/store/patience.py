@@ -7,10 +7,12 @@ lets pass: nothing is ever retried by both.
 
 from __future__ import annotations
 
+import logging
 import random
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from kubeq.errors import BackendError
@@ -21,6 +23,26 @@ ATTEMPTS = 8
 """With the pauses below: gives up after 31 seconds on average, 63 at most, and the time of the requests themselves."""
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+TOLD_FROM_S = 2.0
+"""The pause from which on somebody who waits is told why; before, most errors have passed."""
+TOLD_EVERY_S = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class _Notice:
+    """Says why it is waited, once for all threads that wait now."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told_at = float("-inf")
+
+    def tell(self, error: BackendError) -> None:
+        with self._lock:
+            if time.monotonic() - self._told_at < TOLD_EVERY_S:
+                return
+            self._told_at = time.monotonic()
+        log.warning("%s; trying again", error.message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +56,7 @@ class Patience:
     sleep: Callable[[float], None] = time.sleep
     attempts: int = ATTEMPTS
     draw: Callable[[], float] = random.random
+    _notice: _Notice = field(default_factory=_Notice)
 
     def repeat(self, request: Callable[[], T]) -> T:
         """What the request answers, in the end. Raises its last error, or one that is not worth another try."""
@@ -44,6 +67,8 @@ class Patience:
             except BackendError as error:
                 if not error.transient or error.waited:
                     raise
+                if bound >= TOLD_FROM_S:
+                    self._notice.tell(error)
             self.sleep(self.draw() * min(bound, LONGEST_PAUSE_S))
             bound *= 2
         return request()

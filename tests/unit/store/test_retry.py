@@ -162,6 +162,18 @@ def test_pauses_grow_with_full_jitter_up_to_thirty_seconds() -> None:
     assert drawn == [0.0] * 9
 
 
+def test_who_waits_long_is_told_why_and_once(caplog: pytest.LogCaptureFixture) -> None:
+    store = Flaky(failures=2)
+    patient = Retrying(store, lambda pause: None)
+    patient.stat(["a"])
+    assert caplog.messages == []
+    store.failures = 7
+    patient.stat(["a"])
+    store.failures = 7
+    patient.stat(["a"])
+    assert caplog.messages == ["the line is bad; trying again"]
+
+
 def test_a_source_is_opened_again_for_every_try() -> None:
     opened: list[int] = []
 
