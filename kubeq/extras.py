@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kubeq.errors import BackendError
 
+QUIET = {"gcp": ("GRPC_VERBOSITY", "ERROR")}
+"""What keeps an extra's libraries from writing to stderr by themselves: gRPC asks once, when it is imported."""
+
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
     """A block of imports. A package that is missing is BackendError with the command that installs kubeq's extra."""
+    if name in QUIET:
+        os.environ.setdefault(*QUIET[name])
     try:
         yield
     except ModuleNotFoundError as error:

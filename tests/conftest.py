@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stand_ins.datastore import datastore_server, emulated_datastore, open_datastore, open_live_datastore
 from tests.stand_ins.gcs import emulated_gcs, fake_gcs
 from tests.stand_ins.ministack import emulated_aws, ministack
 from tests.stand_ins.seaweedfs import seaweedfs
@@ -21,11 +22,15 @@ __all__ = [
     "agent_image",
     "base_image",
     "busybox_image",
+    "datastore_server",
     "docker_engine",
     "emulated_aws",
+    "emulated_datastore",
     "emulated_gcs",
     "fake_gcs",
     "ministack",
+    "open_datastore",
+    "open_live_datastore",
     "seaweedfs",
 ]
 ROOT = Path(__file__).resolve().parent.parent

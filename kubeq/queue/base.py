@@ -14,6 +14,10 @@ from kubeq.core.model import Reach
 Partition = NewType("Partition", str)
 Tally = NewType("Tally", str)
 
+LARGE = "job/"
+"""Partitions that begin so hold the tasks of a job: up to millions of rows, thousands of changes a second. A backend
+may lay them out in another way than the rest, which are small; every call takes both."""
+
 
 class Key(NamedTuple):
     """A row's name: rows of one partition are listed together, in byte order of `name`."""

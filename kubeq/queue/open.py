@@ -13,9 +13,14 @@ from pathlib import Path
 from kubeq.core.model import Reach
 from kubeq.core.provisioning import Provisioner
 from kubeq.errors import UsageError
+from kubeq.extras import extra
 from kubeq.queue.base import RecordTable
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>.*)", re.DOTALL)
+_DATASTORE = re.compile(
+    r"//(?P<project>([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9])(/(?P<namespace>[0-9A-Za-z._-]{0,100}))?"
+    r"(\?database=(?P<database>\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]))?"
+)
 _CREDENTIALS = re.compile(r"//[^/?#]*@")
 
 
@@ -90,7 +95,34 @@ def _memory(rest: str) -> RecordTable:
     return MemoryTable()
 
 
+def _datastore(rest: str) -> RecordTable:
+    with extra("gcp"):
+        from kubeq.queue.datastore import DatastoreTable
+        from kubeq.queue.datastore_entities import Place
+    return DatastoreTable(Place(*place_in_a_project(rest)))
+
+
+def _datastore_setup(rest: str, region: str | None) -> Provisioner:
+    with extra("gcp"):
+        from kubeq.queue.datastore_entities import Place
+        from kubeq.queue.datastore_setup import DatastoreProvisioner
+    return DatastoreProvisioner(Place(*place_in_a_project(rest)), region)
+
+
+def place_in_a_project(rest: str) -> tuple[str, str, str]:
+    """Project, namespace and database; the database named `(default)` is "" to Google's data service."""
+    match = _DATASTORE.fullmatch(rest)
+    if match is None:
+        raise UsageError(
+            f"the queue URL 'datastore:{rest}' names no project, or a namespace or database that cannot be",
+            hint="write datastore://PROJECT, datastore://PROJECT/NAMESPACE or datastore://PROJECT?database=DATABASE",
+        )
+    database = match["database"] or ""
+    return match["project"], match["namespace"] or "", "" if database == "(default)" else database
+
+
 TABLES: Mapping[str, Kind] = {
+    "datastore": Kind(open=_datastore, reach=Reach.NETWORK, provision=_datastore_setup),
     "memory": Kind(open=_memory, reach=Reach.HOST),
     "sqlite": Kind(open=_sqlite, reach=Reach.HOST),
 }

@@ -16,7 +16,7 @@ from secrets import token_hex
 
 from kubeq.core import wire
 from kubeq.core.model import Job, JobId, Node, NodeName, Pool, PoolId, Reason, Task, TaskId, TaskState
-from kubeq.queue.base import Change, Key, Partition, Row, Tally
+from kubeq.queue.base import LARGE, Change, Key, Partition, Row, Tally
 
 JOBS = Partition("jobs")
 POOLS = Partition("pools")
@@ -56,7 +56,7 @@ def nodes_of(pool: PoolId) -> Partition:
 
 
 def tasks_of(job: JobId) -> Partition:
-    return Partition(f"job/{job}")
+    return Partition(f"{LARGE}{job}")
 
 
 def task_key(task: TaskId) -> Key:

@@ -1,4 +1,7 @@
-"""What every RecordTable promises. A backend joins by one entry in BACKENDS: how to open the table of a test's own."""
+"""What every RecordTable promises. A backend joins by one entry in BACKENDS: how to open the table of a test's own.
+
+Services are stood in for by emulators; with `-m live` the real ones are asked.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kubeq.queue.base import Change, Cursor, Key, Page, Partition, RecordTable, Row, Standing, Swapped, Tally
+from kubeq.queue.base import LARGE, Change, Cursor, Key, Page, Partition, RecordTable, Row, Standing, Swapped, Tally
 from kubeq.queue.memory import MemoryTable
 from kubeq.queue.sqlite import SqliteTable
 
@@ -28,14 +31,26 @@ def _sqlite(request: pytest.FixtureRequest, folder: Path) -> Open:
     return lambda: SqliteTable(folder / "queue.sqlite")
 
 
-BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], Open]] = {"memory": _memory, "sqlite": _sqlite}
-PARTITION = Partition("tasks:20260101-abc")
-OTHER = Partition("tasks:20260101-abd")
+def _fixture(name: str) -> Callable[[pytest.FixtureRequest, Path], Open]:
+    return lambda request, folder: request.getfixturevalue(name)
+
+
+BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], Open]] = {
+    "datastore": _fixture("open_datastore"),
+    "datastore-live": _fixture("open_live_datastore"),
+    "memory": _memory,
+    "sqlite": _sqlite,
+}
+NAMES = [pytest.param(name, marks=[pytest.mark.live] * name.endswith("-live")) for name in sorted(BACKENDS)]
+NOTICING = ("memory", "sqlite")
+"""Those that learn of a change without asking; to the others `wait` is a sleep, as the protocol allows."""
+PARTITION = Partition(f"{LARGE}20260101-abc")
+OTHER = Partition("pool/20260101-abd")
 PENDING, CLAIMED = Tally("pending"), Tally("claimed")
 MARKS = (f"mark{number}" for number in counter())
 
 
-@pytest.fixture(params=sorted(BACKENDS))
+@pytest.fixture(params=NAMES)
 def open_client(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     return BACKENDS[request.param](request, tmp_path)
 
@@ -43,6 +58,11 @@ def open_client(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 @pytest.fixture
 def table(open_client: Open) -> RecordTable:
     return open_client()
+
+
+@pytest.fixture(params=NOTICING)
+def open_noticing(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    return BACKENDS[request.param](request, tmp_path)
 
 
 def row(name: str, **columns: object) -> Row:
@@ -472,8 +492,8 @@ def test_a_wait_without_a_change_lasts_as_long_as_was_asked(table: RecordTable) 
     assert waited(table, 0.0) < LONG_S
 
 
-def test_a_wait_ends_when_another_client_changes_something(open_client: Open) -> None:
-    waiter, writer = open_client(), open_client()
+def test_a_wait_ends_when_another_client_changes_something(open_noticing: Open) -> None:
+    waiter, writer = open_noticing(), open_noticing()
     waiter.list(PARTITION, None, 10)
     asleep = threading.Event()
 
@@ -489,7 +509,8 @@ def test_a_wait_ends_when_another_client_changes_something(open_client: Open) ->
     assert len(waiter.list(PARTITION, None, 10).rows) == 1
 
 
-def test_a_wait_ends_when_another_thread_changes_something_by_the_same_client(table: RecordTable) -> None:
+def test_a_wait_ends_when_another_thread_changes_something_by_the_same_client(open_noticing: Open) -> None:
+    table = open_noticing()
     table.list(PARTITION, None, 10)
     thread = threading.Thread(target=lambda: table.insert([row("a")]))
     thread.start()
@@ -497,8 +518,8 @@ def test_a_wait_ends_when_another_thread_changes_something_by_the_same_client(ta
     thread.join()
 
 
-def test_a_change_between_a_read_and_the_wait_is_not_missed(open_client: Open) -> None:
-    waiter, writer = open_client(), open_client()
+def test_a_change_between_a_read_and_the_wait_is_not_missed(open_noticing: Open) -> None:
+    waiter, writer = open_noticing(), open_noticing()
     for index in range(5):
         waiter.list(PARTITION, None, 10)
         thread = threading.Thread(target=lambda name: writer.insert([row(name)]), args=(f"{index}",))

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from kubeq.core.model import Reach
 from kubeq.errors import UsageError
 from kubeq.queue.base import Key, Partition, Row
+from kubeq.queue.datastore import DatastoreTable
 from kubeq.queue.memory import MemoryTable
 from kubeq.queue.open import open_provisioner, open_table, reach_of
 from kubeq.queue.sqlite import SqliteTable
@@ -75,3 +77,37 @@ def test_what_is_embedded_needs_nothing_to_be_made(tmp_path: Path) -> None:
     assert open_provisioner(f"sqlite:{tmp_path}/q.db", "eu-west-1") is None
     with pytest.raises(UsageError):
         open_provisioner("mysql:x")
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("datastore://my-project", ("my-project", "", "")),
+        ("datastore://my-project/", ("my-project", "", "")),
+        ("datastore://my-project/team.a_b-1", ("my-project", "team.a_b-1", "")),
+        ("datastore://example.com:my-project/x", ("example.com:my-project", "x", "")),
+        ("datastore://my-project?database=kubeq", ("my-project", "", "kubeq")),
+        ("datastore://my-project/x?database=(default)", ("my-project", "x", "")),
+    ],
+)
+def test_a_datastore_url_names_project_namespace_and_database(url: str, place: tuple[str, str, str]) -> None:
+    table = open_table(url)
+    assert isinstance(table, DatastoreTable)
+    assert tuple(table.place) == place
+    assert table.reach is reach_of(url) is Reach.NETWORK
+    provisioner = open_provisioner(url, "europe-west4")
+    assert provisioner is not None
+    assert provisioner.cloud == "gcp"
+    (permission,) = provisioner.node_permissions()
+    assert permission.resources == (
+        f"//firestore.googleapis.com/projects/{place[0]}/databases/{place[2] or '(default)'}",
+    )
+
+
+@pytest.mark.parametrize(
+    "rest", ["", "//", "//x", "//My-Project", "//my-project/a/b", "//my-project/é", "//my-project?x=1", "my-project"]
+)
+def test_a_datastore_url_that_makes_no_sense_is_refused(rest: str) -> None:
+    with pytest.raises(UsageError, match="names no project") as refused:
+        open_table(f"datastore:{rest}")
+    assert "datastore://PROJECT/NAMESPACE" in (refused.value.hint or "")
