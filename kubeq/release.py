@@ -7,7 +7,8 @@ have a newer one of those than its submitter. Nothing is imported to find the ag
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from kubeq.errors import Conflict, UsageError
 AGENT = "kubeq_consumer"
 OF_THE_USER = frozenset({"actions", "cli", "config", "nodes"})
 """The packages of kubeq that the command line alone uses. An agent has none of them."""
-_SHIPPED = frozenset({".py", ".x86_64", ".aarch64"})
+_SHIPPED = (".py", ".x86_64", ".aarch64")
 """The endings of what pip installs: Python, and the small program that containers start with."""
 _DIGITS = 12
 
@@ -34,10 +35,8 @@ def agent_code() -> Mapping[str, Path]:
         raise UsageError(
             f"this kubeq has no agent: there is no {AGENT} beside {root}", hint="install kubeq again: pip install kubeq"
         )
-    ours = (path for path in _files(root) if path.relative_to(root).parts[0] not in {*OF_THE_USER, "__main__.py"})
-    found = {f"{package.name}/{path.relative_to(package)}": path for package in (root,) for path in ours}
-    found |= {f"{AGENT}/{path.relative_to(agent)}": path for path in _files(agent)}
-    return dict(sorted(found.items()))
+    found = [*_files(root, "kubeq/", skip={*OF_THE_USER, "__main__.py"}), *_files(agent, f"{AGENT}/")]
+    return {name: Path(path) for name, path in sorted(found)}
 
 
 @cache
@@ -59,5 +58,12 @@ def check_release(wanted: str) -> None:
         )
 
 
-def _files(package: Path) -> Iterator[Path]:
-    return (path for path in package.rglob("*") if path.suffix in _SHIPPED and path.is_file())
+def _files(folder: Path | str, prefix: str, skip: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+    """Names and paths of what is shipped, without the entries of the folder that are to be skipped."""
+    for entry in os.scandir(folder):
+        if entry.name in skip or entry.name == "__pycache__":
+            continue
+        if entry.is_dir():
+            yield from _files(entry.path, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(_SHIPPED):
+            yield prefix + entry.name, entry.path

@@ -10,9 +10,9 @@ import secrets
 import time
 from collections.abc import Sequence
 
-import kubeq
 from kubeq.core.model import NAME, RESERVED_NAMES, JobId, NodeName, PoolId
 from kubeq.core.spec import is_staged, placeholders
+from kubeq.release import this_release
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32: no i, l, o, u, so that an id can be read aloud."""
@@ -41,9 +41,9 @@ def default_name(command: Sequence[str]) -> str:
 
 
 def shared_pool_id(*request: str) -> PoolId:
-    """The pool of whoever asks for the same kind of node with the same kubeq: a digest of all that such nodes are told
-    and others are not."""
-    document = json.dumps([*request, kubeq.__version__])
+    """The pool of whoever asks for the same kind of node with the same release: a digest of all that such nodes are
+    told and others are not."""
+    document = json.dumps([*request, this_release()])
     return PoolId(hashlib.sha256(document.encode()).hexdigest()[:12])
 
 
