@@ -8,6 +8,7 @@ signalled here. What cannot be read (for want of a descriptor, say) is BackendEr
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,3 +109,13 @@ def whole_machine() -> Resources:
     """The cores this process may use and the physical memory in bytes."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Resources(cpu=float(len(os.sched_getaffinity(0))), memory=memory)
+
+
+@cache
+def machine_id() -> str:
+    """What tells this machine from others: the system's own id, with the host's name; of a machine without one that."""
+    try:
+        known = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        known = ""
+    return f"{known} {socket.gethostname()}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from kubeq.core.model import NodeName, PoolId, Reach
+from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.nodes.base import Launched, NodeCapabilities, NodeRequest, Observation, Refused
 
@@ -46,6 +46,9 @@ class FakeProvider:
         for name in names:
             if name in self.nodes:
                 self.die(name, "terminated")
+
+    def command(self, node: Node, words: Sequence[str], *, terminal: bool) -> list[str]:
+        return ["echo", node.name, *words]
 
     def forget(self, pool: PoolId | None, older_s: float) -> None:
         self.forgotten.append((pool, older_s))

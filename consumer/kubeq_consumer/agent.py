@@ -99,6 +99,7 @@ class Agent:
             state=NodeState.ACTIVE if leaving is None else NodeState.DRAINING,
             host=socket.gethostname(),
             pid=os.getpid(),
+            address=self._config.address,
             total=self._total,
             tasks=running,
             requested_at=self._started_at,

@@ -44,6 +44,7 @@ class AgentConfig:
     limit: Resources | None = None
     grace_s: float = 10.0
     engine_url: str | None = None
+    address: str | None = None
 
 
 def read_settings(environ: Mapping[str, str]) -> AgentConfig:
@@ -94,6 +95,7 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
         limit=Resources(cpu=cpu or whole_machine().cpu, memory=int(memory) or None) if cpu or memory else None,
         grace_s=number("GRACE", 10.0),
         engine_url=environ.get("DOCKER_HOST") or None,
+        address=environ.get(PREFIX + "ADDRESS") or None,
     )
     if wrong:
         raise UsageError(

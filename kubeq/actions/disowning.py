@@ -9,24 +9,19 @@ from __future__ import annotations
 
 from kubeq.actions.launching import observe_pool
 from kubeq.actions.session import Session
-from kubeq.core.model import Job, NodeName, TaskState
-from kubeq.nodes.boot import node_directory
+from kubeq.core.model import Job, NodeName, Reach, TaskState
 from kubeq.queue.queue import Changed
 
 
 def gone_nodes(session: Session, job: Job) -> frozenset[NodeName]:
     """The nodes of the job's pool that have ended and left no outcome that is still to be delivered."""
-    dead = (seen.name for seen in observe_pool(session, job.pool).dead)
-    return frozenset(name for name in dead if not _has_undelivered(session, name))
+    return frozenset(seen.name for seen in observe_pool(session, job.pool).dead if not seen.undelivered)
 
 
 def disown_gone(session: Session, job: Job) -> Changed:
     """End the claims that gone nodes still hold in the job."""
+    if job.policy.exclusive and session.provider_of(job.pool).capabilities.reach is Reach.NETWORK:
+        return Changed()  # another host's agent could begin before what the dead one left running is removed there
     claimed = any(outcome.state is TaskState.CLAIMED for outcome in session.queue.outcomes(job.id, consistent=True))
     gone = gone_nodes(session, job) if claimed else frozenset()
     return session.queue.disown(job, gone) if gone else Changed()
-
-
-def _has_undelivered(session: Session, node: NodeName) -> bool:
-    """Whether the next agent will deliver something for it: then its attempts are not lost."""
-    return any((node_directory(session.config.state_dir, node) / "spool").glob("*.json"))

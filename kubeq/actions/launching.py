@@ -6,20 +6,30 @@ Repeating any step is harmless: node numbers are never given out twice and a nam
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubeq.actions.backplane import check_store_of
 from kubeq.actions.naming import node_name, private_pool_id, shared_pool_id
 from kubeq.actions.session import Session
-from kubeq.core.model import Job, Node, NodeName, NodeState, Pool, PoolId
+from kubeq.core.model import Job, Node, NodeName, NodeState, Pool, PoolId, Reach
+from kubeq.core.table_rules import listing
 from kubeq.errors import BackendError
+from kubeq.machine import machine_id
 from kubeq.nodes.base import Launched, NodeRequest, Observation, Refused
 from kubeq.nodes.boot import agent_command, agent_environment, node_directory, python_path
+from kubeq.nodes.open import HERE
+from kubeq.queue.open import reach_of
 
+Say = Callable[[str], None]
 SEEN_RECENTLY_S = 150.0
 """A node reports itself once a minute; after two missed reports it is not counted on."""
+
+
+def nobody(sentence: str) -> None:
+    """For callers who have nobody to tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +48,14 @@ def pool_of_request(session: Session, *, private: bool) -> Pool:
     """
     config = session.config
     stores = (session.store.url, session.blobs.url)
-    id = private_pool_id() if private else shared_pool_id(config.queue_url, *stores, config.provider, session.user)
-    return Pool(id=id, provider=config.provider, private=private, created_at=session.clock.now())
+    if private:
+        return session.adopt(Pool(id=private_pool_id(), provider=HERE, private=True, created_at=session.clock.now()))
+    provider = session.provider
+    # Hosts may meet the nodes of several people who each have a queue of their own, under the same path.
+    whose = machine_id() if provider.capabilities.relays and reach_of(config.queue_url) is Reach.HOST else ""
+    id = shared_pool_id(config.queue_url, *stores, provider.name, session.user, whose, *session.hosts)
+    pool = Pool(id=id, provider=provider.name, private=False, created_at=session.clock.now(), hosts=session.hosts)
+    return session.adopt(pool)
 
 
 def pool_of_job(session: Session, job: Job) -> Pool:
@@ -54,7 +70,8 @@ def pool_of_job(session: Session, job: Job) -> Pool:
     shared = pool_of_request(session, private=False)
     return Pool(
         id=job.pool,
-        provider=session.config.provider,
+        provider=shared.provider if job.pool == shared.id else HERE,
+        hosts=shared.hosts if job.pool == shared.id else (),
         private=job.pool != shared.id,
         created_at=session.clock.now(),
     )
@@ -80,21 +97,39 @@ def observe_pool(session: Session, pool: PoolId) -> Nodes:
     )
 
 
-def ensure_nodes(session: Session, pool: Pool, wanted: int = 1) -> tuple[NodeName, ...]:
-    """Start what is missing to `wanted` live nodes; the names of those that were started. Raises BackendError."""
+def nodes_for(session: Session, pool: Pool, tasks: int) -> int:
+    """How many nodes a job with so many tasks left gets: as the user says, else as its provider has it."""
+    wanted = session.config.nodes or session.provider_of(pool.id).usual(tasks)
+    return max(1, min(wanted, tasks))
+
+
+def ensure_nodes(session: Session, pool: Pool, wanted: int = 1, say: Say = nobody) -> tuple[NodeName, ...]:
+    """Start what is missing to `wanted` live nodes; the names of those that were started.
+
+    `say` is told of each that could not be started. Raises BackendError if none is there at the end.
+    """
     live = observe_pool(session, pool.id).live
-    return add_nodes(session, pool, wanted - len(live)) if len(live) < wanted else ()
+    if len(live) >= wanted:
+        return ()
+    return _started(session, pool, wanted - len(live), say, needed=not live)
 
 
-def add_nodes(session: Session, pool: Pool, count: int) -> tuple[NodeName, ...]:
-    """Start `count` more nodes of the pool, whatever is there. Raises BackendError with the provider's reason."""
+def add_nodes(session: Session, pool: Pool, count: int, say: Say = nobody) -> tuple[NodeName, ...]:
+    """Start `count` more nodes of the pool, whatever is there; as `ensure_nodes`, but one of these must come up."""
+    return _started(session, pool, count, say, needed=True)
+
+
+def _started(session: Session, pool: Pool, count: int, say: Say, *, needed: bool) -> tuple[NodeName, ...]:
     numbers = session.queue.number_nodes(pool, count)
     names = {node_name(pool.id, number): number for number in numbers}
     answers = session.provider_of(pool.id).launch(node_request(session, pool), names)
-    refused = [answer for answer in answers.values() if isinstance(answer, Refused)]
-    if refused:
-        raise BackendError(f"{len(refused)} of {count} nodes could not be started: {refused[0].reason}")
-    return tuple(name for name, answer in answers.items() if isinstance(answer, Launched))
+    refused = [answer.reason for answer in answers.values() if isinstance(answer, Refused)]
+    started = tuple(name for name, answer in answers.items() if isinstance(answer, Launched))
+    if needed and not started:
+        raise BackendError(f"no node could be started: {listing(list(dict.fromkeys(refused)))}")
+    for reason, times in Counter(refused).items():
+        say(f"{times:,} nodes could not be started: {reason}" if times > 1 else f"no node: {reason}")
+    return started
 
 
 def node_request(session: Session, pool: Pool) -> NodeRequest:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kubeq.actions.disowning import disown_gone
 from kubeq.actions.drafts import drop_draft, read_draft
-from kubeq.actions.launching import ensure_nodes, pool_of_job
+from kubeq.actions.launching import Say, ensure_nodes, nobody, nodes_for, pool_of_job
 from kubeq.actions.session import Session
 from kubeq.actions.submit import Report, complete
 from kubeq.core.model import UNFINISHED, Job, NodeName
@@ -23,7 +23,7 @@ class Resumed:
     launched: tuple[NodeName, ...] = ()
 
 
-def resume(session: Session, job: Job, report: Report | None = None) -> Resumed:
+def resume(session: Session, job: Job, report: Report | None = None, say: Say = nobody) -> Resumed:
     """The job completed if its submission was interrupted, unpaused if it was paused, with nodes if it has work left.
 
     Raises NotFound if the draft of an incomplete job is not on this machine, Conflict for a job that was killed.
@@ -41,5 +41,6 @@ def resume(session: Session, job: Job, report: Report | None = None) -> Resumed:
         job = session.queue.resume(job)
         unpaused = True
     disown_gone(session, job)
-    launched = ensure_nodes(session, pool_of_job(session, job)) if left else ()
+    pool = pool_of_job(session, job)
+    launched = ensure_nodes(session, pool, nodes_for(session, pool, left), say) if left else ()
     return Resumed(job=job, completed=completed, unpaused=unpaused, launched=launched)

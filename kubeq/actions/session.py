@@ -12,7 +12,7 @@ from kubeq.actions.backplane import check_reach
 from kubeq.actions.folders import check_state_dir
 from kubeq.config import Config
 from kubeq.core.clock import Clock, SystemClock
-from kubeq.core.model import PoolId
+from kubeq.core.model import Pool, PoolId
 from kubeq.nodes.base import NodeProvider
 from kubeq.nodes.open import HERE, ProviderSettings, open_provider
 from kubeq.queue.open import open_table
@@ -60,7 +60,16 @@ class Session:
     @cached_property
     def provider(self) -> NodeProvider:
         """Where the nodes of a new pool come from."""
-        return self._open_provider(self.config.provider, ())
+        return self._open_provider(self.config.provider, self.hosts)
+
+    @cached_property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts of the configuration, a line each; files are read. Raises UsageError with every mistake."""
+        from kubeq.nodes.hosts import read_hosts
+
+        place = self.config.place
+        found = read_hosts(self.config.hosts, place.base, place.home) if self.config.hosts else ()
+        return tuple(host.line for host in found)
 
     def provider_of(self, pool: PoolId) -> NodeProvider:
         """Where that pool's nodes come from. One `get`, once a pool; a pool that nobody has made yet is a new one."""
@@ -68,9 +77,18 @@ class Session:
             known = self.queue.pool(pool)
             if known is None:
                 return self.provider
-            same = known.provider == self.config.provider and not known.hosts
-            self._providers[pool] = self.provider if same else self._open_provider(known.provider, known.hosts)
+            self.adopt(known)
         return self._providers[pool]
+
+    def adopt(self, pool: Pool) -> Pool:
+        """The same pool, of which it is known from now on where its nodes come from."""
+        if (pool.provider, pool.hosts) == (self.config.provider, self.hosts):
+            self._providers[pool.id] = self.provider
+        else:
+            self._providers[pool.id] = (
+                self.here if pool.provider == HERE else self._open_provider(pool.provider, pool.hosts)
+            )
+        return pool
 
     def providers_of(self, pool: PoolId) -> Sequence[NodeProvider]:
         """Its own, and this machine, whose agents may serve any pool."""
@@ -85,7 +103,18 @@ class Session:
     def _open_provider(self, name: str, hosts: tuple[str, ...]) -> NodeProvider:
         config = self.config
         return open_provider(
-            name, ProviderSettings(state_dir=config.state_dir, cache_dir=config.cache_dir, hosts=hosts)
+            name,
+            ProviderSettings(
+                state_dir=config.state_dir,
+                cache_dir=config.cache_dir,
+                hosts=hosts,
+                home=config.place.home,
+                caller=self.user,
+                ssh_user=config.ssh_user,
+                ssh_identity=config.ssh_identity,
+                ssh_known_hosts=config.ssh_known_hosts,
+                accept_new_hosts=config.ssh_host_keys == "accept-new",
+            ),
         )
 
     @cached_property

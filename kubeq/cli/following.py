@@ -144,8 +144,9 @@ def end_error(tick: Tick) -> KubeqError | None:
     if cancelled:
         parts.append(f"{cancelled:,} {'was' if cancelled == 1 else 'were'} cancelled")
     only_failed = " --failed" if failed and not cancelled else ""
+    again = f"retry {job.id}" if failed and not cancelled else f"reset {job.id}"
     first = f"kubeq show {job.id}/1 tells more" if job.total == 1 else f"kubeq list {job.id}{only_failed}"
     return TasksFailed(
         f"of {job.total:,} task{'s' * (job.total != 1)} of job {job.id} ({job.name}), {' and '.join(parts)}",
-        hint=f"{first}; kubeq reset {job.id}{only_failed} runs {'it' if job.total == 1 else 'them'} again",
+        hint=f"{first}; kubeq {again} runs {'it' if job.total == 1 else 'them'} again",
     )

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from kubeq.actions.aborting import abort
 from kubeq.actions.existing import IfExists
 from kubeq.actions.images import resolve_image
-from kubeq.actions.launching import agent_line, ensure_nodes, pool_of_job, pool_of_request
+from kubeq.actions.launching import agent_line, ensure_nodes, nodes_for, pool_of_job, pool_of_request
 from kubeq.actions.plan import Plan, make_plan
 from kubeq.actions.preview import preview
 from kubeq.actions.session import Session
@@ -103,7 +103,7 @@ def _go_on(session: Session, submitted: Submitted, pool: Pool, output: Output) -
         return
     end, nodes = None, 0
     try:
-        nodes = len(ensure_nodes(session, pool))
+        nodes = len(ensure_nodes(session, pool, nodes_for(session, pool, job.total), output.warn))
         if not config.no_wait:
             printing = _prints_tasks(session, job)
             end = wait_for_end(session, job, output, tend=Tending(session, output.note), printing=printing)

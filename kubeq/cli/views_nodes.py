@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kubeq.actions.copying import Copied
 from kubeq.actions.nodes import NodeFacts
 from kubeq.cli.output import columns
 from kubeq.cli.shown import cell, iso
@@ -89,3 +90,22 @@ def _cell(value: object) -> object:
     if isinstance(value, dict):
         return " ".join(f"{name}={amount}" for name, amount in value.items() if amount is not None)
     return cell(value)
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedView:
+    """The answer of `cp`: each copy with its node."""
+
+    copied: tuple[Copied, ...]
+
+    def text(self) -> Iterable[str]:
+        return [f"{each.node}: {each.place if each.error is None else each.error}" for each in self.copied]
+
+    def json(self) -> Mapping[str, Any]:
+        return {
+            "copied": [{"node": each.node, "path": each.place} for each in self.copied if each.error is None],
+            "failed": [{"node": each.node, "error": each.error} for each in self.copied if each.error is not None],
+        }
+
+    def quiet(self) -> Iterable[str]:
+        return [each.place for each in self.copied if each.error is None]

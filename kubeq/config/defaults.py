@@ -17,6 +17,7 @@ from kubeq.config.values import Place
 from kubeq.core.model import Reach
 from kubeq.core.table_rules import listing
 from kubeq.errors import UsageError
+from kubeq.nodes.open import HERE
 from kubeq.queue.open import BESIDE, reach_of
 
 POLL = {Reach.HOST: "250ms", Reach.NETWORK: "3s"}
@@ -38,6 +39,10 @@ def store_url(place: Place, known: Known) -> str:
 
 def blobs_url(place: Place, known: Known) -> str:
     return str(known["default_url_prefix"])
+
+
+def provider(place: Place, known: Known) -> str:
+    return "ssh" if known["hosts"] else HERE
 
 
 def project(place: Place, known: Known) -> Found | None:

@@ -91,7 +91,22 @@ class Config:
         Derived("`$XDG_CACHE_HOME/kubeq`, else `~/.cache/kubeq`", defaults.cache_dir),
         "Directory of what can be made again: input digests, the nodes' input cache.",
     )
-    provider: str = key(values.choice(*sorted(PROVIDERS)), "local", "Where nodes come from.")
+    hosts: tuple[str, ...] = key(
+        values.text, None, "The user's own hosts: `[user@]host[:port]`, or a file with one a line.", many=True
+    )
+    ssh_user: str | None = key(values.text, None, "User on hosts for which neither the list nor ~/.ssh/config has one.")
+    ssh_identity: Path | None = key(values.path, None, "Private key for the first login; else an agent's and ~/.ssh's.")
+    ssh_known_hosts: Path | None = key(values.path, None, "File of host keys in place of those that OpenSSH reads.")
+    ssh_host_keys: str = key(
+        values.choice("strict", "accept-new"),
+        "strict",
+        "What happens with a host whose key nobody knows; a changed key is always refused.",
+    )
+    provider: str = key(
+        values.choice(*sorted(PROVIDERS)),
+        Derived("`ssh` with `hosts`, else `local`", defaults.provider),
+        "Where nodes come from.",
+    )
     default_url_prefix: str = key(
         values.store_url,
         Derived("`file://STATE_DIR/store`", defaults.store_url),
@@ -184,6 +199,9 @@ class Config:
     exclusive: bool = key(values.flag, "no", "Stop an attempt whose lease ends, even if nobody else has claimed it.")
     if_exists: str | None = key(
         values.choice("new", "skip", "abort"), None, "What to do when a job of that name exists: new, skip, abort."
+    )
+    nodes: int | None = key(
+        values.whole(1, 1000), None, "How many nodes at most; without it one here, or one on each host."
     )
     local: bool = key(values.flag, "no", "Run in the foreground with a private pool on this machine.")
     no_wait: bool = key(values.flag, "no", "Return as soon as the job is submitted.")

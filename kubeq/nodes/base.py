@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from kubeq.core.model import NodeName, PoolId, Reach
+from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 
 
@@ -23,13 +23,26 @@ class NodeCapabilities:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relaying:
+    """How nodes that see nothing of this machine take part in its queue and store: through a relay that runs here.
+
+    `socket` is where it listens. `admit` gives the token with which the node of that name and number may come, from the
+    machine that is named last.
+    """
+
+    socket: Path
+    admit: Callable[[NodeName, int, str], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRequest:
     """What every node of one launch is told. Durations in seconds.
 
     Results and logs go to the store at `store_url`; inputs are read from the one at `blobs_url`, usually the same.
 
     `linger_s` is how long a node stays without work; `until_idle` lets a private pool's node leave as soon as its pool
-    has no open job. `limit` is the most that the node may give to attempts (None: the whole machine).
+    has no open job. `limit` is the most that the node may give to attempts (None: the whole machine). `relay`: the
+    three URLs are this machine's, and only through the relay can the node reach what they name.
     """
 
     pool: PoolId
@@ -43,6 +56,7 @@ class NodeRequest:
     poll_s: float
     until_idle: bool = False
     limit: Resources | None = None
+    relay: Relaying | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +83,8 @@ class Observation:
     alive: bool
     pid: int | None = None
     reason: str | None = None
+    undelivered: bool = False
+    """It left outcomes that the next agent there delivers: its attempts are not lost."""
 
 
 class NodeProvider(Protocol):
@@ -95,6 +111,14 @@ class NodeProvider(Protocol):
 
     def terminate(self, names: Sequence[NodeName]) -> None:
         """Ask them to give back what they run and leave; unknown or dead: no error."""
+        ...
+
+    def command(self, node: Node, words: Sequence[str], *, terminal: bool) -> list[str]:
+        """What to run here so that those words run on that very node, as its agent's user; no words: a shell.
+
+        Stdin, stdout, stderr and the exit code are those of the words; `terminal`: they get one. Raises NotFound for a
+        machine that is not known any more.
+        """
         ...
 
     def forget(self, pool: PoolId | None, older_s: float) -> None:

@@ -48,6 +48,15 @@ class Host:
     labels: tuple[tuple[str, str], ...] = ()
     written: str = field(default="", compare=False)
 
+    @property
+    def line(self) -> str:
+        """The host as a line of a file that says all of it."""
+        settings = [f"name={self.name}"]
+        settings += [f"key={self.key}"] if self.key else []
+        settings += [f"resources={self.resources}".replace(" ", "")] if self.resources else []
+        settings += [f"label={name}={value}" for name, value in self.labels]
+        return " ".join([str(self), *settings])
+
     def __str__(self) -> str:
         address = f"[{self.address}]" if ":" in self.address else self.address
         port = "" if self.port is None else f":{self.port}"
@@ -78,6 +87,11 @@ def read_hosts(texts: Sequence[str], base: Path, home: Path) -> tuple[Host, ...]
     if len(found) > MOST_HOSTS:
         raise UsageError(f"the list has {len(found):,} hosts; {MOST_HOSTS:,} is the most")
     return tuple(found)
+
+
+def hosts_of(lines: Sequence[str]) -> tuple[Host, ...]:
+    """The hosts that those lines of `Host.line` stand for."""
+    return tuple(_host(line, Path("/")) for line in lines)
 
 
 def parse_address(word: str) -> tuple[str | None, str, int | None]:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kubeq.core.model import NodeName, PoolId, Reach
+from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.errors import BackendError
 from kubeq.machine import ProcessMark, has_ended, mark_of, pid_namespace, whole_machine
@@ -82,7 +82,8 @@ class LocalProvider:
                 continue
             mark, alive = standing[1], not has_ended(standing[1])
             reason = None if alive else _last_line(directory / PRINTED)
-            seen[name] = Observation(name=name, alive=alive, pid=mark.pid, reason=reason)
+            left = not alive and has_undelivered(directory)
+            seen[name] = Observation(name=name, alive=alive, pid=mark.pid, reason=reason, undelivered=left)
         return seen
 
     def terminate(self, names: Sequence[NodeName]) -> None:
@@ -92,6 +93,10 @@ class LocalProvider:
             if standing is not None:
                 send_signal(standing[1], signal.SIGTERM)
         self._reap()
+
+    def command(self, node: Node, words: Sequence[str], *, terminal: bool) -> list[str]:
+        """See NodeProvider. They run as they are: the node is this machine."""
+        return list(words) or [os.environ.get("SHELL") or "/bin/sh"]
 
     def forget(self, pool: PoolId | None, older_s: float) -> None:
         """See NodeProvider. Their folders go, logs and all; one that cannot be removed stays."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kubeq.errors import UsageError
@@ -20,6 +20,12 @@ class ProviderSettings:
     state_dir: Path
     cache_dir: Path
     hosts: tuple[str, ...] = ()
+    home: Path = field(default_factory=Path.home)
+    caller: str = ""
+    ssh_user: str | None = None
+    ssh_identity: Path | None = None
+    ssh_known_hosts: Path | None = None
+    accept_new_hosts: bool = False
 
 
 def open_provider(name: str, settings: ProviderSettings) -> NodeProvider:
@@ -39,4 +45,27 @@ def _local(settings: ProviderSettings) -> NodeProvider:
     return LocalProvider(settings.state_dir)
 
 
-PROVIDERS: dict[str, Callable[[ProviderSettings], NodeProvider]] = {"local": _local}
+def _ssh(settings: ProviderSettings) -> NodeProvider:
+    try:
+        from kubeq.nodes.ssh import SshProvider
+    except ModuleNotFoundError as error:
+        if error.name not in ("paramiko", "cryptography"):
+            raise
+        raise UsageError(
+            "hosts are reached by SSH, and paramiko is not installed", hint="pip install 'kubeq[ssh]'"
+        ) from None
+    from kubeq.nodes.hosts import hosts_of
+    from kubeq.nodes.ssh_login import SshSettings
+
+    login = SshSettings(
+        home=settings.home,
+        caller=settings.caller,
+        user=settings.ssh_user,
+        identity=settings.ssh_identity,
+        known_hosts=settings.ssh_known_hosts,
+        accept_new=settings.accept_new_hosts,
+    )
+    return SshProvider(hosts_of(settings.hosts), login, settings.state_dir, settings.cache_dir)
+
+
+PROVIDERS: dict[str, Callable[[ProviderSettings], NodeProvider]] = {"local": _local, "ssh": _ssh}

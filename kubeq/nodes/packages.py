@@ -17,7 +17,7 @@ from kubeq.errors import UsageError
 ALWAYS = ("docker>=7.0",)
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "aws": ("boto3>=1.36",),
-    "gcp": ("google-cloud-datastore>=2.20", "google-cloud-storage>=3.0"),
+    "gcp": ("google-cloud-datastore>=2.20.2", "google-cloud-storage>=3.0"),
 }
 """As in pyproject.toml, which a test compares."""
 SCHEMES: Mapping[str, str] = {"s3": "aws", "dynamodb": "aws", "gs": "gcp", "datastore": "gcp"}

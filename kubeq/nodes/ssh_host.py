@@ -218,14 +218,17 @@ echo "$keeper"
     return int(pid)
 
 
-def nodes_of(remote: Remote, found: Survey, pool: PoolId) -> Mapping[NodeName, Observation]:
+def nodes_of(remote: Remote, pool: PoolId) -> Mapping[NodeName, Observation]:
     """The nodes of the pool that the host knows, dead ones with the last line that they printed."""
     answer = remote.run(
-        f"""{_ALIVE}cd {shlex.quote(f"{found.state}/nodes")} 2>/dev/null || exit 0
+        f"""{_PLACES}{_ALIVE}cd "$state/nodes" 2>/dev/null || exit 0
 for folder in {shlex.quote(pool)}-*; do
     [ -f "$folder/run.sh" ] || continue
     if alive "$folder/process"; then echo "alive $folder $pid"
-    else echo "dead $folder $(tail -c 4096 "$folder/agent.out" 2>/dev/null | grep . | tail -n 1)"; fi
+    else
+        state_=dead; ls "$folder"/spool/*.json >/dev/null 2>&1 && state_=spooled
+        echo "$state_ $folder $(tail -c 4096 "$folder/agent.out" 2>/dev/null | grep . | tail -n 1)"
+    fi
 done
 :"""
     )
@@ -236,24 +239,28 @@ done
         alive = state == "alive"
         pid = int(detail) if alive and detail.isdigit() else None
         seen[NodeName(name)] = Observation(
-            name=NodeName(name), alive=alive, pid=pid, reason=None if alive else detail.strip() or None
+            name=NodeName(name),
+            alive=alive,
+            pid=pid,
+            reason=None if alive else detail.strip() or None,
+            undelivered=state == "spooled",
         )
     return seen
 
 
-def stop(remote: Remote, found: Survey, names: Iterable[NodeName]) -> None:
+def stop(remote: Remote, names: Iterable[NodeName]) -> None:
     """Ask those agents to give back what they run and leave; unknown or dead: no error."""
     remote.run(
-        f"""{_ALIVE}cd {shlex.quote(f"{found.state}/nodes")} 2>/dev/null || exit 0
+        f"""{_PLACES}{_ALIVE}cd "$state/nodes" 2>/dev/null || exit 0
 for name in {" ".join(map(shlex.quote, names))}; do alive "$name/process" && kill -TERM "$pid"; done
 :"""
     )
 
 
-def forget(remote: Remote, found: Survey, names: Iterable[NodeName]) -> None:
+def forget(remote: Remote, names: Iterable[NodeName]) -> None:
     """Remove the folders of those nodes that have ended and have delivered every outcome."""
     remote.run(
-        f"""{_ALIVE}cd {shlex.quote(f"{found.state}/nodes")} 2>/dev/null || exit 0
+        f"""{_PLACES}{_ALIVE}cd "$state/nodes" 2>/dev/null || exit 0
 for name in {" ".join(map(shlex.quote, names))}; do
     alive "$name/process" && continue
     ls "$name"/spool/*.json >/dev/null 2>&1 || rm -rf "$name"

@@ -179,7 +179,7 @@ def test_why_a_task_failed_is_told_at_the_end(kubeq: Any) -> None:
     told = ran.stderr[ran.stderr.index("task 1: ") :].splitlines()
     assert told[0] == "task 1: exit code 3"
     assert told[1].startswith("1 file was not stored, as links and special files are not: kubeq show ")
-    assert told[-1].startswith("hint: kubeq show ") and "/1 tells more; kubeq reset " in told[-1]
+    assert told[-1].startswith("hint: kubeq show ") and "/1 tells more; kubeq retry " in told[-1]
     ran = kubeq(*LOCAL, "--timeout", "200ms", "sleep", "9")
     assert "\ntask 1: stopped after 0.2s, its time limit\n" in ran.stderr
     ran = kubeq(*LOCAL, "no-such-program-anywhere")

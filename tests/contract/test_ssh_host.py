@@ -114,13 +114,13 @@ def test_an_agent_outlives_the_connection_and_leaves_when_it_is_asked_to(
     with connect(login(host)) as other:
         pid = ssh_host.start(other, found, start(1, *LEAVES_WELL, GREETING='it\'s "fine" $HOME'), "mark")
     name = NodeName(f"{POOL}-1")
-    seen = ssh_host.nodes_of(remote, found, POOL)[name]
+    seen = ssh_host.nodes_of(remote, POOL)[name]
     assert (seen.alive, seen.pid) == (True, pid)
     printed = f"cat {found.state}/nodes/{name}/agent.out"
     eventually(lambda: 'hello it\'s "fine" $HOME' in remote.run(printed).out, "the agent's first line")
-    ssh_host.stop(remote, found, [name, NodeName("abc123-77")])
-    eventually(lambda: not ssh_host.nodes_of(remote, found, POOL)[name].alive, "the agent leaves")
-    assert ssh_host.nodes_of(remote, found, POOL)[name].reason == "bye"
+    ssh_host.stop(remote, [name, NodeName("abc123-77")])
+    eventually(lambda: not ssh_host.nodes_of(remote, POOL)[name].alive, "the agent leaves")
+    assert ssh_host.nodes_of(remote, POOL)[name].reason == "bye"
 
 
 def test_a_name_is_started_once(remote: Remote, found: Survey) -> None:
@@ -141,20 +141,20 @@ def test_what_an_agent_is_told_is_for_its_user_alone(remote: Remote, found: Surv
 def test_a_dead_agent_is_seen_with_its_last_words_and_forgotten(remote: Remote, found: Survey) -> None:
     ssh_host.start(remote, found, start(4, "sh", "-c", "echo working; echo no space left >&2; exit 1"), "mark")
     name = NodeName(f"{POOL}-4")
-    eventually(lambda: not ssh_host.nodes_of(remote, found, POOL)[name].alive, "the agent ends")
-    assert ssh_host.nodes_of(remote, found, POOL)[name].reason == "no space left"
-    assert ssh_host.nodes_of(remote, found, PoolId("other")) == {}
-    ssh_host.forget(remote, found, [name])
-    assert ssh_host.nodes_of(remote, found, POOL) == {}
+    eventually(lambda: not ssh_host.nodes_of(remote, POOL)[name].alive, "the agent ends")
+    assert ssh_host.nodes_of(remote, POOL)[name].reason == "no space left"
+    assert ssh_host.nodes_of(remote, PoolId("other")) == {}
+    ssh_host.forget(remote, [name])
+    assert ssh_host.nodes_of(remote, POOL) == {}
 
 
 def test_a_node_with_outcomes_that_nobody_has_got_is_not_forgotten(remote: Remote, found: Survey) -> None:
     name = NodeName(f"{POOL}-5")
     ssh_host.start(remote, found, start(5, "true"), "mark")
-    eventually(lambda: not ssh_host.nodes_of(remote, found, POOL)[name].alive, "the agent ends")
+    eventually(lambda: not ssh_host.nodes_of(remote, POOL)[name].alive, "the agent ends")
     remote.run(f"mkdir {found.state}/nodes/{name}/spool && touch {found.state}/nodes/{name}/spool/1.json")
-    ssh_host.forget(remote, found, [name])
-    assert name in ssh_host.nodes_of(remote, found, POOL)
+    ssh_host.forget(remote, [name])
+    assert name in ssh_host.nodes_of(remote, POOL)
 
 
 def test_the_key_of_a_pool_lets_in_until_its_last_node_leaves(
@@ -171,10 +171,10 @@ def test_the_key_of_a_pool_lets_in_until_its_last_node_leaves(
     with connect(login(host, key.path)) as again:
         for number in (6, 7):
             ssh_host.start(again, found, start(number, *LEAVES_WELL), key.mark)
-    ssh_host.stop(remote, found, [NodeName(f"{POOL}-6")])
-    eventually(lambda: not ssh_host.nodes_of(remote, found, POOL)[NodeName(f"{POOL}-6")].alive, "the first leaves")
+    ssh_host.stop(remote, [NodeName(f"{POOL}-6")])
+    eventually(lambda: not ssh_host.nodes_of(remote, POOL)[NodeName(f"{POOL}-6")].alive, "the first leaves")
     assert key.mark in remote.run("cat ~/.ssh/authorized_keys").out
-    ssh_host.stop(remote, found, [NodeName(f"{POOL}-7")])
+    ssh_host.stop(remote, [NodeName(f"{POOL}-7")])
     eventually(lambda: key.mark not in remote.run("cat ~/.ssh/authorized_keys").out, "the key goes with the last")
     left = remote.run("cat ~/.ssh/authorized_keys; stat -c %a ~/.ssh/authorized_keys; ls -A ~/.ssh").out
     assert host.key.with_suffix(".pub").read_text().split()[1] in left

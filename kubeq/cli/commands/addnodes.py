@@ -24,7 +24,7 @@ def command(settings: Globals, words: tuple[str, ...]) -> None:
     session = settings.session
     job = find_job(session, text) if text is not None else None
     pool = pool_of_job(session, job) if job is not None else pool_of_request(session, private=False)
-    settings.output.show(LaunchedView(add_nodes(session, pool, count)))
+    settings.output.show(LaunchedView(add_nodes(session, pool, count, settings.output.warn)))
 
 
 def _split(words: tuple[str, ...]) -> tuple[str, str | None]:

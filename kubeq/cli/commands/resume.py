@@ -19,7 +19,7 @@ def command(settings: Globals, job: str) -> None:
     from kubeq.actions.resume import resume
     from kubeq.cli.views_sub import ResumedView
 
-    resumed = resume(settings.session, find_job(settings.session, job))
+    resumed = resume(settings.session, find_job(settings.session, job), say=settings.output.warn)
     settings.output.show(ResumedView(resumed))
     if resumed.job.open:
         settings.output.note(f"kubeq watch {resumed.job.id} follows it")

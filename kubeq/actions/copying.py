@@ -1,0 +1,156 @@
+"""Files and directories to and from nodes, as tar archives through a command on the node. Nothing is half written.
+
+What is copied arrives under a temporary name beside its place and is moved there when all of it has come. From several
+nodes each copy lies in a directory with the node's name.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from kubeq.actions.nodes import find_node, list_nodes
+from kubeq.actions.reaching import provider_command
+from kubeq.actions.session import Session
+from kubeq.core.model import Node, NodeState
+from kubeq.errors import BackendError, NotFound, UsageError
+
+ALL = "all"
+MOST_AT_ONCE = 16
+_PUT = """\
+place=$(dirname "$1") && mkdir -p "$place" && there=$(mktemp -d "$place/.kubeq-XXXXXX") || exit 1
+trap 'rm -rf "$there"' EXIT
+tar -xf - -C "$there" && cp -R "$there/$2" "$1"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A path on a node, or on every one (`all`)."""
+
+    node: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """One copy: of which node, where it lies now (there or here), or why it does not."""
+
+    node: str
+    place: str
+    error: str | None = None
+
+
+def parse_place(text: str) -> Remote | None:
+    """The node and the path of `NODE:PATH`; None for a path here: without a `:`, or with a `/` before the first."""
+    node, colon, path = text.partition(":")
+    if not colon or not node or "/" in node or node in (".", ".."):
+        return None
+    place = PurePosixPath(path)
+    if not place.name or "\0" in path or ".." in place.parts:
+        raise UsageError(f"{text!r} names no file on a node", hint="write NODE:/its/path, or NODE:path from its home")
+    return Remote(node, path)
+
+
+def copy(session: Session, source: str, destination: str) -> list[Copied]:
+    """What was copied from or to a node, or all of them, one entry a node. Raises UsageError, NotFound."""
+    there, here = parse_place(source), parse_place(destination)
+    if (there is None) == (here is None):
+        what = "both places are" if there is not None else "neither place is"
+        raise UsageError(f"{what} on a node", hint="kubeq cp NODE:PATH DEST, or kubeq cp PATH NODE:PATH")
+    if there is not None:
+        nodes = _nodes(session, there.node)
+        base = Path(destination).absolute()
+        return _each(nodes, lambda node: _get(session, node, there.path, _place(base, node, there)))
+    assert here is not None
+    path = Path(source).absolute()
+    if not path.exists():
+        raise UsageError(f"{source!r} does not exist", hint="check the path")
+    return _each(_nodes(session, here.node), lambda node: _put(session, node, path, here.path))
+
+
+def _nodes(session: Session, text: str) -> list[Node]:
+    if text != ALL:
+        return [find_node(session, text)]
+    live = [facts.node for facts in list_nodes(session) if facts.node.state is not NodeState.GONE]
+    if not live:
+        raise NotFound("there is no live node", hint="kubeq nodes lists them")
+    return live
+
+
+def _place(base: Path, node: Node, source: Remote) -> Path:
+    """Where a node's copy is to lie, as `cp -R` would have it; of all nodes each in a directory of its own."""
+    if source.node == ALL:
+        return base / node.name / PurePosixPath(source.path).name
+    return base / PurePosixPath(source.path).name if base.is_dir() else base
+
+
+def _each(nodes: Sequence[Node], one: Callable[[Node], Copied]) -> list[Copied]:
+    with ThreadPoolExecutor(min(len(nodes), MOST_AT_ONCE)) as threads:
+        return list(threads.map(one, nodes))
+
+
+def _get(session: Session, node: Node, path: str, place: Path) -> Copied:
+    source = PurePosixPath(path)
+    words = ["tar", "-C", str(source.parent), "-cf", "-", source.name]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".kubeq-", dir=place.parent) as folder:
+            error = _received(provider_command(session, node, words, False), Path(folder))
+            if error is None:
+                _move(Path(folder) / source.name, place)
+    except OSError as problem:
+        error = f"{problem.filename or place}: {problem.strerror or problem}"
+    except BackendError as problem:
+        error = problem.message
+    return Copied(node=node.name, place=str(place), error=error)
+
+
+def _received(command: Sequence[str], folder: Path) -> str | None:
+    """What the command's archive holds, in the folder; or why it cannot be had. Nothing in it leaves the folder."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    broken: str | None = None
+    try:
+        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+            archive.extractall(folder, filter="data")
+    except tarfile.TarError as error:
+        broken = str(error)
+    process.stdout.read()
+    _, said = process.communicate()
+    if process.returncode:
+        return _reason(said) or f"it ended with {process.returncode}"
+    return broken
+
+
+def _move(source: Path, place: Path) -> None:
+    """Have `source` at `place`; a file that stands there is replaced, a directory is added to."""
+    if source.is_dir() and place.is_dir():
+        shutil.copytree(source, place, symlinks=True, dirs_exist_ok=True)
+    else:
+        source.replace(place)
+
+
+def _put(session: Session, node: Node, path: Path, target: str) -> Copied:
+    command = provider_command(session, node, ["sh", "-c", _PUT, "kubeq", target, path.name], False)
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said)
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), process.stdin, tarfile.open(fileobj=process.stdin, mode="w|") as archive:
+            archive.add(path, arcname=path.name)
+        process.wait()
+        said.seek(0)
+        error = (_reason(said.read()) or f"it ended with {process.returncode}") if process.returncode else None
+    return Copied(node=node.name, place=target, error=error)
+
+
+def _reason(said: bytes) -> str:
+    """The first line of what was said: what follows are consequences."""
+    return said.decode(errors="replace").strip().partition("\n")[0][:500]
