@@ -92,3 +92,11 @@ def test_killing_a_large_job_costs_calls_by_the_batch_and_not_by_the_task(
     batches = ceil(20_000 / table.batch)
     assert calls["swap"] <= 2 + batches, calls
     assert calls["list"] <= 2 * (batches + 1), calls
+
+
+def test_nobody_counts_a_job_that_is_seen_to_be_unfinished(table: Any, queue: Queue, submit: Submit) -> None:
+    job = submit(1000)
+    queue.claim(POOL, NODE, room(1))
+    table.taken()
+    assert not queue.close_if_done(job)
+    assert table.taken() == {"due": 1, "get": 2}
