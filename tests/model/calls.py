@@ -21,6 +21,7 @@ class Fault(StrEnum):
     NONE = "none"
     LOST = "applied, the answer lost"
     REFUSED = "not applied, an error answered"
+    PART = "applied but for its first row, an error answered"
     TWICE = "applied, the answer lost, sent again and answered"
     LATE = "an error answered, applied at any time later"
     STALE = "a due page of some time ago"

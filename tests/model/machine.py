@@ -33,7 +33,7 @@ WORLD = ["go_on"] * 4 + ["crash"] + ["land"] * 2 + ["advance"] * 4
 """What may happen, by its weight. One rule with weights and not many rules: hypothesis leaves whole rules out of its
 examples by turns, and a history without claims says nothing."""
 
-writing = st.sampled_from([Fault.NONE, Fault.LOST, Fault.REFUSED, Fault.TWICE, Fault.LATE])
+writing = st.sampled_from([Fault.NONE, Fault.LOST, Fault.REFUSED, Fault.PART, Fault.TWICE, Fault.LATE])
 reading = st.sampled_from([Fault.NONE, Fault.STALE, Fault.STALE, Fault.LOST])
 plans = st.one_of(
     st.builds(Plan),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from kubeq.core import wire
@@ -190,6 +190,9 @@ class World:
         elif fault is Fault.LATE:
             self.late.append((request, call))
             call.resume(BackendError("nobody answered"))
+        elif fault is Fault.PART:
+            self.apply(replace(request, arguments=(request.arguments[0][1:],)), call)
+            call.resume(BackendError("the batch was cut short"))
         else:
             if fault is Fault.TWICE:
                 self.apply(request, call)
