@@ -21,6 +21,7 @@ _DATASTORE = re.compile(
     r"//(?P<project>([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9])(/(?P<namespace>[0-9A-Za-z._-]{0,100}))?"
     r"(\?database=(?P<database>\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]))?"
 )
+_DYNAMODB = re.compile(r"//(?P<region>[a-z]{2,}(-[a-z0-9]+)+)/(?P<table>[A-Za-z0-9_.-]{3,255})/?")
 _CREDENTIALS = re.compile(r"//[^/?#]*@")
 
 
@@ -121,8 +122,31 @@ def place_in_a_project(rest: str) -> tuple[str, str, str]:
     return match["project"], match["namespace"] or "", "" if database == "(default)" else database
 
 
+def _dynamodb(rest: str) -> RecordTable:
+    from kubeq.queue.dynamodb import DynamoDbTable
+
+    return DynamoDbTable(*_table_in_a_region(rest))
+
+
+def _dynamodb_setup(rest: str, region: str | None) -> Provisioner:
+    from kubeq.queue.dynamodb_setup import DynamoDbSetup
+
+    return DynamoDbSetup(*_table_in_a_region(rest))
+
+
+def _table_in_a_region(rest: str) -> tuple[str, str]:
+    match = _DYNAMODB.fullmatch(rest)
+    if match is None:
+        raise UsageError(
+            f"the queue URL 'dynamodb:{rest}' names no region and table",
+            hint="write dynamodb://REGION/TABLE; a table's name has 3 to 255 letters, digits, '_', '-' and '.'",
+        )
+    return match["region"], match["table"]
+
+
 TABLES: Mapping[str, Kind] = {
     "datastore": Kind(open=_datastore, reach=Reach.NETWORK, provision=_datastore_setup),
+    "dynamodb": Kind(open=_dynamodb, reach=Reach.NETWORK, provision=_dynamodb_setup),
     "memory": Kind(open=_memory, reach=Reach.HOST),
     "sqlite": Kind(open=_sqlite, reach=Reach.HOST),
 }

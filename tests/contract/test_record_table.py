@@ -9,14 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count as counter
 from pathlib import Path
 
 import pytest
 
 from kubeq.queue.base import LARGE, Change, Cursor, Key, Page, Partition, RecordTable, Row, Standing, Swapped, Tally
+from kubeq.queue.dynamodb import DynamoDbTable
+from kubeq.queue.dynamodb_items import SHARDS
 from kubeq.queue.memory import MemoryTable
 from kubeq.queue.sqlite import SqliteTable
+from tests.stand_ins.dynamodb import live_table, made_table
+from tests.stand_ins.ministack import REGION
 
 Open = Callable[[], RecordTable]
 """Opens a client of the test's table; every call gives one that sees the same rows."""
@@ -35,9 +40,17 @@ def _fixture(name: str) -> Callable[[pytest.FixtureRequest, Path], Open]:
     return lambda request, folder: request.getfixturevalue(name)
 
 
+def _dynamodb(request: pytest.FixtureRequest, folder: Path, shards: int = SHARDS) -> Open:
+    name = made_table(request.getfixturevalue("emulated_aws"))
+    return lambda: DynamoDbTable(REGION, name, shards=shards)
+
+
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], Open]] = {
     "datastore": _fixture("open_datastore"),
     "datastore-live": _fixture("open_live_datastore"),
+    "dynamodb": _dynamodb,
+    "dynamodb-live": lambda request, folder: live_table(),
+    "dynamodb-one-shard": partial(_dynamodb, shards=1),
     "memory": _memory,
     "sqlite": _sqlite,
 }

@@ -25,12 +25,17 @@ class Wire:
     def __init__(self, client: Any) -> None:
         self.sent: list[tuple[str, AWSPreparedRequest]] = []
         self._replies: dict[str, deque[Reply]] = defaultdict(deque)
+        self._rules: dict[str, Reply] = {}
         self._lock = threading.Lock()
         client.meta.events.register(f"before-send.{client.meta.service_model.service_id.hyphenize()}", self._see)
 
     def next(self, operation: str, *replies: Reply) -> None:
         """The next requests of that operation get these replies, one each."""
         self._replies[operation].extend(replies)
+
+    def always(self, operation: str, reply: Reply) -> None:
+        """From now on all requests of that operation that `next` says nothing of get this reply."""
+        self._rules[operation] = reply
 
     def of(self, operation: str) -> list[AWSPreparedRequest]:
         """The requests of that operation so far."""
@@ -45,7 +50,7 @@ class Wire:
         with self._lock:
             self.sent.append((operation, request))
             replies = self._replies[operation]
-            reply = replies.popleft() if replies else through
+            reply = replies.popleft() if replies else self._rules.get(operation, through)
         return reply(request)
 
 

@@ -51,7 +51,7 @@ def test_memory_is_a_new_table_each_time() -> None:
 def test_an_unknown_kind_is_refused_with_the_known_ones(url: str) -> None:
     with pytest.raises(UsageError) as refused:
         open_table(url)
-    assert "memory:, sqlite:" in (refused.value.hint or "")
+    assert "datastore:, dynamodb:, memory:, sqlite:" in (refused.value.hint or "")
 
 
 @pytest.mark.parametrize("url", ["sqlite:", "sqlite:folder/", "sqlite://host/path", "sqlite:a\0b", "memory:x"])
@@ -71,6 +71,24 @@ def test_a_password_in_the_url_is_refused_and_not_repeated(scheme: str) -> None:
 def test_a_kind_reaches_as_far_as_its_table_says(tmp_path: Path) -> None:
     for url in (f"sqlite:{tmp_path}/q.db", "memory:"):
         assert reach_of(url) is open_table(url).reach
+
+
+@pytest.mark.parametrize(
+    "rest", ["", "//eu-west-1", "//eu-west-1/", "/eu-west-1/kubeq", "//eu-west-1/a b", "//eu-west-1/ab", "//EU/kubeq"]
+)
+def test_a_dynamodb_url_without_region_and_table_says_how_to_write_it(rest: str) -> None:
+    for use in (open_table, open_provisioner):
+        with pytest.raises(UsageError, match=f"the queue URL 'dynamodb:{rest}' names no region and table") as refused:
+            use(f"dynamodb:{rest}")
+        assert "dynamodb://REGION/TABLE" in (refused.value.hint or "")
+
+
+def test_a_dynamodb_url_opens_without_a_request_and_has_to_be_made_first() -> None:
+    url = "dynamodb://us-gov-west-1/kubeq.Test_1-2"
+    table, setup = open_table(url), open_provisioner(url)
+    assert table.reach is reach_of(url) is Reach.NETWORK
+    assert dict(table.requests) == {}
+    assert setup is not None and setup.cloud == "aws"
 
 
 def test_what_is_embedded_needs_nothing_to_be_made(tmp_path: Path) -> None:

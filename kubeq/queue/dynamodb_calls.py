@@ -1,0 +1,102 @@
+"""Sending requests to DynamoDB: side by side, and again while it cannot answer for now. Knows no rows.
+
+Nothing below repeats a request, and what is raised here as transient is marked `waited`, so nothing above does either.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from kubeq import aws
+from kubeq.metering import Meter
+from kubeq.queue.offset import ClockOffset
+from kubeq.queue.patience import Patience
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+READ_S = 6.0
+"""DynamoDB answers within milliseconds: an answer that takes so long is lost."""
+PARALLEL = 32
+"""Requests under way at once: enough to keep one core busy at 10 ms an answer."""
+
+Answer = TypeVar("Answer", bound=Mapping[str, Any])
+Given = TypeVar("Given")
+Got = TypeVar("Got")
+
+
+class Calls:
+    """Requests about one table. Safe to use from several threads; connects and starts threads when first used."""
+
+    def __init__(self, thing: str, connect: Callable[[Meter], DynamoDBClient], patience_s: float) -> None:
+        self.meter = Meter()
+        self.offset = ClockOffset()
+        self._thing = thing
+        self._connect = connect
+        self._patience = Patience(total_s=patience_s, sleep=self._sleep)
+        self._local = threading.local()
+
+    def ask(self, request: Callable[[DynamoDBClient], Answer]) -> Answer:
+        """The answer to a request that may be made any number of times; each has all of the patience."""
+        return self._patience.repeat(lambda: self._ask_once(request))
+
+    def each(self, do: Callable[[Given], Got], items: Sequence[Given]) -> list[Got]:
+        """What `do` makes of each, in their order, some `PARALLEL` at once; returns when nothing of it is under way.
+
+        The first error ends it: what has not begun is left out. `do` may `ask`, and must not use `each`.
+        """
+        if len(items) == 1:
+            return [do(items[0])]
+        stop = threading.Event()
+        failed: list[BaseException] = []
+
+        def run(item: Given) -> Got | None:
+            if stop.is_set():
+                return None
+            self._local.stop = stop
+            try:
+                return do(item)
+            except BaseException as error:
+                failed.append(error)
+                stop.set()
+                raise
+
+        futures = [self._threads.submit(run, item) for item in items]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            stop.set()
+            wait([future for future in futures if not future.cancel()])
+        if failed:
+            raise failed[0]
+        return [cast(Got, future.result()) for future in futures]
+
+    def _ask_once(self, request: Callable[[DynamoDBClient], Answer]) -> Answer:
+        client = self._client
+        with aws.plainly("dynamodb", self._thing):
+            sent_at = time.time()
+            answer = request(client)
+            date = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+            self.offset.saw(date, sent_at=sent_at, received_at=time.time())
+        return answer
+
+    def _sleep(self, pause: float) -> None:
+        """Raise CancelledError as soon as the batch that this thread works for has ended."""
+        stop = getattr(self._local, "stop", None)
+        if stop is None:
+            time.sleep(pause)
+        elif stop.wait(pause):
+            raise CancelledError
+
+    @cached_property
+    def _client(self) -> DynamoDBClient:
+        return self._connect(self.meter)
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(PARALLEL, thread_name_prefix="dynamodb")
