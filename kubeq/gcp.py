@@ -136,7 +136,7 @@ def _refused(error: api.GoogleAPICallError, doing: str, missing: str) -> Backend
             return BackendError(sentence, transient=True)
         case _:
             status: object = error.code or getattr(error.grpc_status_code, "name", "an unknown error")
-            transient = isinstance(error, api.Aborted)
+            transient = isinstance(error, (api.Aborted, api.Unknown))  # the latter is gRPC's for a broken stream
             return BackendError(f"could not {doing}: Google Cloud answered {status}: {message}", transient=transient)
 
 

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -64,7 +64,8 @@ class Requests:
         self._patience = patience
         self._connecting = threading.Lock()
         self._client: DatastoreClient | None = None
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="datastore")  # starts none before it has work
+        self._own = threading.local()
         self.clock_offset = 0.0
         """Seconds to add to this machine's clock to get Google's, by the latest answer that told its time."""
 
@@ -73,15 +74,26 @@ class Requests:
         return f"the Datastore database {self._place.database or '(default)'} of the project {self._place.project}"
 
     def together(self, calls: Sequence[Callable[[], T]]) -> Sequence[T]:
-        """The answers of all calls, made at the same time as far as `PARALLEL` allows; raises when all have ended."""
+        """The answers of all calls, made at the same time as far as `PARALLEL` allows.
+
+        The first error ends it: what has not begun is left out, what waits to be repeated is given up, and nothing is
+        under way any more when this returns or raises, also when somebody pressed Ctrl-C.
+        """
         if len(calls) < 2:
             return [call() for call in calls]
-        with self._connecting:
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="datastore")
-        made = [self._threads.submit(call) for call in calls]
-        wait(made)
-        return [each.result() for each in made]
+        stop = threading.Event()
+        made = [self._threads.submit(self._until, stop, call) for call in calls]
+        try:
+            failed = next((each for each in wait(made, return_when=FIRST_EXCEPTION).done if each.exception()), None)
+        finally:
+            stop.set()
+            wait([each for each in made if not each.cancel()])
+        return [each.result() for each in ([failed] if failed else made)]
+
+    def _until(self, stop: threading.Event, call: Callable[[], T]) -> T:
+        """In a thread of its own: the call, with no more patience once `stop` is set."""
+        self._own.stop = stop
+        return call()
 
     def lookup(self, names: Sequence[str]) -> Mapping[str, Message]:
         """Those of the entities that exist, by key name, each an EntityResult."""
@@ -164,7 +176,7 @@ class Requests:
             self._compare_clocks(raw, (began + time.time()) / 2)
             return raw
 
-        return self._patience.repeat(once)
+        return self._patience.repeat(once, getattr(self._own, "stop", None))
 
     def _compare_clocks(self, answer: Message, here: float) -> None:
         """Take the server's time from an answer that tells it, which is a Lookup's, a query's or a write's."""

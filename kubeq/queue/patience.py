@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,11 +44,11 @@ class Patience:
     now: Callable[[], float] = time.monotonic
     told_at: float = field(default=-math.inf, init=False)
 
-    def repeat(self, request: Callable[[], T]) -> T:
+    def repeat(self, request: Callable[[], T], stop: threading.Event | None = None) -> T:
         """What the request answers, in the end.
 
         Raises an error that is not worth another try; or its last one, marked as `waited`, so that nobody above begins
-        again.
+        again. `stop` ends the patience as soon as it is set.
         """
         deadline = self.now() + self.total_s
         for attempt in count(1):
@@ -61,7 +62,10 @@ class Patience:
                     error.waited = True
                     raise
                 self._tell(attempt, error)
-            self.sleep(pause)
+                if stop is None:
+                    self.sleep(pause)
+                elif stop.wait(pause):
+                    raise
         raise AssertionError("the loop returns or raises")
 
     def _tell(self, attempt: int, error: BackendError) -> None:

@@ -125,6 +125,7 @@ def test_throttling_is_worth_another_try(error: Exception) -> None:
         api.from_http_status(408, "Request Timeout"),
         api.RetryError("Timeout of 60s exceeded", api.GatewayTimeout("x")),
         api.Aborted("too much contention on these datastore entities"),
+        api.Unknown("Stream removed"),
         requests.ConnectionError(urllib3.exceptions.ProtocolError("Connection aborted.", OSError(104, "reset"))),
         requests.ReadTimeout("Read timed out."),
         urllib3.exceptions.IncompleteRead(1, 2),

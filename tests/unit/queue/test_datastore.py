@@ -341,7 +341,7 @@ def test_a_request_that_never_arrived_is_made_again(emulator: DatastoreEmulator,
 # contention
 
 
-@pytest.mark.parametrize("code", [CODE.ABORTED, CODE.INTERNAL, CODE.UNAVAILABLE])
+@pytest.mark.parametrize("code", [CODE.ABORTED, CODE.INTERNAL, CODE.UNKNOWN])
 @pytest.mark.parametrize("applied", [False, True])
 def test_a_conflict_or_a_fault_of_the_service_is_no_answer(
     emulator: DatastoreEmulator, table: DatastoreTable, code: grpc.StatusCode, applied: bool
@@ -542,6 +542,20 @@ def test_what_is_refused_for_good_is_told_at_once_with_its_cause(
         assert not raised.value.transient
         assert hint is None or hint in (raised.value.hint or "")
     assert sum(emulator.counts.values()) <= 2 * len(uses) + SHARDS
+
+
+def test_a_batch_of_which_one_part_is_refused_for_good_is_given_up_at_once_and_leaves_nothing_under_way(
+    emulator: DatastoreEmulator, table: DatastoreTable
+) -> None:
+    emulator.fail("Commit", CODE.PERMISSION_DENIED, skip=2)
+    emulator.fail("Commit", CODE.UNAVAILABLE, times=10_000)
+    start = time.monotonic()
+    with pytest.raises(AccessDenied):
+        table.insert(rows_of(table.batch))
+    assert time.monotonic() - start < 15.0, "the others had patience for 20 s"
+    asked = emulator.counts["Commit"]
+    time.sleep(0.5)
+    assert emulator.counts["Commit"] == asked
 
 
 def test_permission_that_is_withdrawn_in_mid_job_costs_nothing_once_it_is_back(

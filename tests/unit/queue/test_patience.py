@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import pytest
 
@@ -82,3 +83,12 @@ def test_who_waits_long_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) 
         times.now += TELL_EVERY_S
         patience.repeat(Failing(TELL_AFTER))
         assert len(caplog.messages) == 2
+
+
+def test_patience_ends_when_it_is_told_to() -> None:
+    times, failing, stop = Times(), Failing(1_000_000), threading.Event()
+    stop.set()
+    with pytest.raises(BackendError) as raised:
+        times.patience().repeat(failing, stop)
+    assert failing.calls == 1
+    assert not raised.value.waited
