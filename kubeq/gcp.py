@@ -33,6 +33,8 @@ SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 LOG_IN = "gcloud auth application-default login"
 _PERMISSION = re.compile(r"\b[a-z]+\.[a-zA-Z]+\.[a-zA-Z]+(?= access|'? denied)")
 """In "x@y does not have storage.objects.create access to the ...", and in "Permission 'storage...' denied on"."""
+_LOGGED_OUT = ("invalid_grant", "Reauthentication")
+"""In what Google's token service answers when nothing but another login helps."""
 _OVER_THE_RATE = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"})
 
 
@@ -120,8 +122,10 @@ def _refused(error: api.GoogleAPICallError, doing: str, missing: str) -> Backend
     """By the HTTP code, which every error of a call has, also those that came by gRPC."""
     message, reason = _told(error)
     if "Getting metadata from plugin failed" in message:
-        # What gRPC makes (as UNAVAILABLE) of credentials that cannot be refreshed.
-        return _expired(doing, message)
+        # What gRPC makes (as UNAVAILABLE) of credentials that cannot be refreshed, or cannot be for the moment.
+        return _expired(doing, message, transient=not any(word in message for word in _LOGGED_OUT))
+    if "failed to connect to all addresses" in message:
+        return _unreachable(message, doing)  # gRPC's words
     match error.code:
         case 401:
             return _expired(doing, message)

@@ -146,6 +146,20 @@ def test_a_connection_that_fails_says_why_without_the_wrapping() -> None:
     assert "secret-path" not in answer.message
 
 
+def test_a_server_that_grpc_does_not_reach_is_told_as_such() -> None:
+    said = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:9: Connection refused"
+    answer = told(api.ServiceUnavailable(said))
+    assert answer.message == f"could not store x: the connection to Google Cloud failed ({said})"
+    assert "network" in (answer.hint or "")
+    assert answer.transient
+
+
+def test_credentials_that_cannot_be_refreshed_for_the_moment_are_worth_another_try() -> None:
+    plugin = "Getting metadata from plugin failed with error: "
+    assert told(api.ServiceUnavailable(plugin + "HTTPConnectionPool(host='metadata'): Read timed out.")).transient
+    assert not told(api.ServiceUnavailable(UNHAPPY_PLUGIN)).transient
+
+
 def test_a_connection_that_breaks_says_so_in_the_words_of_the_innermost_library() -> None:
     broken = urllib3.exceptions.ProtocolError("Connection aborted.", RemoteDisconnected("Remote end closed connection"))
     assert told(requests.ConnectionError(broken)).message == (
