@@ -254,6 +254,7 @@ def test_the_message_is_one_line_whatever_the_name_holds(program: list[str]) -> 
 @pytest.mark.parametrize(
     "words",
     [[], ["run"], ["run", "--"], ["run", "true"], ["run", "--cd", "/", "true"], ["own", "1", "1"], ["pause", "x"],
+     ["run", "--gate", "--", "true"], ["run", "--cd", "/", "--gate", "/x", "--", "true"], ["run", "--gate", "/x", "--"],
      ["own", "root", "0", "."], ["own", "-1", "0", "."], ["own", "4294967295", "0", "."], ["own", "", "0", "."]],
 )  # fmt: skip
 def test_wrong_usage_is_125_and_shows_the_usage(program: list[str], words: list[str]) -> None:
@@ -347,6 +348,66 @@ def test_own_without_the_right_to_says_what_it_could_not_do(program: list[str], 
     assert out == (
         "kubeq: cannot change the owner of '': operation not permitted\nkubeq: 3 entries in all could not be changed\n"
     )
+
+
+# ---- the gate ----
+
+
+@pytest.fixture
+def gate(open_directory: Path) -> Iterator[tuple[Path, int]]:
+    """A named pipe, and a descriptor of its other end."""
+    path = open_directory / "gate"
+    os.mkfifo(path, 0o644)
+    end = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    yield path, end
+    with contextlib.suppress(OSError):
+        os.close(end)
+
+
+def test_a_command_waits_at_its_gate_until_a_byte_comes(
+    program: list[str], gate: tuple[Path, int], open_directory: Path
+) -> None:
+    path, end = gate
+    words = [*program, "run", "--gate", str(path), "--cd", str(open_directory), "--", "sh", "-c", "echo ran > ran; exit 5"]
+    with started(words) as waiting:
+        eventually(lambda: is_asleep(waiting.pid, program), "it waits")
+        assert not (open_directory / "ran").exists()
+        os.write(end, b"x")
+        assert waiting.wait(20) == 5
+    assert (open_directory / "ran").exists()
+
+
+def test_a_gate_that_is_open_already_holds_nobody_up(program: list[str], gate: tuple[Path, int]) -> None:
+    path, end = gate
+    os.write(end, b"x")
+    assert result([*program, "run", "--gate", str(path), "--", "echo", "ran"]) == (0, "ran\n", "")
+
+
+def test_a_command_never_runs_when_nobody_is_there_to_open_its_gate(
+    program: list[str], gate: tuple[Path, int], open_directory: Path
+) -> None:
+    path, end = gate
+    words = [*program, "run", "--gate", str(path), "--", "touch", str(open_directory / "ran")]
+    with started(words, stdout=subprocess.PIPE, text=True) as waiting:
+        eventually(lambda: is_asleep(waiting.pid, program), "it waits")
+        os.close(end)
+        assert waiting.wait(20) == 126
+        assert waiting.stdout is not None
+        assert waiting.stdout.read() == f"kubeq: cannot pass the gate '{path}': whoever was to open it is gone\n"
+    assert result(words)[0] == 126, "nor when there never was anybody"
+    assert result([*program, "run", "--gate", "/no/such", "--", "true"])[:2] == (
+        126,
+        "kubeq: cannot open the gate '/no/such': no such file\n",
+    )
+    assert not (open_directory / "ran").exists()
+
+
+def test_a_command_inherits_nothing_of_its_gate(program: list[str], gate: tuple[Path, int]) -> None:
+    path, end = gate
+    os.write(end, b"x")
+    look = "import os; print(sorted(os.listdir('/proc/self/fd'))[:-1])"
+    words = [sys.executable, "-c", look]
+    assert result([*program, "run", "--gate", str(path), "--", *words])[1] == result([*program, "run", "--", *words])[1]
 
 
 # ---- pause ----

@@ -1,12 +1,15 @@
 /* kubeq-exec: the first program in a task's container.
  *
- *   kubeq-exec run [--cd DIR] -- ARGV...   join stderr to stdout, then become ARGV
- *   kubeq-exec own UID GID DIR             give DIR and all below it to UID:GID
- *   kubeq-exec pause                       hold a network namespace until SIGTERM or SIGINT
+ *   kubeq-exec run [--gate FIFO] [--cd DIR] -- ARGV...   join stderr to stdout, then become ARGV
+ *   kubeq-exec own UID GID DIR                           give DIR and all below it to UID:GID
+ *   kubeq-exec pause                                     hold a network namespace until SIGTERM or SIGINT
  *
  * Why `run`: an engine gives a container one pipe for stdout and one for stderr, and the order of what was written to
  * them is lost. With both on one pipe the kernel keeps it. Nothing of the container's image is needed for that, so this
  * program uses no libc: it is mounted read-only into whatever image the task names, however small.
+ *
+ * Why `--gate`: starting a container takes longer than many a task, so it is done ahead. The command waits at a named pipe
+ * until the agent writes a byte into it, and never runs if the agent, which holds the other end, is gone.
  *
  * Why `own`: a task that ran as another user leaves files that the submitting user may not even delete.
  *
@@ -25,7 +28,7 @@ typedef unsigned short u16;
 #if defined(__x86_64__)
 
 enum {
-    SYS_write = 1, SYS_close = 3, SYS_rt_sigprocmask = 14, SYS_execve = 59, SYS_wait4 = 61, SYS_fcntl = 72,
+    SYS_read = 0, SYS_write = 1, SYS_close = 3, SYS_rt_sigprocmask = 14, SYS_execve = 59, SYS_wait4 = 61, SYS_fcntl = 72,
     SYS_chdir = 80, SYS_rt_sigtimedwait = 128, SYS_getdents64 = 217, SYS_exit_group = 231, SYS_openat = 257,
     SYS_fchownat = 260, SYS_faccessat = 269, SYS_dup3 = 292, SYS_prlimit64 = 302, SYS_statx = 332,
 };
@@ -47,7 +50,7 @@ __asm__(".text\n.globl _start\n_start:\n xor %ebp, %ebp\n mov %rsp, %rdi\n and $
 
 enum {
     SYS_dup3 = 24, SYS_fcntl = 25, SYS_faccessat = 48, SYS_chdir = 49, SYS_fchownat = 54, SYS_openat = 56,
-    SYS_close = 57, SYS_getdents64 = 61, SYS_write = 64, SYS_exit_group = 94, SYS_rt_sigprocmask = 135,
+    SYS_close = 57, SYS_getdents64 = 61, SYS_read = 63, SYS_write = 64, SYS_exit_group = 94, SYS_rt_sigprocmask = 135,
     SYS_rt_sigtimedwait = 137, SYS_execve = 221, SYS_wait4 = 260, SYS_prlimit64 = 261, SYS_statx = 291,
 };
 enum { O_DIRECTORY = 0x4000, O_NOFOLLOW = 0x8000 };
@@ -70,9 +73,9 @@ __asm__(".text\n.globl _start\n_start:\n mov x29, #0\n mov x30, #0\n mov x0, sp\
 #error "kubeq-exec is written for x86_64 and aarch64"
 #endif
 
-enum { O_RDONLY = 0, O_RDWR = 2, O_CLOEXEC = 02000000, O_PATH = 010000000 };
-enum { AT_FDCWD = -100, AT_SYMLINK_NOFOLLOW = 0x100, AT_EMPTY_PATH = 0x1000, F_GETFD = 1, F_OK = 0 };
-enum { EPERM = 1, ENOENT = 2, E2BIG = 7, ENOEXEC = 8, EBADF = 9, EACCES = 13, ENODEV = 19, ENOTDIR = 20, EMFILE = 24,
+enum { O_RDONLY = 0, O_RDWR = 2, O_NONBLOCK = 04000, O_CLOEXEC = 02000000, O_PATH = 010000000 };
+enum { AT_FDCWD = -100, AT_SYMLINK_NOFOLLOW = 0x100, AT_EMPTY_PATH = 0x1000, F_GETFD = 1, F_SETFL = 4, F_OK = 0 };
+enum { EPERM = 1, ENOENT = 2, EINTR = 4, E2BIG = 7, ENOEXEC = 8, EBADF = 9, EACCES = 13, ENODEV = 19, ENOTDIR = 20, EMFILE = 24,
        ETXTBSY = 26, EROFS = 30, ENAMETOOLONG = 36, ELOOP = 40, ETIMEDOUT = 110, ESTALE = 116 };
 enum { SIGINT = 2, SIGTERM = 15, SIGCHLD = 17, SIG_BLOCK = 0, WNOHANG = 1, RLIMIT_NOFILE = 7 };
 enum { STATX_UID = 0x8, STATX_GID = 0x10, STATX_ATTR_MOUNT_ROOT = 0x2000, DT_UNKNOWN = 0, DT_DIR = 4 };
@@ -313,11 +316,43 @@ __attribute__((noreturn)) static void execute(char **argv, char **environment)
     refuse(word, "", ENOENT);
 }
 
-__attribute__((noreturn)) static void run(char **argv, char **environment, const char *directory)
+/* Says why it never came to running the command. */
+__attribute__((noreturn)) static void give_up(const char *what, const char *name, const char *why)
+{
+    add("kubeq: cannot ");
+    add(what);
+    add_byte(' ');
+    add_quoted(name);
+    add(": ");
+    add(why);
+    say();
+    leave(126);
+}
+
+/* Returns when a byte comes through the pipe. The opening does not wait for its other end, so that it cannot wait for
+ * an agent that died; the reading waits as long as there is one. */
+static void wait_at(const char *gate)
+{
+    char byte;
+    long n, fd = call(SYS_openat, AT_FDCWD, P(gate), O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0, 0);
+    if (fd < 0)
+        give_up("open the gate", gate, fd == -ENOENT ? "no such file" : "it cannot be read");
+    call(SYS_fcntl, fd, F_SETFL, 0, 0, 0);
+    do
+        n = call(SYS_read, fd, P(&byte), 1, 0, 0);
+    while (n == -EINTR);
+    call(SYS_close, fd, 0, 0, 0, 0);
+    if (n != 1)
+        give_up("pass the gate", gate, "whoever was to open it is gone");
+}
+
+__attribute__((noreturn)) static void run(char **argv, char **environment, const char *gate, const char *directory)
 {
     if (call(SYS_fcntl, 0, F_GETFD, 0, 0, 0) == -EBADF)
         call(SYS_openat, AT_FDCWD, P("/dev/null"), O_RDWR, 0, 0); /* the lowest free number: 0 */
     call(SYS_dup3, 1, 2, 0, 0, 0);
+    if (gate)
+        wait_at(gate);
     if (directory) {
         long error = -call(SYS_chdir, P(directory), 0, 0, 0, 0);
         if (error) {
@@ -482,17 +517,26 @@ __attribute__((noreturn, used)) void begin(long *stack)
 {
     long argc = stack[0];
     char **argv = (char **)(stack + 1), **environment = argv + argc + 1;
-    const char *mode = argc > 1 ? argv[1] : "";
+    const char *mode = argc > 1 ? argv[1] : "", *gate = 0, *directory = 0;
 
-    if (same(mode, "run") && argc > 3 && same(argv[2], "--"))
-        run(argv + 3, environment, 0);
-    if (same(mode, "run") && argc > 5 && same(argv[2], "--cd") && same(argv[4], "--"))
-        run(argv + 5, environment, argv[3]);
+    if (same(mode, "run")) {
+        long next = 2;
+        if (argc > next + 1 && same(argv[next], "--gate")) {
+            gate = argv[next + 1];
+            next += 2;
+        }
+        if (argc > next + 1 && same(argv[next], "--cd")) {
+            directory = argv[next + 1];
+            next += 2;
+        }
+        if (argc > next + 1 && same(argv[next], "--"))
+            run(argv + next + 1, environment, gate, directory);
+    }
     if (same(mode, "own") && argc == 5 && parse_id(argv[2], &own.uid) && parse_id(argv[3], &own.gid))
         leave(give_tree(argv[4]));
     if (same(mode, "pause") && argc == 2)
         pause();
-    add("usage: kubeq-exec run [--cd DIR] -- ARGV... | own UID GID DIR | pause");
+    add("usage: kubeq-exec run [--gate FIFO] [--cd DIR] -- ARGV... | own UID GID DIR | pause");
     say();
     leave(125);
 }
