@@ -21,6 +21,7 @@ from kubeq.queue.claims import Claims, Grant
 from kubeq_consumer.attempt import Attempt, Phase
 from kubeq_consumer.lease import Renewer
 from kubeq_consumer.ledger import Ledger
+from kubeq_consumer.neighbours import LOOK_AROUND_S, SILENT_S, Neighbours
 from kubeq_consumer.preparing import Node
 from kubeq_consumer.settings import AgentConfig
 from kubeq_consumer.slots import free_slot, own_share, room_for, waiting
@@ -31,9 +32,6 @@ BREATH_S = 0.02
 """The least time between two looks at a queue that keeps changing."""
 FIRST_JOB_S = 10.0
 """How long the agent of a private pool waits for its job, which is there before it unless somebody has killed it."""
-LOOK_AROUND_S = 30.0
-SILENT_S = 180.0
-"""A node that has not reported itself for three of its reports is taken for dead."""
 DELIVERY_PATIENCE_S = 15.0
 """How long a leaving agent waits for the queue to take its last outcomes; the spool keeps them after that."""
 
@@ -54,9 +52,7 @@ class Agent:
         self._leaving: GoneReason | None = None
         self._had_jobs = False
         self._open_jobs = 0
-        self._nodes = 1
-        self._first = True
-        self._looked_around_at = float("-inf")
+        self._neighbours = Neighbours(node.config, claims, node.now)
         self._waited_since: float | None = None
         self._housekeep: Callable[[], None] = lambda: None
         self._short = False
@@ -112,7 +108,8 @@ class Agent:
     def _turn(self) -> None:
         """Let go what fits, claim what there is room for, then wait for news."""
         self._let_go()
-        self._look_around()
+        if self._neighbours.look(self._clock.monotonic()):
+            self._housekeep()
         claimed = self._claim()
         if self._leaving is None and not self._attempts and self._time_to_leave() and self._settled_to_leave():
             return
@@ -154,7 +151,7 @@ class Agent:
         attempts = self._snapshot()
         try:
             free = own_share(attempts, self._total, self._ledger.free())
-            room = room_for(attempts, free, self._total, self._nodes, ahead=self._short)
+            room = room_for(attempts, free, self._total, self._neighbours.count, ahead=self._short)
             claimed = self._claims.claim(self._config.pool, self._config.node, room)
         except BackendError as error:
             self._back_off(f"nothing can be claimed: {error.message}")
@@ -226,8 +223,8 @@ class Agent:
         if self._config.until_idle:
             return self._open_jobs == 0 and (self._had_jobs or idle >= FIRST_JOB_S)
         if self._open_jobs:
-            return not self._first and idle >= max(self._config.linger_others_s, SILENT_S + LOOK_AROUND_S)
-        return idle >= (self._config.linger_s if self._first else self._config.linger_others_s)
+            return not self._neighbours.first and idle >= max(self._config.linger_others_s, SILENT_S + LOOK_AROUND_S)
+        return idle >= (self._config.linger_s if self._neighbours.first else self._config.linger_others_s)
 
     def _out_of_patience(self) -> bool:
         """Whether a leaving agent has waited long enough for outcomes to be delivered: the spool keeps them."""
@@ -258,27 +255,6 @@ class Agent:
             if self._leaving is GoneReason.IDLE:
                 self._leaving = None
         return False
-
-    def _look_around(self) -> None:
-        """How many nodes share the pool, and whether this one lingers: the lowest number among the living."""
-        if self._clock.monotonic() - self._looked_around_at < LOOK_AROUND_S:
-            return
-        self._looked_around_at = self._clock.monotonic()
-        self._housekeep()
-        now = self._node.now()
-        try:
-            peers = self._claims.peers(self._config.pool)
-        except BackendError:
-            return
-        others = [
-            peer.number
-            for peer in peers
-            if peer.name != self._config.node
-            and peer.state is NodeState.ACTIVE
-            and now - (peer.seen_at or 0.0) < SILENT_S
-        ]
-        self._nodes = len(others) + 1
-        self._first = all(number > self._config.number for number in others)
 
     def _ordered(self, order: NodeOrder) -> None:
         self._begin_leaving(GoneReason.DRAINED, order is NodeOrder.RELEASE)

@@ -9,30 +9,22 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum, auto
 
 from kubeq.core.model import Ending, Exit, Reason, Task
-from kubeq.core.outcome import Stop, Verdict, judge
+from kubeq.core.outcome import Stop, Verdict
 from kubeq.core.transitions import Report
-from kubeq.errors import (
-    BackendError,
-    ImageUnavailable,
-    IntegrityError,
-    KubeqError,
-    ObjectNotFound,
-    UsageError,
-    VersionMismatch,
-)
+from kubeq.errors import BackendError, ImageUnavailable, KubeqError
 from kubeq.queue.claims import Final, Grant
-from kubeq_consumer.preparing import Node, Prepared, Unrunnable, prepare
-from kubeq_consumer.publishing import Ended, publish
+from kubeq_consumer.lease import confirm
+from kubeq_consumer.preparing import FAULTS_OF_THE_TASK, Node, Prepared, prepare
+from kubeq_consumer.publishing import Ended, Seen, judged, publish
 from kubeq_consumer.runtimes.base import Created, Running
 
 log = logging.getLogger(__name__)
 LONG_S = 3600.0
 """How long one look at a command may take when nothing bounds it."""
-FRESH_S = 1.0
-"""A claim or renewal younger than this needs no other one before the command starts."""
 
 
 class Phase(Enum):
@@ -130,7 +122,7 @@ class Attempt:
             return
         try:
             prepared = prepare(self._node, self.grant, self.slot, self.folder)
-        except (ObjectNotFound, IntegrityError, VersionMismatch, UsageError, Unrunnable) as error:
+        except FAULTS_OF_THE_TASK as error:
             self._failed_before(Reason.INPUT, error)
             return
         except ImageUnavailable as error:
@@ -141,40 +133,32 @@ class Attempt:
             self._released(f"it could not be prepared on {self._node.config.node}: {error.message}")
             return
         self._created = prepared.created
+        with self._node.starting:
+            parked = self._stop is None and prepared.created.park(prepared.capture)
         self._enter(Phase.READY)
         self._go.wait()
         if not self._still_ours():
+            prepared.capture.close()
             prepared.created.discard()
             self._released("it was given back before it started")
             return
-        self._execute(prepared)
+        self._execute(prepared, nullcontext() if parked else self._node.starting)
 
     def _still_ours(self) -> bool:
         """Whether the command may start: asked of the queue unless the claim is fresh, so that a kill is final."""
         if self._stop is not None:
             return False
-        monotonic = self._node.clock.monotonic()
-        if monotonic - self.renewed_at < FRESH_S:
-            return True
-        with self.lock:
-            try:
-                answer = self._node.claims.renew([self.grant], [None])[0]
-            except BackendError as error:
-                log.warning("attempt %s does not start while the queue is away: %s", self.label, error)
-                return False
-            if answer is None:
-                self.stop(Stop.SUPERSEDED)
-                return False
-            self.grant, self.renewed_at = answer, monotonic
-        if answer.task.cancel_asked:
-            self.stop(Stop.CANCELLED)
-        return self._stop is None
+        try:
+            return confirm(self._node.claims, self, self._node.clock.monotonic()) and self._stop is None
+        except BackendError as error:
+            log.warning("attempt %s does not start while the queue is away: %s", self.label, error)
+            return False
 
-    def _execute(self, prepared: Prepared) -> None:
+    def _execute(self, prepared: Prepared, turn: AbstractContextManager[object]) -> None:
         node, spec = self._node, prepared.spec
         self._enter(Phase.RUNNING)
         log.info("attempt %s starts: %s", self.label, prepared.command[0])
-        running = self._start(prepared)
+        running = self._start(prepared, turn)
         if running is None:
             return
         began = node.clock.monotonic()
@@ -186,31 +170,20 @@ class Attempt:
         usage = running.usage()
         running.remove()
         prepared.capture.close()
-        memory, peak = self.grant.need.memory, usage.peak_memory_bytes
-        if exit is None:
-            verdict = Verdict(
-                ending=Ending.FAILED, reason=Reason.OUTPUT, message="its output could not be written here"
-            )
-        else:
-            verdict = judge(exit, why, timeout_s=spec.timeout_s, memory=memory, peak=peak)
-        report = Report(
-            started_at=self.started_at,
-            ended_at=max(ended_at, self.started_at),
-            exit=exit,
-            usage=usage,
-            message=verdict.message,
-        )
-        self._settle(prepared, verdict, report)
+        seen = Seen(exit=exit, why=why, started_at=self.started_at, ended_at=ended_at, usage=usage)
+        self._settle(prepared, *judged(seen, spec.timeout_s, self.grant.need.memory))
 
-    def _start(self, prepared: Prepared) -> Running | None:
-        """The command as it runs; None if it could not be started, and the attempt was given back."""
+    def _start(self, prepared: Prepared, turn: AbstractContextManager[object]) -> Running | None:
+        """The command as it runs; None if it could not be started, and the attempt was given back.
+
+        `turn` bounds how many are in the middle of their start; it costs nothing where that is behind already.
+        """
         node = self._node
         try:
-            prepared.capture.open()
             node.shipper.follow(self.grant.task.id, self.grant.attempt, prepared.capture)
-            with node.starting:
+            with turn:
                 running = prepared.created.start(prepared.capture)
-        except (BackendError, OSError) as error:
+        except BackendError as error:
             prepared.capture.close()
             prepared.created.discard()
             self.engine_failed = True

@@ -24,6 +24,8 @@ LOOK_S = 0.5
 REPORT_S = 60.0
 EXCLUSIVE_SHARE = 0.7
 """Of its term, after which an exclusive attempt that could not be renewed is stopped: the rest is for TERM and KILL."""
+FRESH_S = 1.0
+"""A claim or renewal younger than this needs no other one before the command starts."""
 TELL_S = 1.0
 """How soon what runs is told on a table of this machine; a task shorter than this never costs a write for it."""
 
@@ -44,6 +46,25 @@ class Held(Protocol):
         ...
 
     def stop(self, why: Stop) -> None: ...
+
+
+def confirm(claims: Claims, one: Held, monotonic: float) -> bool:
+    """Whether the attempt is still the queue's, and not to be cancelled; if not it has been told to stop.
+
+    A claim or renewal that is fresh enough is believed; else the lease is renewed. Raises BackendError.
+    """
+    if monotonic - one.renewed_at < FRESH_S:
+        return True
+    with one.lock:
+        answer = claims.renew([one.grant], [None])[0]
+        if answer is None:
+            one.stop(Stop.SUPERSEDED)
+            return False
+        one.grant, one.renewed_at = answer, monotonic
+    if answer.task.cancel_asked:
+        one.stop(Stop.CANCELLED)
+        return False
+    return True
 
 
 class Renewer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,16 @@ from kubeq.core.digest import Digest
 from kubeq.core.manifest import Manifest
 from kubeq.core.spec import JobSpec, command_of
 from kubeq.core.wire import decode_spec
-from kubeq.errors import AccessDenied, BackendError, ImageUnavailable, KubeqError
+from kubeq.errors import (
+    AccessDenied,
+    BackendError,
+    ImageUnavailable,
+    IntegrityError,
+    KubeqError,
+    ObjectNotFound,
+    UsageError,
+    VersionMismatch,
+)
 from kubeq.queue.claims import Claims, Grant
 from kubeq.store.blobs import Blobs
 from kubeq.store.outputs import Outputs
@@ -71,11 +81,15 @@ class Unrunnable(KubeqError):
     """The runtime refuses what the job asks for (a mount that does not exist, say); it would so everywhere."""
 
 
+FAULTS_OF_THE_TASK = (ObjectNotFound, IntegrityError, UsageError, VersionMismatch, Unrunnable)
+"""What preparing raises that would be so on any node."""
+
+
 def prepare(node: Node, grant: Grant, slot: int, folder: Path) -> Prepared:
     """Stage in, pin and pull the image, create the container.
 
-    Raises ObjectNotFound, IntegrityError, UsageError, VersionMismatch or Unrunnable for what is the task's own fault,
-    ImageUnavailable for its image, and BackendError for what this node, its engine, queue or store cannot do now.
+    Raises one of FAULTS_OF_THE_TASK, ImageUnavailable for its image, and BackendError for what this node, its engine,
+    queue or store cannot do now.
     """
     try:
         return _prepare(node, grant, slot, folder)
@@ -118,8 +132,12 @@ def _prepare(node: Node, grant: Grant, slot: int, folder: Path) -> Prepared:
         shm_size=spec.shm_size,
         mounts=spec.mounts,
     )
-    created = _create(runtime, execution)
-    return Prepared(spec, command, image, staged, created, Capture(folder / "stdout.txt", spec.log_limit))
+    with ExitStack() as undo:
+        capture = Capture(folder / "stdout.txt", spec.log_limit).open()
+        undo.callback(capture.close)
+        created = _create(runtime, execution)
+        undo.pop_all()
+    return Prepared(spec, command, image, staged, created, capture)
 
 
 def _create(runtime: Runtime, execution: Execution) -> Created:

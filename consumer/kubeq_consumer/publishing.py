@@ -1,4 +1,6 @@
-"""Publishing an attempt: collect its outputs, store them and its output, and write the result document last."""
+"""Publishing an attempt: judge how it ended, collect its outputs, store them and what it printed, and write the result
+document last.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kubeq.core.model import Ending, NodeName, Reason
-from kubeq.core.outcome import Verdict
+from kubeq.core.model import Ending, Exit, NodeName, Reason, Usage
+from kubeq.core.outcome import Stop, Verdict, judge
 from kubeq.core.spec import JobSpec
 from kubeq.core.transitions import Report
 from kubeq.errors import BackendError, IntegrityError, UsageError
@@ -21,6 +23,34 @@ from kubeq_consumer.staging import Collected, Staged, collect
 
 log = logging.getLogger(__name__)
 LONGEST_PAUSE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was seen of a command: how it ended (None: its output could not be taken down), and why we stopped it."""
+
+    exit: Exit | None
+    why: Stop | None
+    started_at: float
+    ended_at: float
+    usage: Usage
+
+
+def judged(seen: Seen, timeout_s: float | None, memory: int | None) -> tuple[Verdict, Report]:
+    """What came of a command with those limits."""
+    if seen.exit is None:
+        verdict = Verdict(ending=Ending.FAILED, reason=Reason.OUTPUT, message="its output could not be written here")
+    else:
+        peak = seen.usage.peak_memory_bytes
+        verdict = judge(seen.exit, seen.why, timeout_s=timeout_s, memory=memory, peak=peak)
+    report = Report(
+        started_at=seen.started_at,
+        ended_at=max(seen.ended_at, seen.started_at),
+        exit=seen.exit,
+        usage=seen.usage,
+        message=verdict.message,
+    )
+    return verdict, report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,12 +18,16 @@ def waiting(attempts: Iterable[Attempt]) -> list[Attempt]:
     return [attempt for attempt in attempts if attempt.phase in (Phase.PREPARING, Phase.READY) and not attempt.gone]
 
 
+def running(attempts: Iterable[Attempt]) -> list[Attempt]:
+    """Attempts whose command has been let go, and of which something may still run."""
+    return [attempt for attempt in attempts if attempt.gone and attempt.phase in HOLDING_SLOT]
+
+
 def own_share(attempts: Iterable[Attempt], total: Resources, free: Resources) -> Resources:
     """What this agent may still give: what the machine has left, within what the agent was told to give at most."""
     left = total
-    for attempt in attempts:
-        if attempt.gone and attempt.phase in HOLDING_SLOT:
-            left = minus(left, attempt.grant.need)
+    for attempt in running(attempts):
+        left = minus(left, attempt.grant.need)
     if left.memory is None or free.memory is None:
         memory = left.memory if free.memory is None else free.memory
     else:
@@ -34,8 +38,9 @@ def own_share(attempts: Iterable[Attempt], total: Resources, free: Resources) ->
 def room_for(attempts: Sequence[Attempt], free: Resources, total: Resources, nodes: int, *, ahead: bool) -> Room:
     """What may be claimed now, when `free` is what the machine's ledger has left and `nodes` share the pool.
 
-    With `ahead` (tasks are short), at most one attempt ahead for every two that run: enough to hide the start of the
-    next, and the fewer are held back from other nodes the better. A long task's successor can wait for its end.
+    With `ahead` (tasks are short), at most one attempt ahead for every two that run, and one more: enough to hide the
+    start of the next, and the fewer are held back from other nodes the better. A long task's successor can wait for its
+    end.
     """
     held_back = 0
     for attempt in waiting(attempts):
@@ -43,14 +48,14 @@ def room_for(attempts: Sequence[Attempt], free: Resources, total: Resources, nod
             free = minus(free, attempt.grant.need)
         else:
             held_back += 1
-    running = sum(attempt.phase is Phase.RUNNING for attempt in attempts)
-    allowed = (running + 1) // 2 if ahead else 0
+    busy = len(running(attempts))
+    allowed = busy // 2 + 1 if ahead else 0
     return Room(
         free=free,
         total=total,
         starts=MOST_STARTS if free.cpu > 0 else 0,
         ahead=max(0, allowed - held_back),
-        pool_slots=max(1, running) * max(1, nodes),
+        pool_slots=max(1, busy) * nodes if nodes > 1 else 0,  # alone in its pool, it leaves nothing to others
     )
 
 

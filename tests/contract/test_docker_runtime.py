@@ -10,8 +10,10 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -45,7 +47,7 @@ def test_an_attempt_sees_nothing_of_the_one_before_and_no_process_but_its_own(do
 def test_no_path_of_the_node_is_visible_but_the_work_directory(docker: Rig) -> None:
     places = docker.output_of(*python("print(*(line.split()[4] for line in open('/proc/self/mountinfo')))"))
     own = {"/kubeq/work", "/.kubeq/exec", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/"}
-    own |= {"/sbin/docker-init", "/usr/sbin/docker-init"}
+    own |= {"/.kubeq/gate", "/sbin/docker-init", "/usr/sbin/docker-init"}
     kernels = ("/proc", "/sys", "/dev")
     assert {place for place in places.decode().split() if not place.startswith(kernels)} <= own
     assert docker.output_of("sh", "-c", "! test -e /var/run/docker.sock && ! test -e /run/docker.sock") == b""
@@ -163,6 +165,95 @@ def test_the_end_of_a_command_is_seen_before_the_engine_tells_it(docker: Rig) ->
     assert running.quiet(PATIENCE_S)
     assert running.wait(0) is None, "the engine still takes the network down"
     assert running.wait(PATIENCE_S) == Exit(code=0)
+    running.remove()
+
+
+def test_parking_leaves_nothing_to_do_but_to_let_the_command_go(docker: Rig) -> None:
+    created, output = docker.runtime.create(docker.execution("echo", "ran", network=Network.BRIDGE)), BytesIO()
+    begun = time.monotonic()
+    assert created.park(output)
+    parked = time.monotonic()
+    running = created.start(output)
+    eventually(lambda: output.getvalue() == b"ran\n", "its output")
+    assert time.monotonic() - parked < (parked - begun) / 2
+    assert running.wait(PATIENCE_S) == Exit(code=0)
+    running.remove()
+
+
+@root_only
+def test_a_parked_command_of_another_user_can_pass_its_gate(docker_as_stranger: Rig) -> None:
+    created, output = docker_as_stranger.runtime.create(docker_as_stranger.execution("id", "-u")), BytesIO()
+    assert created.park(output)
+    running = created.start(output)
+    assert (running.wait(PATIENCE_S), output.getvalue()) == (Exit(code=0), b"12345\n")
+    running.remove()
+
+
+def test_what_somebody_killed_at_its_gate_is_made_anew(docker: Rig) -> None:
+    created, output = docker.runtime.create(docker.execution("echo", "ran")), BytesIO()
+    created.park(output)
+    listing = ["docker", "ps", "-q", "--filter", f"label={docker.label}.task"]
+    parked = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
+    assert len(parked) == 1
+    subprocess.run(["docker", "rm", "-f", *parked], capture_output=True, check=True)
+    eventually(lambda: created._parked.quiet(0), "its end is seen")  # type: ignore[union-attr]
+    running = created.start(output)
+    assert (running.wait(PATIENCE_S), output.getvalue()) == (Exit(code=0), b"ran\n")
+    running.remove()
+
+
+def test_a_network_that_ended_before_a_command_was_parked_in_it_is_made_anew(docker: Rig) -> None:
+    docker.output_of("true")
+    created, output = docker.runtime.create(docker.execution("echo", "ran")), BytesIO()
+    subprocess.run(["docker", "rm", "-f", *docker.pauses()], capture_output=True, check=True)
+    created.park(output)
+    running = created.start(output)
+    assert (running.wait(PATIENCE_S), output.getvalue()) == (Exit(code=0), b"ran\n")
+    running.remove()
+
+
+PARKING_AGENT = """
+import sys
+from pathlib import Path
+from kubeq.core.model import JobId, NodeName, TaskId
+from kubeq.core.resources import Resources
+from kubeq.core.spec import Network
+from kubeq_consumer.runtimes.base import Execution
+from kubeq_consumer.runtimes.docker import DockerRuntime
+runtime = {make}
+execution = Execution(task=TaskId(JobId("job"), 7), attempt=3, node=NodeName("node-9"), slot=0, image={image!r},
+    entrypoint=None, command=("touch", "ran"), work=Path({work!r}), directory=".", environment=(), user=None,
+    network=Network.NONE, resources=Resources(), shm_size=None, mounts=())
+runtime.create(execution).park(sys.stdout.buffer)
+print("parked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_dead_agent_had_parked_ends_without_having_run(docker: Rig) -> None:
+    work = docker.folder / "left"
+    work.mkdir()
+    script = PARKING_AGENT.format(make=docker.make, image=docker.image, work=str(work))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    pipes: dict[str, int] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    agent = subprocess.Popen([sys.executable, "-c", script], env=environment, **pipes)
+    assert agent.stdout is not None and agent.stdout.readline() == b"parked\n"
+    listing = ["docker", "ps", "-q", "--filter", f"label={docker.label}.task"]
+    assert subprocess.run(listing, capture_output=True, check=True).stdout != b""
+    agent.kill()
+    agent.wait()
+    eventually(lambda: subprocess.run(listing, capture_output=True, check=True).stdout == b"", "its end")
+    for leftover in docker.runtime.leftovers():
+        leftover.remove()
+    assert list(work.iterdir()) == []
+
+
+def test_where_there_can_be_no_gates_a_command_starts_at_its_turn(docker: Rig) -> None:
+    docker.runtime._gates = False  # type: ignore[attr-defined]  # as of an engine in a virtual machine
+    created, output = docker.runtime.create(docker.execution("echo", "ran")), BytesIO()
+    assert not created.park(output)
+    running = created.start(output)
+    assert (running.wait(PATIENCE_S), output.getvalue()) == (Exit(code=0), b"ran\n")
     running.remove()
 
 

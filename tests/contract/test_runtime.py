@@ -215,6 +215,39 @@ def test_a_command_that_closes_its_output_still_runs_to_its_end(rig: Rig) -> Non
     assert rig.run(execution)[:2] == (Exit(code=6), b"first\n")
 
 
+def test_a_parked_command_runs_at_its_start_and_not_before(rig: Rig) -> None:
+    execution = rig.execution("sh", "-c", "echo out; echo err >&2; touch ran; sleep 0.2; exit 3")
+    created, output = rig.runtime.create(execution), BytesIO()
+    created.park(output)
+    threading.Event().wait(2.0)
+    assert list(execution.work.iterdir()) == [] and output.getvalue() == b""
+    running = created.start(output)
+    assert running.wait(PATIENCE_S) == Exit(code=3)
+    assert output.getvalue() == b"out\nerr\n"
+    wall = running.usage().wall_s
+    assert wall is not None and 0.1 < wall < 2.0, "the time it was parked does not count"
+    running.remove()
+
+
+def test_a_parked_command_that_is_discarded_never_runs(rig: Rig) -> None:
+    execution = rig.execution("sh", "-c", "touch ran")
+    created = rig.runtime.create(execution)
+    created.park(BytesIO())
+    created.discard()
+    created.discard()
+    assert list(execution.work.iterdir()) == []
+    assert list(execution.work.parent.iterdir()) == [execution.work]
+
+
+def test_a_parked_program_that_does_not_exist_is_told_at_its_start(rig: Rig) -> None:
+    created, output = rig.runtime.create(rig.execution("no-such-program")), BytesIO()
+    created.park(output)
+    running = created.start(output)
+    exit = running.wait(PATIENCE_S)
+    assert exit is not None and exit.never_started is not None and "not found in PATH" in exit.never_started
+    running.remove()
+
+
 def test_discard_leaves_nothing_and_may_be_repeated(rig: Rig) -> None:
     execution = rig.execution("sh", "-c", "echo ran > ran")
     created = rig.runtime.create(execution)

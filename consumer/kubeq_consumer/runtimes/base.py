@@ -1,6 +1,7 @@
 """The Runtime protocol: how an agent runs one command, and what it may ask of it.
 
-The life of an execution: `create` (everything but the start, so that it can be done ahead), then `start` or `discard`.
+The life of an execution: `create` (everything but the start, so that it can be done ahead), perhaps `park` (all of the
+start but the command itself), then `start` or `discard`.
 After `start`: `quiet` until it holds, `wait` until it answers, then `remove`. A runtime never raises for how a command
 ended; that is an Exit.
 """
@@ -22,8 +23,9 @@ class Execution:
     """One command to run, with everything that surrounds it.
 
     `image` is the pinned name (None for the process runtime). `work` is the attempt's work directory on the node;
-    `directory` is where in it the command starts. `slot` numbers the place among those that run side by side: two
-    executions at one time never have the same. `uid` and `gid` own the work directory and what the command makes.
+    `directory` is where in it the command starts. A runtime may keep files of its own beside `work` whose names begin
+    with its name. `slot` numbers the place among those that run side by side: two executions at one time never have the
+    same. `uid` and `gid` own the work directory and what the command makes.
     """
 
     task: TaskId
@@ -86,6 +88,14 @@ class Runtime(Protocol):
 class Created(Protocol):
     """An execution that could start at once."""
 
+    def park(self, output: Sink) -> bool:
+        """Do ahead what can be done of the start, so that `start`, which then gets the same output, is quick.
+
+        Nothing of the command runs, and it never does if the agent dies. False if this runtime has nothing to do ahead.
+        Never raises: what fails is said by `start`. Called once at most.
+        """
+        ...
+
     def start(self, output: Sink) -> Running:
         """Run it; stdout and stderr go to `output` in their real order, from a thread of the runtime's own.
 
@@ -95,7 +105,7 @@ class Created(Protocol):
         ...
 
     def discard(self) -> None:
-        """Remove it without having run. Safe twice."""
+        """Remove it without having run, parked or not. Safe twice."""
         ...
 
 

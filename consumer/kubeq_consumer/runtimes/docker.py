@@ -32,6 +32,7 @@ from kubeq_consumer.runtimes.docker_create import (
 )
 from kubeq_consumer.runtimes.docker_created import DockerCreated, Made, Maker
 from kubeq_consumer.runtimes.docker_engine import DEFAULT_URL, Document, Engine, EngineRefused
+from kubeq_consumer.runtimes.docker_gate import Gate, can_have_gates
 from kubeq_consumer.runtimes.docker_image import Images
 from kubeq_consumer.runtimes.docker_run import Parts
 from kubeq_consumer.runtimes.docker_slots import Place, SlotNetworks
@@ -77,6 +78,7 @@ class DockerRuntime:
         self._slots = SlotNetworks(self._engine, self._make_pause)
         self._sampler = Sampler()
         self._installed: Path | None = None
+        self._gates: bool | None = None
         self._given_up: set[str] = set()
 
     def resolve(self, image: str) -> str:
@@ -137,10 +139,12 @@ class DockerRuntime:
         if place is not None:
             joined = (place, self._slots.join(place, execution.image))
             mode = f"container:{joined[1]}"
+        gate = self._gate(execution)
         around = Surroundings(
             uid=self._uid,
             gid=self._gid,
             program=self._program(),
+            gate=None if gate is None else gate.path,
             network_mode=mode,
             image_entrypoint=facts.entrypoint,
             image_sets_home=facts.sets_home,
@@ -148,7 +152,20 @@ class DockerRuntime:
         )
         task = execution.task
         name = container_name(task.job, task.index, execution.attempt, secrets.token_hex(4))
-        return Made(container=self._engine.create(name, task_body(execution, around)), joined=joined)
+        try:
+            container = self._engine.create(name, task_body(execution, around))
+        except BackendError:
+            if gate is not None:
+                gate.close()
+            raise
+        return Made(container=container, joined=joined, gate=gate)
+
+    def _gate(self, execution: Execution) -> Gate | None:
+        """A gate beside the work directory; None where this engine's containers could not be let through it."""
+        if self._gates is None:
+            self._gates = self._program() is not None and can_have_gates(self._engine.state())
+        work = execution.work
+        return Gate(work.with_name(f"{work.name}.{secrets.token_hex(4)}.gate")).make() if self._gates else None
 
     def _make_pause(self, place: Place, image: str) -> str:
         program = self._program()

@@ -19,6 +19,7 @@ from kubeq_consumer.runtimes.base import Execution
 Body = dict[str, Any]
 WORK_INSIDE = "/kubeq/work"
 PROGRAM_INSIDE = "/.kubeq/exec"
+GATE_INSIDE = "/.kubeq/gate"
 PIDS_LIMIT = 4096
 """Processes and threads of one container: far more than honest work needs, far fewer than stop a machine."""
 OOM_SCORE = 300
@@ -33,11 +34,14 @@ device files (MKNOD), forge packets (NET_RAW) and write the machine's audit log 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a request needs beside the execution: the node's program, the image's own settings, who owns the files."""
+    """What a request needs beside the execution: the node's program and the gate where that waits (no gate without it),
+    the image's own settings, who owns the files.
+    """
 
     uid: int
     gid: int
     program: Path | None
+    gate: Path | None
     network_mode: str
     image_entrypoint: tuple[str, ...]
     image_sets_home: bool
@@ -56,6 +60,7 @@ def task_body(execution: Execution, around: Surroundings) -> Body:
         "NanoCpus": round(execution.resources.cpu * 1e9),
         "Mounts": [
             *_program_mount(around.program),
+            *([] if around.gate is None else [_bind(str(around.gate), GATE_INSIDE, read_only=True)]),
             _bind(str(execution.work), WORK_INSIDE),
             *(_bind(mount.source, mount.target, read_only=mount.read_only) for mount in execution.mounts),
         ],
@@ -153,7 +158,8 @@ def _argv(execution: Execution, around: Surroundings) -> Body:
         return {"Entrypoint": words[:1], "Cmd": words[1:], "WorkingDir": place}
     # The engine would make a working directory that does not exist, as root; our program says so instead.
     turn = [] if execution.directory == "." else ["--cd", execution.directory]
-    return {"Entrypoint": [PROGRAM_INSIDE, "run", *turn, "--"], "Cmd": words, "WorkingDir": WORK_INSIDE}
+    gate = [] if around.gate is None else ["--gate", GATE_INSIDE]
+    return {"Entrypoint": [PROGRAM_INSIDE, "run", *gate, *turn, "--"], "Cmd": words, "WorkingDir": WORK_INSIDE}
 
 
 def _environment(execution: Execution, around: Surroundings, user: str) -> list[str]:

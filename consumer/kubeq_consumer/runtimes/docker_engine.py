@@ -94,9 +94,13 @@ class Engine:
             self._machine = str(self._ask("its version", lambda client: client.version())["Arch"])
         return self._machine
 
+    def state(self) -> Document:
+        """What it says of itself and its machine ("Get system information")."""
+        return dict(self._ask("its state", lambda client: client.info()))
+
     def keeps_containers(self) -> bool:
         """Whether containers outlive the engine (`live-restore`)."""
-        return bool(self._ask("its state", lambda client: client.info()).get("LiveRestoreEnabled"))
+        return bool(self.state().get("LiveRestoreEnabled"))
 
     def create(self, name: str, body: Document) -> str:
         """The id of a new container. The name must never have been used: so an answer that was lost is found again."""

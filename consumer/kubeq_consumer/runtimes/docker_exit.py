@@ -59,10 +59,10 @@ def has_started(state: dict[str, Any]) -> bool:
     return not str(state.get("StartedAt") or _NEVER).startswith(_NEVER)
 
 
-def seconds_run(state: dict[str, Any]) -> float | None:
-    """From start to end by the engine's clock; None if it has not run or still does."""
+def seconds_run(state: dict[str, Any], since: float = 0.0) -> float | None:
+    """From start, or `since` if that is later, to end by the engine's clock; None if it has not run or still does."""
     begin, end = _time(state.get("StartedAt")), _time(state.get("FinishedAt"))
-    return None if begin is None or end is None or end < begin else end - begin
+    return None if begin is None or end is None or end < begin else max(0.0, end - max(begin, since))
 
 
 def is_machine_trouble(words: str) -> bool:

@@ -1,4 +1,4 @@
-"""One container that was started: following its output to the end, what became of it, stopping and removing it.
+"""One container that was started: following its output to the end, what became of it, and removing it.
 
 A thread a running container reads its output, then asks how it ended. If the engine goes away meanwhile, the thread
 waits until one answers again and then looks what is left; `wait` answers None as long as its caller has patience.
@@ -19,7 +19,9 @@ from kubeq_consumer.runtimes.base import Execution
 from kubeq_consumer.runtimes.cgroup import GroupV1, GroupV2, Reading, find_group
 from kubeq_consumer.runtimes.docker_engine import Engine, EngineGone, EngineRefused
 from kubeq_consumer.runtimes.docker_exit import Circumstances, exit_of, image_of, seconds_run
+from kubeq_consumer.runtimes.docker_gate import Gate
 from kubeq_consumer.runtimes.docker_socket import Attached
+from kubeq_consumer.runtimes.docker_stop import UNKILLABLE_S, Stopping, Target
 from kubeq_consumer.runtimes.docker_stream import TaskOutput, pump
 from kubeq_consumer.runtimes.sampler import Sampler, Watch
 
@@ -29,8 +31,6 @@ AGAIN_S = 1.0
 """How soon what failed for now is tried again."""
 END_PING_S = 2.0
 """An engine that takes longer to answer at the end of a container may just be starting, having ended it itself."""
-UNKILLABLE_S = 60.0
-"""How long KILL may have no effect. The engine itself waits some 10 s for a container to end of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +49,21 @@ class Parts:
 
 
 class DockerRunning:
-    """A container that was started."""
+    """A container that was started; its command begins when its gate is opened, or at once if it has none."""
 
-    def __init__(self, parts: Parts, execution: Execution, container: str, output: TaskOutput) -> None:
+    def __init__(
+        self, parts: Parts, execution: Execution, container: str, output: TaskOutput, gate: Gate | None = None
+    ) -> None:
         self._parts = parts
         self._engine = parts.engine
         self._execution = execution
         self._container = container
         self._output = output
+        self._gate = gate
         self._group: GroupV1 | GroupV2 | None = None
         self._watch = Watch(self._read_group, lambda: self._group.process() if self._group else None)
         self._begun = time.monotonic()
+        self._begun_at = 0.0
         self._wall_s: float | None = None
         self._lock = threading.Lock()
         self._attached: Attached | None = None
@@ -70,13 +74,31 @@ class DockerRunning:
         self._abandoned = False
         self._exit: Exit | None = None
         self._failure: BackendError | None = None
-        self._kill_at = float("inf")
+        self._stopping = Stopping(
+            Target(
+                engine=parts.engine,
+                container=container,
+                task=execution.task,
+                ended=self._ended,
+                give_up=self._give_up,
+                unkillable_s=parts.unkillable_s,
+            )
+        )
 
     def follow(self, attached: Attached) -> None:
         """Read its output from now on, and see it through to its end."""
+        self._attached = attached
         self._parts.sampler.add(self._watch)
         name = f"kubeq-output-{self._execution.task}"
         threading.Thread(target=self._follow, args=(attached,), name=name, daemon=True).start()
+
+    def begin(self) -> None:
+        """Let its command go, which may run at once or once the container has come so far."""
+        self._begun = time.monotonic()
+        if self._gate is not None:
+            self._begun_at = time.time()
+            self._parts.sampler.add(self._watch)  # anew: looked at often, as at the start of anything
+            self._gate.open()
 
     def settle(self) -> None:
         """The engine has said that it runs."""
@@ -86,12 +108,13 @@ class DockerRunning:
         """The engine's answer to the start was lost: whether it runs will be seen when an engine answers again."""
         self._engine_went = True
 
-    def abandon(self, attached: Attached) -> None:
-        """It does not run, and what is known of it is said elsewhere."""
+    def abandon(self) -> None:
+        """Its command does not run and never will, and why is said elsewhere."""
         self._abandoned = True
         self._let_go.set()
         self._settled.set()
-        attached.interrupt()
+        if self._attached is not None:
+            self._attached.interrupt()
 
     def conclude(self, exit: Exit) -> None:
         """It has ended so, without having run."""
@@ -137,13 +160,7 @@ class DockerRunning:
 
         A later call can only bring the KILL forward.
         """
-        kill_at = time.monotonic() + grace
-        with self._lock:
-            if kill_at >= self._kill_at or self._ended.is_set():
-                return
-            first, self._kill_at = self._kill_at == float("inf"), kill_at
-        name = f"kubeq-stop-{self._execution.task}"
-        threading.Thread(target=self._stop, args=(kill_at, first), name=name, daemon=True).start()
+        self._stopping.stop(grace)
 
     def remove(self) -> None:
         """Remove the container. What the engine does not remove now is left to the next clean-up of leftovers."""
@@ -153,6 +170,8 @@ class DockerRunning:
         except BackendError as error:
             self._parts.give_up(self._container)
             log.warning("container %s of task %s was not removed: %s", self._container, self._execution.task, error)
+        if self._gate is not None:
+            self._gate.close()
 
     @property
     def task(self) -> TaskId:
@@ -246,7 +265,7 @@ class DockerRunning:
             engine_went=self._engine_went,
             engine_keeps_containers=self._engine_went and self._engine.keeps_containers(),
         )
-        self._wall_s = seconds_run(state)
+        self._wall_s = seconds_run(state, since=self._begun_at)
         return exit_of(state, around)
 
     def _await_engine(self) -> None:
@@ -260,38 +279,13 @@ class DockerRunning:
                 self._let_go.wait(pause)
                 pause = min(1.0, pause * 2)
 
-    def _stop(self, kill_at: float, first: bool) -> None:
-        if kill_at > time.monotonic():
-            if first:
-                self._signal("SIGTERM")
-            self._ended.wait(kill_at - time.monotonic())
-        give_up_at = time.monotonic() + self._parts.unkillable_s
-        while not self._ended.is_set() and not self._let_go.is_set():
-            left = give_up_at - time.monotonic()
-            if left <= 0:
-                self._give_up()
-                return
-            self._signal("SIGKILL")
-            self._ended.wait(min(AGAIN_S, left))
-
     def _give_up(self) -> None:
         """The node goes on without the container, which the clean-up of leftovers finds."""
-        killed = f"although it was killed {self._parts.unkillable_s:g} s ago"
-        log.error("container %s of task %s does not end, %s; it is left as it is", self._container, self.task, killed)
-        self._parts.give_up(self._container)
         self._abandoned = True
+        self._parts.give_up(self._container)
         self._output.close()
         self._finish(Exit(vanished=True), None)
-        self._let_go.set()
-        self._settled.set()
-        if self._attached is not None:
-            self._attached.interrupt()
-
-    def _signal(self, name: str) -> None:
-        try:
-            self._engine.kill(self._container, name)
-        except BackendError as error:
-            log.warning("container %s of task %s could not be sent %s: %s", self._container, self.task, name, error)
+        self.abandon()
 
     def _read_group(self) -> Reading | None:
         if self._group is None or not self._group.whole:

@@ -15,7 +15,12 @@ READ_SIZE = 65536
 _HEADER = 8
 _KEPT_HEAD = 8192
 """kubeq-exec says why it cannot run a command in one line shorter than this."""
-_REFUSALS = (b"kubeq: cannot run ", b"kubeq: cannot change to directory ")
+_REFUSALS = (
+    b"kubeq: cannot run ",
+    b"kubeq: cannot change to directory ",
+    b"kubeq: cannot open the gate ",
+    b"kubeq: cannot pass the gate ",
+)
 
 
 class Demultiplexer:

@@ -100,6 +100,10 @@ class ProcessCreated:
             undo.pop_all()
             return running
 
+    def park(self, output: Sink) -> bool:
+        """A process starts in a millisecond."""
+        return False
+
     def discard(self) -> None:
         """Nothing was made. Safe twice."""
 

@@ -50,7 +50,11 @@ class Stage:
         self.tell = threading.Event()
         """Set: how a command ended is known as soon as it has; else only later, as with an engine that is slow."""
         self.tell.set()
+        self.brief = 10**9
+        """So many commands, those started first, end of themselves when the others do not."""
         self.started: list[Execution] = []
+        self.parked: list[Execution] = []
+        self.parks = True
         self.discarded = 0
         self.refuse: list[BackendError] = []
         self.at_usage: Callable[[], None] = lambda: None
@@ -81,11 +85,18 @@ class Act:
         self._stage = stage
         self._execution = execution
         self._stopped = threading.Event()
+        self._place = 0
         self._exit: Exit | None = None
+
+    def park(self, output: Sink) -> bool:
+        with self._stage.turn:
+            self._stage.parked.append(self._execution)
+        return self._stage.parks
 
     def start(self, output: Sink) -> Act:
         with self._stage.turn:
             self._stage.started.append(self._execution)
+            self._place = len(self._stage.started)
             self._stage.running_now += 1
             self._stage.most_at_once = max(self._stage.most_at_once, self._stage.running_now)
         output.write(b"said\n")
@@ -100,7 +111,7 @@ class Act:
         while self._exit is None and time.monotonic() < deadline:
             if self._stopped.is_set():
                 self._finish(Exit(signal=15))
-            elif self._stage.hold.wait(0.01):
+            elif self._stage.hold.wait(0.01) and self._place <= self._stage.brief:
                 self._finish(self._stage.exit)
         return self._exit is not None
 
@@ -267,6 +278,47 @@ def test_a_slot_is_free_when_nothing_of_its_command_runs_although_its_end_is_tol
     theatre.stage.tell.set()
     theatre.end()
     assert {theatre.task(index).state for index in range(1, 8)} == {TaskState.SUCCEEDED}
+
+
+def two_run_and_more_are_parked(theatre: Theatre, tasks: int) -> Job:
+    """The first two of the tasks have ended, two run on, and the others are parked."""
+    theatre.stage.brief = 2
+    job = theatre.submit(tasks)
+    theatre.play()
+    eventually(lambda: len(theatre.stage.parked) == tasks, "what does not run is parked")
+    eventually(lambda: len(theatre.stage.started) == 4, "two run")
+    return job
+
+
+def test_a_command_is_parked_ahead_of_its_turn_and_starts_only_at_its_turn(theatre: Theatre) -> None:
+    two_run_and_more_are_parked(theatre, 6)
+    slots = [execution.slot for execution in theatre.stage.started[2:]]
+    slots += [execution.slot for execution in theatre.stage.parked if execution not in theatre.stage.started]
+    assert len(slots) == len(set(slots)) == 4, "nobody shares the slot of what runs"
+    assert theatre.agent._ledger.free().cpu == 0.0
+    theatre.stage.brief = 6
+    theatre.end()
+    assert {theatre.task(index).state for index in range(1, 7)} == {TaskState.SUCCEEDED}
+    assert theatre.stage.most_at_once == 2 and theatre.stage.discarded == 0
+
+
+def test_what_is_parked_when_its_agent_leaves_is_discarded_and_never_starts(theatre: Theatre) -> None:
+    two_run_and_more_are_parked(theatre, 6)
+    theatre.agent.ask_to_leave(GoneReason.TERMINATED, release=True)
+    assert theatre.end() is GoneReason.TERMINATED
+    assert len(theatre.stage.started) == 4 and theatre.stage.discarded == 2
+    tasks = [theatre.task(index) for index in range(1, 7)]
+    assert sorted(task.state for task in tasks) == [TaskState.PENDING] * 4 + [TaskState.SUCCEEDED] * 2
+    assert not any(task.losses for task in tasks)
+
+
+def test_a_kill_that_comes_while_a_command_is_parked_is_final(theatre: Theatre) -> None:
+    job = two_run_and_more_are_parked(theatre, 5)
+    theatre.queue.cancel_job(job)
+    theatre.end()
+    assert len(theatre.stage.started) == 4
+    states = sorted(theatre.task(index).state for index in range(1, 6))
+    assert states == [TaskState.CANCELLED] * 3 + [TaskState.SUCCEEDED] * 2
 
 
 def test_a_kill_that_comes_when_nothing_runs_any_more_changes_no_outcome(theatre: Theatre) -> None:

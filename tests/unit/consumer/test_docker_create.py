@@ -43,6 +43,7 @@ AROUND = Surroundings(
     uid=1000,
     gid=1001,
     program=PROGRAM,
+    gate=Path("/state/work.gate"),
     network_mode="container:feed",
     image_entrypoint=("/entry", "point"),
     image_sets_home=False,
@@ -50,7 +51,7 @@ AROUND = Surroundings(
 )
 GOLDEN = {
     "Image": "sha256:abc",
-    "Entrypoint": ["/.kubeq/exec", "run", "--cd", "sub/dir", "--"],
+    "Entrypoint": ["/.kubeq/exec", "run", "--gate", "/.kubeq/gate", "--cd", "sub/dir", "--"],
     "Cmd": ["python3", "a b.py", ""],
     "WorkingDir": "/kubeq/work",
     "User": "1000:1001",
@@ -86,6 +87,7 @@ GOLDEN = {
         "NanoCpus": 1_500_000_000,
         "Mounts": [
             {"Type": "bind", "Source": "/state/exec/kubeq-exec", "Target": "/.kubeq/exec", "ReadOnly": True},
+            {"Type": "bind", "Source": "/state/work.gate", "Target": "/.kubeq/gate", "ReadOnly": True},
             {"Type": "bind", "Source": "/state/work", "Target": "/kubeq/work", "ReadOnly": False},
             {"Type": "bind", "Source": "/data", "Target": "/input", "ReadOnly": True},
         ],
@@ -125,14 +127,20 @@ def test_the_images_entrypoint_is_replaced_kept_or_set() -> None:
 
 
 def test_without_our_program_the_command_stands_alone() -> None:
-    plain = body(replace(AROUND, program=None))
+    plain = body(replace(AROUND, program=None, gate=None))
     assert (plain["Entrypoint"], plain["Cmd"]) == (["python3"], ["a b.py", ""])
     assert plain["WorkingDir"] == "/kubeq/work/sub/dir"
     assert [mount["Target"] for mount in plain["HostConfig"]["Mounts"]] == ["/kubeq/work", "/input"]
 
 
 def test_the_work_directory_itself_needs_no_change_of_directory() -> None:
-    assert body(directory=".")["Entrypoint"] == ["/.kubeq/exec", "run", "--"]
+    assert body(directory=".")["Entrypoint"] == ["/.kubeq/exec", "run", "--gate", "/.kubeq/gate", "--"]
+
+
+def test_a_command_without_a_gate_waits_at_none() -> None:
+    plain = body(replace(AROUND, gate=None))
+    assert plain["Entrypoint"] == ["/.kubeq/exec", "run", "--cd", "sub/dir", "--"]
+    assert [mount["Target"] for mount in plain["HostConfig"]["Mounts"]] == ["/.kubeq/exec", "/kubeq/work", "/input"]
 
 
 @pytest.mark.parametrize(

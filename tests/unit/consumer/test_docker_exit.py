@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -79,6 +80,14 @@ def test_the_time_it_ran_is_the_engines() -> None:
     assert seconds_run(ended(0, FinishedAt="2026-01-02T04:04:06.623456789+01:00")) == pytest.approx(1.5)
     assert seconds_run(ended(0, FinishedAt=NEVER)) is None
     assert seconds_run(ended(0, StartedAt=NEVER, FinishedAt=RAN)) is None
+
+
+def test_the_time_it_waited_at_its_gate_does_not_count() -> None:
+    state = ended(0, FinishedAt="2026-01-02T03:04:06.623456789Z")
+    started = datetime(2026, 1, 2, 3, 4, 5, 123457, tzinfo=UTC).timestamp()
+    assert seconds_run(state, since=started + 1.0) == pytest.approx(0.5)
+    assert seconds_run(state, since=started - 1.0) == pytest.approx(1.5), "the gate was open when it started"
+    assert seconds_run(state, since=started + 2.0) == 0.0, "the clocks differ a little"
 
 
 MISSING = (

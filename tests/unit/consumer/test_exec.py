@@ -368,8 +368,8 @@ def test_a_command_waits_at_its_gate_until_a_byte_comes(
     program: list[str], gate: tuple[Path, int], open_directory: Path
 ) -> None:
     path, end = gate
-    words = [*program, "run", "--gate", str(path), "--cd", str(open_directory), "--", "sh", "-c", "echo ran > ran; exit 5"]
-    with started(words) as waiting:
+    command = ["sh", "-c", "echo ran > ran; exit 5"]
+    with started([*program, "run", "--gate", str(path), "--cd", str(open_directory), "--", *command]) as waiting:
         eventually(lambda: is_asleep(waiting.pid, program), "it waits")
         assert not (open_directory / "ran").exists()
         os.write(end, b"x")

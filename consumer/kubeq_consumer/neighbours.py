@@ -1,0 +1,49 @@
+"""The other nodes of the pool, as one agent sees them: how many share it, and whether this one stays for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kubeq.core.model import NodeState
+from kubeq.errors import BackendError
+from kubeq.queue.claims import Claims
+from kubeq_consumer.settings import AgentConfig
+
+LOOK_AROUND_S = 30.0
+SILENT_S = 180.0
+"""A node that has not reported itself for three of its reports is taken for dead."""
+
+
+class Neighbours:
+    """What was last seen of them: `count` nodes share the pool, this one too; `first` if none has a lower number."""
+
+    def __init__(self, config: AgentConfig, claims: Claims, now: Callable[[], float]) -> None:
+        self._config = config
+        self._claims = claims
+        self._now = now
+        self.count = 1
+        self.first = True
+        self._looked_at = float("-inf")
+
+    def look(self, monotonic: float) -> bool:
+        """Ask who is there, if it is time again; while the queue is away, what was seen last stands."""
+        if monotonic - self._looked_at < LOOK_AROUND_S:
+            return False
+        self._looked_at = monotonic
+        self._ask(self._now())
+        return True
+
+    def _ask(self, now: float) -> None:
+        try:
+            peers = self._claims.peers(self._config.pool)
+        except BackendError:
+            return
+        others = [
+            peer.number
+            for peer in peers
+            if peer.name != self._config.node
+            and peer.state is NodeState.ACTIVE
+            and now - (peer.seen_at or 0.0) < SILENT_S
+        ]
+        self.count = len(others) + 1
+        self.first = all(number > self._config.number for number in others)
