@@ -1,11 +1,12 @@
-"""Whole sweeps of containers against `xargs -P2 docker run --rm` (targets 1, 1b, 1c, 2, 3, 8b)."""
+"""Whole sweeps of containers against `xargs -P2 docker run --rm` (targets 1, 1b, 1c, 2, 3, 8b, 9, 11)."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
-from bench.rounds import ROOT, Home, Target, compare
+from bench.memory import peak_rss
+from bench.rounds import KUBEQ, ROOT, Home, Target, compare, report
 
 SLOTS = 2
 
@@ -53,6 +54,46 @@ def run(tasks: int = 200, rounds: int = 3) -> None:
         rounds=rounds,
     )
     _megabytes(image, rounds)
+    _memory(image, tasks, rounds)
+    _cached_inputs(image, rounds)
+
+
+def _memory(image: str, tasks: int, rounds: int) -> None:
+    """The most memory that all processes of either side had at one moment, in MiB; not the containers'."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(rounds):
+        for figures, command in (
+            (theirs, ("sh", "-c", f"seq {tasks} | xargs -P{SLOTS} -I@ docker run --rm {image} true > /dev/null")),
+            (ours, (*KUBEQ, "-q", "sub", "--local", "-i", image, "--seq", str(tasks), "true")),
+        ):
+            home = Home()
+            figures.append(peak_rss(command, home) / 2**20)
+            home.remove()
+    report(f"9   MiB at the peak, all processes, {tasks} x true", ours, theirs, Target(3, 2))
+
+
+def _cached_inputs(image: str, rounds: int, tasks: int = 20) -> None:
+    """A whole sweep whose tasks have a large input each that the node's cache has, against a small one."""
+    home = Home()
+    for name, size in (("large", 100 * 2**20), ("small", 2**10)):
+        with (home.path / name).open("wb") as file:
+            file.truncate(size)
+            file.write(name.encode())
+
+    def sweep(name: str, count: int = tasks) -> None:
+        home.kubeq("-q", "sub", "--local", "-i", image, "-u", name, "--seq", str(count), "true")
+
+    for name in ("large", "small"):
+        sweep(name, 1)
+    compare(
+        f"11  {tasks} x true with 100 MB that is cached / with 1 KB",
+        lambda: sweep("large"),
+        lambda: sweep("small"),
+        Target(1.5, 1.1),
+        rounds=rounds,
+    )
+    home.remove()
 
 
 def _megabytes(image: str, rounds: int, tasks: int = 50) -> None:

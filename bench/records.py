@@ -1,4 +1,4 @@
-"""Submission, status, claims and start-up (targets 4, 5, 6, 7, 8)."""
+"""Submission, status, claims and start-up (targets 4, 5, 5b, 6, 7, 8)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from bench.rounds import Home, Target, compare, report
+from bench.hyperqueue import python_with_hyperqueue, submission_s
+from bench.rounds import Home, Target, compare, report, timed
 from kubeq.core import wire
 from kubeq.core.clock import SystemClock
 from kubeq.core.digest import Digest
@@ -69,6 +71,7 @@ def _submission(rounds: int, tasks: int = 100_000) -> None:
         connection.close()
 
     compare(f"5   submission of {tasks:,} tasks, whole process / raw SQLite", ours, floor, Target(12, 6), rounds=rounds)
+    _hyperqueue(ours, rounds, tasks)
     job = home.kubeq("-q", "status").split()[0]
     few = small.kubeq("-q", "sub", "--prepare", "-i", "none", "--seq", "100", "true").split()[0]
     compare(
@@ -80,6 +83,18 @@ def _submission(rounds: int, tasks: int = 100_000) -> None:
     )
     for one in (home, small):
         one.remove()
+
+
+def _hyperqueue(ours: Callable[[], None], rounds: int, tasks: int) -> None:
+    python = python_with_hyperqueue()
+    if python is None:
+        print("5b  skipped: hyperqueue could not be installed")
+        return
+    mine, other = [], []
+    for _ in range(rounds):
+        other.append(submission_s(python, tasks))
+        mine.append(timed(ours))
+    report(f"5b  submission of {tasks:,} tasks, whole process / HyperQueue", mine, other, Target(2, 1))
 
 
 def _pairs(rounds: int, pairs: int = 1500) -> None:

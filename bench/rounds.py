@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+KUBEQ = (sys.executable, "-m", "kubeq")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Home:
     def kubeq(self, *arguments: str) -> str:
         """Run the command line; its stdout."""
         done = subprocess.run(
-            [sys.executable, "-m", "kubeq", *arguments],
+            [*KUBEQ, *arguments],
             cwd=self.path,
             env=self.env,
             stdin=subprocess.DEVNULL,
