@@ -17,6 +17,7 @@ from tests.stand_ins.datastore import datastore_server, emulated_datastore, open
 from tests.stand_ins.gcs import emulated_gcs, fake_gcs
 from tests.stand_ins.ministack import emulated_aws, ministack
 from tests.stand_ins.seaweedfs import seaweedfs
+from tests.stand_ins.web import web
 
 __all__ = [
     "agent_image",
@@ -32,6 +33,7 @@ __all__ = [
     "open_datastore",
     "open_live_datastore",
     "seaweedfs",
+    "web",
 ]
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,9 +12,10 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -22,6 +23,7 @@ from kubeq.core.digest import Digest, digest_of_chunks
 from kubeq.errors import BackendError
 from kubeq.store.blobs import Blobs
 from kubeq.store.disk import disk_errors
+from kubeq.store.parallel import threads_for
 
 LARGEST = 20 * 10**9
 LARGEST_SHARE = 10
@@ -66,16 +68,35 @@ class BlobCache:
         self._fetched: int | None = None
 
     @contextmanager
-    def opened(self, digest: Digest) -> Iterator[BinaryIO]:
+    def opened(self, digest: Digest, fetch: Callable[[Path], None] | None = None) -> Iterator[BinaryIO]:
         """An open, unbuffered file with exactly those bytes, fetched if need be; it is not evicted meanwhile.
 
+        What is no blob of the store is got by `fetch`, which has the bytes at a path, verified, or raises.
         Raises ObjectNotFound, IntegrityError, BackendError.
         """
         with self._used(digest) as turn:
             with turn:
-                file = self._open(digest)
+                file = self._open(digest, fetch or partial(self._blobs.download, digest))
             with file:
                 yield file
+
+    @property
+    def threads(self) -> int:
+        """How many blobs to fetch at once."""
+        return threads_for(self._blobs.reach)
+
+    def holds(self, digest: Digest) -> bool:
+        """Whether a file of that name is there; a hint, as it may go at any time."""
+        return self._path(digest).exists()
+
+    def adopt(self, path: Path, digest: Digest) -> None:
+        """Have that file, of those very bytes and on the same file system, in the cache instead of where it is."""
+
+        def move(place: Path) -> None:
+            path.replace(place)
+
+        with self._used(digest) as turn, turn:
+            self._fetch(digest, move)
 
     @contextmanager
     def _used(self, digest: Digest) -> Iterator[threading.Lock]:
@@ -90,13 +111,15 @@ class BlobCache:
                 if not use.users:
                     del self._uses[digest]
 
-    def _open(self, digest: Digest) -> BinaryIO:
-        path = self._root / digest.sha256[:2] / str(digest)
+    def _path(self, digest: Digest) -> Path:
+        return self._root / digest.sha256[:2] / str(digest)
+
+    def _open(self, digest: Digest, fetch: Callable[[Path], None]) -> BinaryIO:
         for _ in range(_TRIES):
-            file = self._open_sound(digest, path)
+            file = self._open_sound(digest, self._path(digest))
             if file is not None:
                 return file
-            self._fetch(digest, path)
+            self._fetch(digest, fetch)
         raise BackendError(f"the input {digest} keeps vanishing from the cache {self._root}", transient=True)
 
     def _open_sound(self, digest: Digest, path: Path) -> BinaryIO | None:
@@ -131,10 +154,11 @@ class BlobCache:
             self._trusted[digest] = marks
         return True
 
-    def _fetch(self, digest: Digest, path: Path) -> None:
+    def _fetch(self, digest: Digest, fetch: Callable[[Path], None]) -> None:
+        path = self._path(digest)
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._blobs.download(digest, path)
+            fetch(path)
             path.chmod(0o400)
             status = path.lstat()
         except FileNotFoundError:

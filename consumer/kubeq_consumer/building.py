@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from kubeq.core.clock import Clock
@@ -20,15 +20,18 @@ from kubeq.queue.granting import Granting
 from kubeq.queue.open import open_table
 from kubeq.store.base import ObjectStore
 from kubeq.store.blobs import Blobs
-from kubeq.store.open import open_store
+from kubeq.store.open import open_site, open_store
 from kubeq.store.outputs import Outputs
+from kubeq.store.result_source import SCHEME, ResultSite
 from kubeq.store.retry import Retrying
+from kubeq.store.sources import Opener
 from kubeq_consumer.aftermath import Aftermath
 from kubeq_consumer.agent import Agent
 from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.finishing import Finisher
 from kubeq_consumer.ledger import Ledger
 from kubeq_consumer.preparing import Node
+from kubeq_consumer.remotes import Remotes
 from kubeq_consumer.runtimes.base import Runtime
 from kubeq_consumer.settings import AgentConfig
 from kubeq_consumer.shipping import Shipper
@@ -115,6 +118,11 @@ class Built:
             shutil.rmtree(self.config.state_dir / "nodes" / self.config.node / "attempts", ignore_errors=True)
 
 
+def opener_of(results: ResultSite, url: str) -> Opener:
+    """What opens a source that a manifest names. Raises UsageError for a scheme that has none."""
+    return results if url.startswith(f"{SCHEME}://") else open_site(url)
+
+
 def build(config: AgentConfig, clock: Clock) -> Built:
     """The agent of those settings. Raises UsageError, BackendError."""
     machine = whole_machine()
@@ -127,15 +135,18 @@ def build(config: AgentConfig, clock: Clock) -> Built:
     blobs = Blobs(store if shared else Retrying(open_store(config.blobs_url), time.sleep))
     finisher = Finisher(claims, Spool(config.state_dir / "nodes" / config.node / "spool"))
     runtimes = Runtimes(config)
+    outputs, cached = Outputs(store), config.cache_dir / "blobs"
+    cache = BlobCache(cached, blobs)
     node = Node(
         config=config,
         clock=clock,
         now=claims.now,
         claims=claims,
         blobs=blobs,
-        outputs=Outputs(store),
+        outputs=outputs,
         leaving=threading.Event(),
-        cache=BlobCache(config.cache_dir / "blobs", blobs),
+        cache=cache,
+        remotes=Remotes(cached, cache, partial(opener_of, ResultSite(outputs))),
         shipper=Shipper(store),
         finisher=finisher,
         runtime_for=runtimes.of,

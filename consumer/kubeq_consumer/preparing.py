@@ -35,6 +35,7 @@ from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.capture import Capture
 from kubeq_consumer.environment import environment_of
 from kubeq_consumer.finishing import Finisher
+from kubeq_consumer.remotes import Remotes
 from kubeq_consumer.runtimes.base import Created, Execution, Runtime
 from kubeq_consumer.settings import AgentConfig
 from kubeq_consumer.shipping import Shipper
@@ -54,6 +55,7 @@ class Node:
     blobs: Blobs
     outputs: Outputs
     cache: BlobCache
+    remotes: Remotes
     shipper: Shipper
     finisher: Finisher
     runtime_for: Callable[[JobSpec, bool], Runtime]
@@ -105,7 +107,7 @@ def _prepare(node: Node, grant: Grant, slot: int, folder: Path) -> Prepared:
     work = _empty_folder(folder)
     inputs = task.inputs or spec.inputs
     manifest = node.blobs.read_manifest(inputs) if inputs else Manifest()
-    staged = stage_in(manifest, node.cache, work)
+    staged = stage_in(manifest, node.cache, node.remotes, work)
     start_in = work / spec.directory
     start_in.mkdir(parents=True, exist_ok=True)
     if spec.user is not None:

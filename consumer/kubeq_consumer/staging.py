@@ -12,15 +12,19 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from kubeq.core.digest import Digest
 from kubeq.core.globs import matches_any
-from kubeq.core.manifest import Entry, Manifest, clean_destination
+from kubeq.core.manifest import Entry, Manifest, Remote, clean_destination
 from kubeq.errors import BackendError, UsageError
+from kubeq.store.parallel import NETWORK_THREADS, run_parallel
 from kubeq_consumer.blobcache import BlobCache
+from kubeq_consumer.remotes import Remotes
 
 MOST_FILES = 100_000
 """Outputs of one attempt. More than this is a mistake of the command far more often than a wish."""
@@ -68,24 +72,44 @@ class Collected:
     skipped: tuple[tuple[str, str], ...]
 
 
-def stage_in(manifest: Manifest, cache: BlobCache, work: Path) -> Staged:
+def stage_in(manifest: Manifest, cache: BlobCache, remotes: Remotes, work: Path) -> Staged:
     """Verified copies of the manifest's files in the work directory.
 
-    Raises ObjectNotFound or IntegrityError for an input that is missing or wrong, BackendError if it cannot be written.
+    Raises ObjectNotFound, IntegrityError or UsageError for an input that is missing, wrong or out of reach,
+    BackendError if it cannot be written.
     """
-    marks: dict[str, tuple[Marks, Digest]] = {}
     made: set[Path] = {work}
-    for entry in manifest.entries:
-        target = work / entry.path
-        try:
-            _make_parents(target.parent, made)
-            with cache.opened(entry.digest) as source:
-                marks[entry.path] = (_copy(source, target, entry), entry.digest)
-        except OSError as error:
-            raise BackendError(
-                f"the input {entry.path} cannot be written: {os.strerror(error.errno or 0)}", transient=True
-            ) from error
-    return Staged(marks)
+    for path in (*(entry.path for entry in manifest.entries), *(remote.path for remote in manifest.remotes)):
+        with _writing(path):
+            _make_parents((work / path).parent, made)
+    missing = sum(not cache.holds(entry.digest) for entry in manifest.entries) + len(manifest.remotes)
+    threads = NETWORK_THREADS if manifest.remotes else cache.threads
+    calls: list[Callable[[], tuple[str, tuple[Marks, Digest]]]] = [
+        partial(_stage_blob, cache, entry, work) for entry in manifest.entries
+    ]
+    calls += [partial(_stage_remote, remotes, remote, work) for remote in manifest.remotes]
+    # What is here is copied at once; what has to be fetched is mostly waited for.
+    return Staged(dict(run_parallel(calls, threads if missing > 1 else 1)))
+
+
+def _stage_blob(cache: BlobCache, entry: Entry, work: Path) -> tuple[str, tuple[Marks, Digest]]:
+    with _writing(entry.path), cache.opened(entry.digest) as source:
+        return entry.path, (_copy(source, work, entry), entry.digest)
+
+
+def _stage_remote(remotes: Remotes, remote: Remote, work: Path) -> tuple[str, tuple[Marks, Digest]]:
+    with _writing(remote.path), remotes.opened(remote) as (source, digest):
+        return remote.path, (_copy(source, work, Entry(remote.path, digest, remote.executable)), digest)
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BackendError(
+            f"the input {path} cannot be written: {os.strerror(error.errno or 0)}", transient=True
+        ) from error
 
 
 def _make_parents(folder: Path, made: set[Path]) -> None:
@@ -97,9 +121,9 @@ def _make_parents(folder: Path, made: set[Path]) -> None:
     made.add(folder)
 
 
-def _copy(source: BinaryIO, target: Path, entry: Entry) -> Marks:
+def _copy(source: BinaryIO, work: Path, entry: Entry) -> Marks:
     """A copy of its own (by reflink where the file system can), which the task may write without touching the cache."""
-    with target.open("xb") as writer:
+    with (work / entry.path).open("xb") as writer:
         _copy_bytes(source, writer, entry.digest.size)
         if os.fstat(writer.fileno()).st_size != entry.digest.size:
             raise BackendError(f"the cached input {entry.path} ended early", transient=True)

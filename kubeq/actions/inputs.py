@@ -1,7 +1,8 @@
 """The inputs of a submission: from `-u`, `^path` and `^{column}` to files with a place in the work directory.
 
 Nothing is hashed, sent or stored here. How `-u` is written is in `actions.upload_list`, what a directory gives in
-`actions.trees`. All problems of one kind are named at once, before anything else happens.
+`actions.trees`, what a URL names in `actions.url_inputs`. All problems of one kind are named at once, before anything
+else happens.
 """
 
 from __future__ import annotations
@@ -14,25 +15,28 @@ from pathlib import Path
 
 from kubeq.actions.problems import CLASH, DESTINATION, EMPTY_CELL, MISSING_IN_ROW, MISSING_WORD, Problems
 from kubeq.actions.trees import Source, Trees
-from kubeq.actions.upload_list import Upload, expand_uploads, is_folder
+from kubeq.actions.upload_list import Upload, UrlUpload, expand_uploads, is_folder
+from kubeq.actions.url_inputs import Look, look_outside, look_up, remotes_of
 from kubeq.core.digest import Digest
-from kubeq.core.manifest import Entry, Manifest, clean_destination
+from kubeq.core.manifest import Entry, Manifest, Remote, clean_destination
 from kubeq.core.spec import destination_of, fill, is_staged, placeholders
 from kubeq.core.tables import Table
 from kubeq.errors import UsageError
+from kubeq.store.sources import shown
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """What every task gets, and what each task gets besides (None: nothing, for all tasks).
 
-    `per_task[i]` belongs to the task with index i + 1. No destination is in both, or twice in one. `warnings` are
-    sentences for the user.
+    `per_task[i]` belongs to the task with index i + 1; `remotes` are what every task gets from elsewhere. No
+    destination is in two of them, or twice in one. `warnings` are sentences for the user.
     """
 
     shared: tuple[Source, ...]
     per_task: Sequence[tuple[Source, ...]] | None
     warnings: tuple[str, ...] = ()
+    remotes: tuple[Remote, ...] = ()
 
     def paths(self) -> list[Path]:
         """Every distinct file, in the order of first use."""
@@ -41,18 +45,31 @@ class Inputs:
 
 
 def collect_inputs(
-    uploads: Sequence[str], words: Sequence[str], table: Table | None, base: Path, *, own: Sequence[Path] = ()
+    uploads: Sequence[str],
+    words: Sequence[str],
+    table: Table | None,
+    base: Path,
+    *,
+    own: Sequence[Path] = (),
+    look: Look = look_outside,
 ) -> Inputs:
     """The inputs of a submission from its `-u` texts, its command words and its table (None: it does not fan out).
 
     `base` is the absolute directory that relative paths start from; `own` are the directories of kubeq's state, store
-    and caches. Raises UsageError naming every problem of one kind.
+    and caches; `look` says what a URL names. Raises UsageError naming every problem of one kind, BackendError for a
+    source that does not answer.
     """
     problems = Problems()
     trees = Trees(problems, own)
     shared = _Places(problems)
-    for upload in expand_uploads(uploads, base, problems):
-        for source in _upload(upload, trees, problems):
+    expanded = expand_uploads(uploads, base, problems)
+    named = look_up([upload for upload in expanded if isinstance(upload, UrlUpload)], look, problems)
+    for upload in expanded:
+        if isinstance(upload, UrlUpload):
+            found: Iterable[Source | Remote] = remotes_of(upload, named[upload.url], problems)
+        else:
+            found = _upload(upload, trees, problems)
+        for source in found:
             shared.add(source)
     staged = _Staged(base, trees, problems)
     fans_out = table is not None
@@ -64,12 +81,13 @@ def collect_inputs(
                 shared.add(source)
     per_task = list(staged.rows(per_row, table, shared)) if table is not None and per_row else None
     problems.raise_first()
-    return Inputs(tuple(shared.sources()), per_task, tuple(trees.warnings()))
+    return Inputs(shared.sources(), per_task, tuple(trees.warnings()), shared.remotes())
 
 
-def manifest_of(sources: Iterable[Source], digests: Mapping[Path, Digest]) -> Manifest:
-    """The manifest of sources whose digests are known."""
-    return Manifest.of(Entry(source.destination, digests[source.path], source.executable) for source in sources)
+def manifest_of(sources: Iterable[Source], digests: Mapping[Path, Digest], remotes: Iterable[Remote] = ()) -> Manifest:
+    """The manifest of sources whose digests are known, and of what is elsewhere."""
+    entries = (Entry(source.destination, digests[source.path], source.executable) for source in sources)
+    return Manifest.of(entries, remotes)
 
 
 def _upload(upload: Upload, trees: Trees, problems: Problems) -> list[Source]:
@@ -157,47 +175,58 @@ class _Places:
         self._problems = problems
         self._below = below
         self._origin = origin
-        self._files: dict[str, Source] = {}
+        self._files: dict[str, Source | Remote] = {}
         self._folders: set[str] = set()
 
     def sources(self) -> tuple[Source, ...]:
-        """What was added, without what the places below hold already."""
-        return tuple(self._files.values())
+        """What was added of this machine's, without what the places below hold already."""
+        return tuple(file for file in self._files.values() if isinstance(file, Source))
 
-    def add(self, source: Source) -> None:
+    def remotes(self) -> tuple[Remote, ...]:
+        """What was added that is elsewhere."""
+        return tuple(file for file in self._files.values() if isinstance(file, Remote))
+
+    def add(self, source: Source | Remote) -> None:
         """Place a source, unless the same bytes stand there already; a clash is noted."""
-        other = self._at(source.destination)
+        place = source.destination if isinstance(source, Source) else source.path
+        other = self._at(place)
         if other is not None:
             if not _same(source, other):
-                self._clash(source, f"{str(other.path)!r} and {str(source.path)!r}")
+                self._clash(place, f"{_name(other)} and {_name(source)}")
             return
-        if self._is_folder(source.destination):
-            self._clash(source, f"a directory, and the file {str(source.path)!r}")
+        if self._is_folder(place):
+            self._clash(place, f"a directory, and the file {_name(source)}")
             return
-        parent = source.destination.rpartition("/")[0]
+        parent = place.rpartition("/")[0]
         while parent and parent not in self._folders:
             blocking = self._at(parent)
             if blocking is not None:
-                self._clash(source, f"below it, and {parent!r} is the file {str(blocking.path)!r}")
+                self._clash(place, f"below it, and {parent!r} is the file {_name(blocking)}")
                 return
             self._folders.add(parent)
             parent = parent.rpartition("/")[0]
-        self._files[source.destination] = source
+        self._files[place] = source
 
-    def _at(self, destination: str) -> Source | None:
+    def _at(self, destination: str) -> Source | Remote | None:
         found = self._files.get(destination)
         return found if found is not None or self._below is None else self._below._at(destination)
 
     def _is_folder(self, destination: str) -> bool:
         return destination in self._folders or (self._below is not None and self._below._is_folder(destination))
 
-    def _clash(self, source: Source, what: str) -> None:
-        self._problems.add(CLASH, f"{self._origin}{source.destination!r} ({what})")
+    def _clash(self, place: str, what: str) -> None:
+        self._problems.add(CLASH, f"{self._origin}{place!r} ({what})")
 
 
-def _same(one: Source, other: Source) -> bool:
+def _name(source: Source | Remote) -> str:
+    return repr(str(source.path) if isinstance(source, Source) else shown(source.url))
+
+
+def _same(one: Source | Remote, other: Source | Remote) -> bool:
     if one.executable != other.executable:
         return False
+    if isinstance(one, Remote) or isinstance(other, Remote):
+        return one == other
     if one.path == other.path:
         return True
     try:

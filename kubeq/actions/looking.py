@@ -9,7 +9,7 @@ from typing import Any
 from kubeq.actions.finding import EVERYTHING, Choice, Chosen, tasks_of
 from kubeq.actions.session import Session
 from kubeq.actions.status import Situation, situation_of, why_task
-from kubeq.core.manifest import Entry
+from kubeq.core.manifest import Manifest
 from kubeq.core.model import Job, Task, TaskId
 from kubeq.core.spec import JobSpec, command_of
 from kubeq.core.wire import decode_spec
@@ -94,10 +94,10 @@ def _skipped(session: Session, task: Task) -> int | None:
     return None if result is None else len(result["skipped"])
 
 
-def inputs_of(session: Session, facts: JobFacts, task: Task | None = None) -> tuple[Entry, ...]:
+def inputs_of(session: Session, facts: JobFacts, task: Task | None = None) -> Manifest:
     """The files that are staged for the job's tasks, or for that task. Raises ObjectNotFound if their list is gone."""
     digest = (task.inputs if task is not None else None) or facts.spec.inputs
-    return () if digest is None else session.blobs.read_manifest(digest).entries
+    return Manifest() if digest is None else session.blobs.read_manifest(digest)
 
 
 def result_of(session: Session, task: Task) -> Mapping[str, Any] | None:

@@ -1,7 +1,7 @@
-"""The plan of a submission: what the user typed, understood and checked. Reads files, asks and stores nothing.
+"""The plan of a submission: what the user typed, understood and checked. Reads files, asks what URLs name.
 
-All bad input is refused here, before anything is hashed, read from the store or sent. Options come as a Config, which
-has read each of them by itself; here they are held against each other and against the command.
+Nothing is stored. All bad input is refused here, before anything is hashed, read from the store or sent. Options come
+as a Config, which has read each of them by itself; here they are held against each other and against the command.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from kubeq.actions.inputs import Inputs, collect_inputs
 from kubeq.actions.naming import default_name, is_job_id
 from kubeq.actions.parameters import read_parameters
 from kubeq.actions.program import carets_in_shell, check_program
+from kubeq.actions.url_inputs import Look, look_outside
 from kubeq.config import Config, task_environment
 from kubeq.core.images import check_image_name
 from kubeq.core.lines import LINE, words_of
@@ -67,10 +68,17 @@ class Plan:
         return 1 if self.table is None else len(self.table.rows)
 
 
-def make_plan(command: Sequence[str], config: Config, provider: NodeProvider, lines: BinaryIO | None = None) -> Plan:
-    """The plan of a submission to nodes of that provider; `lines` is where `--stdin` reads its tasks.
+def make_plan(
+    command: Sequence[str],
+    config: Config,
+    provider: NodeProvider,
+    lines: BinaryIO | None = None,
+    look: Look = look_outside,
+) -> Plan:
+    """The plan of a submission to nodes of that provider.
 
-    Raises UsageError for the first thing that is wrong, with all its instances.
+    `lines` is where `--stdin` reads its tasks; `look` says what the URLs of inputs name. Raises UsageError for the
+    first thing that is wrong, with all its instances; NotFound, Conflict, BackendError as `look` does.
     """
     if config.stdin and lines is None:
         raise UsageError("--stdin has no stdin to read", hint="pipe lines into it: seq 10 | kubeq sub --stdin echo")
@@ -82,7 +90,8 @@ def make_plan(command: Sequence[str], config: Config, provider: NodeProvider, li
     _check_nodes(spec, provider, config)
     if spec.image is None:
         warnings.append(NO_ISOLATION)
-    inputs = collect_inputs(config.upload, words, table, config.place.base, own=[config.state_dir, config.cache_dir])
+    own = [config.state_dir, config.cache_dir]
+    inputs = collect_inputs(config.upload, words, table, config.place.base, own=own, look=look)
     warnings += [*check_program(spec, inputs, table, config.place.base), *carets_in_shell(spec)]
     return Plan(
         name=default_name(words or _first_line(table)) if config.name is None else config.name,

@@ -15,18 +15,23 @@ from kubeq.actions.submit import Resolve, Upload, contents_of
 from kubeq.core.digest import Digest
 from kubeq.core.spec import command_of
 from kubeq.store.blobs import hash_file
+from kubeq.store.sources import shown
 
 SHOWN_TASKS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
-    """A file of the user's and its place in a task's work directory; `sent` if the store lacks it."""
+    """An input and its place in a task's work directory; `sent` if it is a file of this machine that the store lacks.
 
-    path: Path
+    `remote`: a node fetches it from where it is.
+    """
+
+    source: str
     destination: str
     size: int
     sent: bool
+    remote: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +84,13 @@ def preview(session: Session, plan: Plan, resolve: Resolve) -> Preview:
 def _staged(inputs: Inputs, digests: Mapping[Path, Digest], missing: Collection[Digest]) -> list[Staged]:
     """Each file once for each of its places, in the order of first use."""
     sources = dict.fromkeys(chain(inputs.shared, chain.from_iterable(inputs.per_task or ())))
-    return [
+    remotes = [
+        Staged(source=shown(remote.url), destination=remote.path, size=remote.size, sent=False, remote=True)
+        for remote in inputs.remotes
+    ]
+    return remotes + [
         Staged(
-            path=source.path,
+            source=str(source.path),
             destination=source.destination,
             size=digests[source.path].size,
             sent=digests[source.path] in missing,

@@ -20,6 +20,11 @@ class Kind:
 MISSING = Kind(
     "this input does not exist", "these inputs do not exist", "check the path; it is relative to where you are"
 )
+NOTHING_THERE = Kind(
+    "there is nothing at this URL",
+    "there is nothing at these URLs",
+    "check the URL; of a bucket name an object, or a prefix that objects have",
+)
 MISSING_WORD = Kind(
     "the command stages a file that does not exist",
     "the command stages files that do not exist",

@@ -27,6 +27,7 @@ from kubeq.actions.trees import Source
 from kubeq.actions.turns import one_at_a_time
 from kubeq.core import wire
 from kubeq.core.digest import Digest
+from kubeq.core.manifest import Remote
 from kubeq.core.model import Job, Pool, Reach
 from kubeq.core.spec import JobSpec
 from kubeq.errors import Conflict, IntegrityError, NotFound, UsageError
@@ -132,11 +133,11 @@ def submit(
 
 def contents_of(plan: Plan, digests: Mapping[Path, Digest], pinned: str | None) -> Contents:
     """The spec and the manifests. Raises UsageError where two inputs cannot stand side by side."""
-    inputs, made = plan.inputs, _Manifests(digests)
+    inputs, made = plan.inputs, _Manifests(digests, plan.inputs.remotes)
     shared, own = None, None
     if inputs.per_task is not None:
         own = tuple(made.digest_of((*inputs.shared, *sources)) for sources in inputs.per_task)
-    elif inputs.shared:
+    elif inputs.shared or inputs.remotes:
         shared = made.digest_of(inputs.shared)
     spec = replace(plan.spec, image_digest=pinned, inputs=shared)
     return Contents(
@@ -159,17 +160,18 @@ def _try_stores(session: Session, contents: Contents) -> None:
 
 
 class _Manifests:
-    """One manifest for each distinct set of inputs."""
+    """One manifest for each distinct set of inputs; what is elsewhere is in each."""
 
-    def __init__(self, digests: Mapping[Path, Digest]) -> None:
+    def __init__(self, digests: Mapping[Path, Digest], remotes: tuple[Remote, ...]) -> None:
         self._digests = digests
+        self._remotes = remotes
         self._known: dict[tuple[Source, ...], Digest] = {}
         self.documents: list[bytes] = []
 
     def digest_of(self, sources: tuple[Source, ...]) -> Digest:
         digest = self._known.get(sources)
         if digest is None:
-            content = manifest_of(sources, self._digests).encode()
+            content = manifest_of(sources, self._digests, self._remotes).encode()
             digest = self._known[sources] = Digest.of(content)
             self.documents.append(content)
         return digest

@@ -2,8 +2,9 @@
 
 What a source holds is looked at in `actions.trees`. The rules:
 
-* The text is split at its last colon that is not part of `://`. A file whose own name holds a colon is written with its
-  destination: `a:b:a:b`.
+* The text is split at its last colon that is not part of `://` or of a host's port. A file whose own name holds a colon
+  is written with its destination: `a:b:a:b`.
+* A SRC with `://` is a URL. It lands under its last component; nothing in it is a pattern.
 * A relative SRC keeps its path, an absolute one lands under its last component. DST replaces that; a DST that ends in
   `/` is the directory in which a file keeps its name. `.` is the work directory itself, for directories.
 * A SRC with `*`, `?` or `[` that is no file's name is a pattern (`**` crosses directories, hidden files are not matched
@@ -28,6 +29,8 @@ DEEPEST_LIST = 32
 LARGEST_LIST = 2**26
 """Bytes: some million paths."""
 _COLON = re.compile(r":(?!//)")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
+"""A URL up to its path: a colon in there is that of a port."""
 _GLOB = re.compile(r"[*?\[]")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -47,7 +50,16 @@ class Upload:
     origin: str
 
 
-def expand_uploads(texts: Sequence[str], base: Path, problems: Problems) -> list[Upload]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UrlUpload:
+    """A source by URL and where the user wants it; what it names is not known yet."""
+
+    url: str
+    destination: str | None
+    origin: str
+
+
+def expand_uploads(texts: Sequence[str], base: Path, problems: Problems) -> list[Upload | UrlUpload]:
     """The single uploads that `-u` texts stand for, in order. Raises UsageError; patterns without a match are noted."""
     lists = _Lists(problems)
     return [upload for text in texts for upload in lists.expand(text, base, f"-u {text!r}", ())]
@@ -55,17 +67,13 @@ def expand_uploads(texts: Sequence[str], base: Path, problems: Problems) -> list
 
 def parse_upload(text: str, base: Path, origin: str) -> tuple[str, str | None]:
     """SRC and DST (None when there is none). Raises UsageError for what means nothing, or may mean two things."""
-    colons = [match.start() for match in _COLON.finditer(text)]
+    url = _URL.match(text)
+    colons = [match.start() for match in _COLON.finditer(text, url.end() if url else 0)]
     source, destination = (text[: colons[-1]], text[colons[-1] + 1 :]) if colons else (text, None)
     if not source or destination == "":
         what = "destination after the colon" if source else "source"
         raise UsageError(f"{origin} has no {what}", hint="write -u SRC or -u SRC:DST")
-    if "://" in source:
-        raise UsageError(
-            f"{origin}: sources by URL need a cloud store, and this version has none",
-            hint="download it and upload the file",
-        )
-    if destination is not None and os.path.lexists(base / text):
+    if url is None and destination is not None and os.path.lexists(base / text):
         raise UsageError(
             f"{origin} can mean the file {text!r}, or {source!r} with the destination {destination!r}",
             hint=f"write {text + ':NAME'!r} for the first, {source + ':./' + destination!r} for the second",
@@ -80,7 +88,7 @@ class _Lists:
         self._problems = problems
         self._read: set[str] = set()
 
-    def expand(self, text: str, base: Path, origin: str, within: tuple[str, ...]) -> Iterator[Upload]:
+    def expand(self, text: str, base: Path, origin: str, within: tuple[str, ...]) -> Iterator[Upload | UrlUpload]:
         """What one text stands for; `within` are the lists that it was read from."""
         if "\0" in text:
             raise UsageError(f"{origin} holds a zero byte, which no path has", hint="write -u SRC or -u SRC:DST")
@@ -88,6 +96,9 @@ class _Lists:
             yield from self._list(text[1:], base, origin, within)
             return
         source, destination = parse_upload(text, base, origin)
+        if "://" in source:
+            yield UrlUpload(url=source, destination=destination, origin=origin)
+            return
         path = base / source
         if not _GLOB.search(source) or os.path.lexists(path):
             inside = destination is not None and destination.endswith("/") and not is_folder(path)
@@ -105,7 +116,7 @@ class _Lists:
                 origin=f"{match!r} of {origin}",
             )
 
-    def _list(self, name: str, base: Path, origin: str, within: tuple[str, ...]) -> Iterator[Upload]:
+    def _list(self, name: str, base: Path, origin: str, within: tuple[str, ...]) -> Iterator[Upload | UrlUpload]:
         if not name:
             raise UsageError(f"{origin} names no list", hint="write -u @LIST, where LIST is a text file")
         path = base / name

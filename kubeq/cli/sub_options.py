@@ -18,7 +18,12 @@ OPTIONS = (
     ("-i --image", ONE, "IMAGE", "Image to run in; `none`: no container, the command runs on the node itself."),
     ("--runtime", ONE, "docker|process", "How a node runs a command; `process` is the same as `--image none`."),
     ("-r --resources", ONE, "LIST", "What a task needs: cpu=1,memory=2G. A container gets no more than that."),
-    ("-u --upload", MANY, "SRC[:DST]|@LIST", "Stage a file, a directory or a pattern; `@LIST`: a file of such lines."),
+    (
+        "-u --upload",
+        MANY,
+        "SRC[:DST]|@LIST",
+        "Stage a file, a directory, a pattern or what a URL names; `@LIST`: a file of such lines.",
+    ),
     (
         "--params",
         MANY,

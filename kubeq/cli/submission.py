@@ -19,6 +19,7 @@ from kubeq.actions.launching import agent_line, ensure_nodes, nodes_for, pool_of
 from kubeq.actions.plan import Plan, make_plan
 from kubeq.actions.preview import preview
 from kubeq.actions.session import Session
+from kubeq.actions.sources import look_of
 from kubeq.actions.submit import Submitted, Upload, submit
 from kubeq.actions.tending import Tending
 from kubeq.actions.waiting import Tick
@@ -40,7 +41,8 @@ def run_submission(session: Session, output: Output, command: Sequence[str]) -> 
     if output.mode is Mode.CSV:
         raise UsageError("the answer of sub is not a table, so it has no csv form", hint="use --json")
     config = session.config
-    plan = make_plan(command, config, session.provider, _lines(output) if config.stdin else None)
+    lines = _lines(output) if config.stdin else None
+    plan = make_plan(command, config, session.provider, lines, look_of(session))
     for sentence in plan.warnings:
         output.warn(sentence)
     if not config.stdin:

@@ -13,10 +13,11 @@ from kubeq.cli.output import columns
 from kubeq.cli.shown import count, iso, moment, one_line, pairs
 from kubeq.cli.views_jobs import counts_text, job_record
 from kubeq.cli.views_tasks import outcome_text, reason_text, task_record
-from kubeq.core.manifest import Entry
+from kubeq.core.manifest import Entry, Manifest
 from kubeq.core.model import Attempt
 from kubeq.core.quantities import format_duration, format_size
 from kubeq.core.wire import encode_usage
+from kubeq.store.sources import shown
 
 SHOWN_FILES = 20
 ATTEMPTS = ("attempt", "node", "claimed", "ran", "cpu", "memory", "ended", "message")
@@ -28,7 +29,7 @@ class JobShowView:
 
     summary: JobSummary
     facts: JobFacts
-    inputs: Sequence[Entry]
+    inputs: Manifest
     skipped: int | None
 
     def text(self) -> Iterable[str]:
@@ -100,7 +101,7 @@ class JobShowView:
                 "timeout_s": spec.timeout_s,
                 "log_limit": spec.log_limit,
             },
-            "inputs": [entry_record(entry) for entry in self.inputs],
+            "inputs": input_records(self.inputs),
             "skipped": self.skipped,
         }
 
@@ -114,7 +115,7 @@ class TaskShowView:
 
     name: str
     facts: TaskFacts
-    inputs: Sequence[Entry]
+    inputs: Manifest
     result: Mapping[str, Any] | None
 
     def text(self) -> Iterable[str]:
@@ -154,7 +155,7 @@ class TaskShowView:
                 "attempts": [_attempt_record(attempt) for attempt in task.attempts],
                 "forgotten_attempts": task.forgotten_attempts,
             },
-            "inputs": [entry_record(entry) for entry in self.inputs],
+            "inputs": input_records(self.inputs),
             "files": None if self.result is None else self.result["files"],
             "skipped": None if self.result is None else self.result["skipped"],
         }
@@ -163,9 +164,31 @@ class TaskShowView:
         return [str(self.facts.task.id)]
 
 
-def files_text(entries: Sequence[Entry]) -> str:
-    """Files with their sizes, one a line."""
-    return listed([f"{entry.path} ({format_size(entry.digest.size)})" for entry in entries])
+def files_text(manifest: Manifest) -> str:
+    """Files with their sizes, one a line, and where those are that are not in the store."""
+    lines = [f"{entry.path} ({format_size(entry.digest.size)})" for entry in manifest.entries]
+    lines += [
+        f"{remote.path} ({format_size(remote.size)}, from {shown(remote.url)}, pinned as {remote.pin})"
+        for remote in manifest.remotes
+    ]
+    return listed(lines)
+
+
+def input_records(manifest: Manifest) -> list[dict[str, Any]]:
+    """The inputs in JSON; of what is not in the store no digest is known."""
+    blobs = [{**entry_record(entry), "url": None, "pin": None} for entry in manifest.entries]
+    remotes = [
+        {
+            "path": remote.path,
+            "sha256": None,
+            "size": remote.size,
+            "executable": remote.executable,
+            "url": shown(remote.url),
+            "pin": remote.pin,
+        }
+        for remote in manifest.remotes
+    ]
+    return blobs + remotes
 
 
 def listed(lines: Sequence[str]) -> str:

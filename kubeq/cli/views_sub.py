@@ -86,8 +86,8 @@ class PreviewView:
             yield f"  and {seen.total - len(seen.commands):,} more"
         yield f"would send {sent_text(seen.upload)}"
         for file in seen.files[:SHOWN_FILES]:
-            there = "" if file.sent else ", in the store already"
-            yield f"  {file.path} as {file.destination} ({format_size(file.size)}{there})"
+            there = "" if file.sent else ", fetched by the nodes" if file.remote else ", in the store already"
+            yield f"  {file.source} as {file.destination} ({format_size(file.size)}{there})"
         if len(seen.files) > SHOWN_FILES:
             yield f"  and {len(seen.files) - SHOWN_FILES:,} more"
         yield self._nodes()
@@ -110,7 +110,7 @@ class PreviewView:
             "commands": [list(words) for words in seen.commands],
             "uploaded": {"files": seen.upload.files, "bytes": seen.upload.size, "already": seen.upload.already},
             "files": [
-                {"source": str(file.path), "path": file.destination, "size": file.size, "sent": file.sent}
+                {"source": file.source, "path": file.destination, "size": file.size, "sent": file.sent}
                 for file in seen.files
             ],
             "nodes_requested": seen.nodes,

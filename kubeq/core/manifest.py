@@ -1,4 +1,9 @@
-"""Manifest: which bytes stand at which path. Sorted and canonically encoded: equal trees are equal blobs."""
+"""Manifest: which bytes stand at which path. Sorted and canonically encoded: equal trees are equal blobs.
+
+Nearly all bytes are blobs of ours, named by their digest. Those of a source by URL never pass through the submitter, so
+nobody has a digest of them: they are named by where they are and by a pin, which is what the source said of them when
+the job was submitted.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,8 @@ from dataclasses import dataclass
 from kubeq.core.digest import Digest
 from kubeq.errors import IntegrityError, UsageError, VersionMismatch
 
-SCHEMA = 1
+SCHEMA = 2
+"""1 for a manifest of blobs alone, as in every release; 2 where there are sources by URL, which older agents refuse."""
 LONGEST_COMPONENT = 255
 """NAME_MAX of Linux file systems, in bytes."""
 LONGEST_PATH = 1000
@@ -19,6 +25,7 @@ LONGEST_PATH = 1000
 _PLAIN = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.+=@,-]{0,99}/){0,8}[A-Za-z0-9_][A-Za-z0-9_.+=@,-]{0,99}")
 """Paths that are clean beyond doubt: nearly all, and a submission has a million of them."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PIN = re.compile(r"(?:etag|generation|modified|sha256):[\x21-\x7e ]+")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -30,33 +37,55 @@ class Entry:
     executable: bool = False
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Remote:
+    """One file whose bytes are at a URL, `size` of them, as long as they are what `pin` says.
+
+    A pin is a kind and what the source said: `generation:1700000000000000`, `etag:"9b2cf5"`, `modified:` with a date of
+    HTTP's, or `sha256:` with the digest of the bytes, which is the only one that can be checked by themselves.
+    """
+
+    path: str
+    url: str
+    pin: str
+    size: int
+    executable: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Entries sorted by path, no path twice, no path below another."""
+    """Files sorted by path, no path twice, no path below another: blobs, and what is fetched from elsewhere."""
 
     entries: tuple[Entry, ...] = ()
+    remotes: tuple[Remote, ...] = ()
 
     @staticmethod
-    def of(entries: Iterable[Entry]) -> Manifest:
-        """The manifest of entries in any order. Raises UsageError when two of them cannot stand side by side."""
-        ordered = tuple(sorted(entries))
+    def of(entries: Iterable[Entry], remotes: Iterable[Remote] = ()) -> Manifest:
+        """The manifest of files in any order. Raises UsageError when two of them cannot stand side by side."""
+        manifest = Manifest(tuple(sorted(entries)), tuple(sorted(remotes)))
+        paths = [*(entry.path for entry in manifest.entries), *(remote.path for remote in manifest.remotes)]
         files: set[str] = set()
-        for entry in ordered:
-            if entry.path in files:
-                raise UsageError(f"two inputs have the destination {entry.path!r}")
-            files.add(entry.path)
-        for entry in ordered:
-            parent = entry.path.rpartition("/")[0]
+        for path in paths:
+            if path in files:
+                raise UsageError(f"two inputs have the destination {path!r}")
+            files.add(path)
+        for path in paths:
+            parent = path.rpartition("/")[0]
             while parent:
                 if parent in files:
-                    raise UsageError(f"the destination {parent!r} is both a file and a directory ({entry.path!r})")
+                    raise UsageError(f"the destination {parent!r} is both a file and a directory ({path!r})")
                 parent = parent.rpartition("/")[0]
-        return Manifest(ordered)
+        return manifest
 
     def encode(self) -> bytes:
         """The one encoding: equal manifests give equal bytes."""
         rows = [[entry.path, entry.digest.sha256, entry.digest.size, int(entry.executable)] for entry in self.entries]
-        return json.dumps({"schema": SCHEMA, "files": rows}, ensure_ascii=False, separators=(",", ":")).encode()
+        document: dict[str, object] = {"schema": SCHEMA if self.remotes else 1, "files": rows}
+        if self.remotes:
+            document["remotes"] = [
+                [remote.path, remote.url, remote.pin, remote.size, int(remote.executable)] for remote in self.remotes
+            ]
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
     @staticmethod
     def decode(content: bytes) -> Manifest:
@@ -72,9 +101,18 @@ class Manifest:
                 Entry(clean_destination(path), Digest(sha256, size), bool(executable))
                 for path, sha256, size, executable in document["files"]
             ]
-            return Manifest.of(entries)
+            return Manifest.of(entries, map(_remote, document.get("remotes", ())))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError) as error:
             raise IntegrityError(f"a manifest cannot be read: {error}") from error
+
+
+def _remote(row: list[object]) -> Remote:
+    path, url, pin, size, executable = row
+    if not (isinstance(path, str) and isinstance(url, str) and isinstance(pin, str) and _PIN.fullmatch(pin)):
+        raise ValueError(f"the source of {path!r} has no URL or no pin")
+    if type(size) is not int or size < 0:
+        raise ValueError(f"the source of {path!r} has no size")
+    return Remote(clean_destination(path), url, pin, size, bool(executable))
 
 
 def clean_destination(path: str) -> str:

@@ -29,10 +29,10 @@ from kubeq.core.model import Reach
 from kubeq.errors import ObjectNotFound, UsageError
 from kubeq.store.base import ObjectStore, Stored
 from kubeq.store.copying import not_as_announced, read_up_to
-from kubeq.store.gcs_bucket import CONNECTIONS, Bucket
+from kubeq.store.gcs_bucket import Bucket
 from kubeq.store.gcs_parts import PART, PartedPuts
 from kubeq.store.keys import LONGEST_KEY, check_key, is_key, may_begin_key
-from kubeq.store.parallel import run_parallel
+from kubeq.store.parallel import NETWORK_THREADS, run_parallel
 from kubeq.store.patience import Patience
 from kubeq.store.sizes import Sizes
 
@@ -104,7 +104,7 @@ class GcsStore:
     def delete(self, keys: Sequence[str]) -> None:
         """Remove them, many at a time; absent keys are no error."""
         names = [self._name(key) for key in keys]
-        run_parallel([partial(self._again, partial(self._bucket.delete, name)) for name in names], CONNECTIONS)
+        run_parallel([partial(self._again, partial(self._bucket.delete, name)) for name in names], NETWORK_THREADS)
 
     def _list(self, prefix: str, after: str) -> Iterator[Stored]:
         last = after.encode(errors="surrogatepass")

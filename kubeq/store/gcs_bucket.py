@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, urlsplit
@@ -22,6 +22,7 @@ from requests.adapters import HTTPAdapter
 
 from kubeq.gcp import Account, find_account, google_errors
 from kubeq.metering import Meter
+from kubeq.store.bucket_source import Standing
 from kubeq.store.sizes import Listing
 
 if TYPE_CHECKING:
@@ -31,14 +32,16 @@ EMULATOR = "STORAGE_EMULATOR_HOST"
 """Google's own variable for the URL of a stand-in."""
 PAGE = 1000
 """Objects that one request lists at most (Cloud Storage, "Objects: list")."""
-CONNECTIONS = 32
-"""Kept open: as many threads may use the bucket at once without waiting for each other."""
+CONNECTIONS = 48
+"""Kept open: those of `parallel.NETWORK_THREADS` and of the parts that are on their way beside them."""
 TIMEOUT_S = (5.0, 20.0)
 """To connect, and how long a connection may be silent: half of a renewal's interval at the default lease of 120 s."""
 SENT_AT_ONCE = 2**18
 """Bytes up to which a body is handed to the socket in one go, which has to take it all within the time to connect."""
 READ_AHEAD = 2**18
 """Bytes read at a time for somebody who reads an object in small pieces."""
+GENERATION = "generation:"
+"""How a pin of ours begins."""
 _VERBS = {"GET": "get", "POST": "insert", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
 
 
@@ -72,11 +75,30 @@ class Bucket:
 
     def size(self, name: str) -> int | None:
         """The object's size; None if there is no such object, or no such bucket. `objects.get`"""
+        standing = self.standing(name)
+        return None if standing is None else standing.size
+
+    def standing(self, name: str) -> Standing | None:
+        """The object as it is now; None if there is no such object, or no such bucket. `objects.get`"""
         blob = self._blob(name)
-        with self.errors(f"look for {name} in {self}"), suppress(NotFound):
-            blob.reload(timeout=self._timeout_s, retry=None)
-        size: int | None = blob.size
-        return size
+        with self.errors(f"look for {name} in {self}"):
+            try:
+                blob.reload(timeout=self._timeout_s, retry=None)
+            except NotFound:
+                return None
+        return _standing(blob)
+
+    def all_standing(self, prefix: str) -> Iterator[Standing]:
+        """Every object whose name begins with `prefix`, as it is now, in byte order. `objects.list` for every 1,000"""
+        with self.errors(f"list {self}"):
+            for blob in self.client.list_blobs(
+                self.name,
+                prefix=prefix or None,
+                fields="items(name,size,generation),nextPageToken",
+                timeout=self._timeout_s,
+                retry=None,
+            ):
+                yield _standing(blob)
 
     def listing(self, prefix: str, after: str, most: int = PAGE) -> Listing:
         """The next names that begin with `prefix` and are greater than `after`. `objects.list`"""
@@ -124,13 +146,15 @@ class Bucket:
                 return False
         return True
 
-    def read(self, name: str, start: int) -> BinaryIO | None:
-        """The object's bytes from `start` on, as they come; None if there is no such object. `objects.get`
+    def read(self, name: str, start: int, pin: str | None = None) -> BinaryIO | None:
+        """The object's bytes from `start` on, as they come; None if there is none, or not that one. `objects.get`
 
         Google's client gives bytes only into a file, or in pieces that cost a request each; so this speaks HTTP itself.
         """
         client, session = self._make()
         url = f"{client.api_endpoint}/download/storage/v1/b/{self.name}/o/{quote(name, safe='')}?alt=media"
+        if pin is not None:
+            url += f"&generation={quote(pin.removeprefix(GENERATION), safe='')}"
         # gzip: the bytes as they are stored, also of an object that somebody has marked as compressed.
         headers = {"Accept-Encoding": "gzip"} | ({"Range": f"bytes={start}-"} if start else {})
         with self.errors(f"read {name} in {self}"):
@@ -165,6 +189,10 @@ class Bucket:
                 client._bucket_metadata_cache = None
                 self._made = client, session
             return self._made
+
+
+def _standing(blob: Any) -> Standing:
+    return Standing(name=blob.name, size=blob.size, pin=f"{GENERATION}{blob.generation}")
 
 
 class _Counting(HTTPAdapter):

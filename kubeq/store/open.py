@@ -1,6 +1,6 @@
-"""From a URL to an ObjectStore, and to what makes it where it has to be made first.
+"""From a URL to an ObjectStore, to what makes it where it has to be made first, and to a source of single files.
 
-The registry of schemes lives here and nowhere else. A backend whose module needs an SDK is imported on first use.
+The registries of schemes live here and nowhere else. A backend whose module needs an SDK is imported on first use.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from kubeq.core.provisioning import Provisioner
 from kubeq.errors import UsageError
 from kubeq.extras import extra
 from kubeq.store.base import ObjectStore
+from kubeq.store.bucket_source import BucketSite
 from kubeq.store.local import LocalStore
 from kubeq.store.memory import MemoryStore
+from kubeq.store.patience import Patience
+from kubeq.store.sources import RetryingSite, Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,24 @@ def open_provisioner(url: str, region: str | None = None) -> Provisioner | None:
 def reach_of(url: str) -> Reach:
     """Who can see the store at `url`; imports no backend. Raises UsageError as `open_store` does."""
     return _parse(url)[0].reach
+
+
+def open_site(url: str) -> Site:
+    """What gives the bytes that the URL names; the same for all URLs of a scheme, and with retries of its own.
+
+    Raises UsageError for a scheme that no source has. Nothing is read or connected yet.
+    """
+    scheme = url.partition("://")[0]
+    if scheme not in SITES:
+        raise UsageError(
+            f"no input can be at a URL of the scheme {scheme!r}", hint=f"the schemes are {', '.join(sorted(SITES))}"
+        )
+    return _site(scheme)
+
+
+@cache
+def _site(scheme: str) -> Site:
+    return RetryingSite(SITES[scheme](), Patience())
 
 
 def _parse(url: str) -> tuple[Kind, SplitResult]:
@@ -130,3 +151,25 @@ STORES: Mapping[str, Kind] = {
     "memory": Kind(open=_memory, reach=Reach.HOST),
     "s3": Kind(open=_s3, reach=Reach.NETWORK, provision=_s3_provisioner),
 }
+
+
+def _gs_site() -> Site:
+    with extra("gcp"):
+        from kubeq.store.gcs_bucket import Bucket
+
+    return BucketSite("gs", Bucket)
+
+
+def _s3_site() -> Site:
+    from kubeq.store.s3_bucket import Bucket
+
+    return BucketSite("s3", Bucket)
+
+
+def _http_site() -> Site:
+    from kubeq.store.http_source import HttpSite
+
+    return HttpSite()
+
+
+SITES: Mapping[str, Callable[[], Site]] = {"gs": _gs_site, "http": _http_site, "https": _http_site, "s3": _s3_site}

@@ -112,9 +112,12 @@ class Outputs:
             raise IntegrityError(f"the result document of task {task} is larger than {DOCUMENT_LIMIT} bytes")
         return content
 
-    def open_file(self, task: TaskId, attempt: int, path: str) -> AbstractContextManager[BinaryIO]:
-        """The bytes of one output file, not verified. Raises ObjectNotFound, UsageError for a path that leaves it."""
-        return self._store.get(f"{_attempt(task, attempt)}/{clean_destination(path)}")
+    def open_file(self, task: TaskId, attempt: int, path: str, start: int = 0) -> AbstractContextManager[BinaryIO]:
+        """The bytes of one output file from byte `start` on, not verified.
+
+        Raises ObjectNotFound, UsageError for a path that leaves it.
+        """
+        return self._store.get(f"{_attempt(task, attempt)}/{clean_destination(path)}", start)
 
     def open_stdout(self, task: TaskId, attempt: int, start: int = 0) -> AbstractContextManager[BinaryIO]:
         """The stored stdout from byte `start` on. Raises ObjectNotFound as long as nothing was published."""

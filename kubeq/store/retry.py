@@ -71,7 +71,7 @@ class Retrying:
 
     def get(self, key: str, start: int = 0) -> AbstractContextManager[BinaryIO]:
         """As the store; a stream that breaks is opened again where it broke."""
-        return io.BufferedReader(_Resuming(self._store, key, start, self._retry))
+        return resuming(lambda offset: self._store.get(key, offset), start, self._patience)
 
     def stat(self, keys: Sequence[str]) -> Mapping[str, int]:
         """As the store."""
@@ -101,14 +101,21 @@ class Retrying:
         return self._patience.repeat(request)
 
 
-class _Resuming(io.RawIOBase):
-    """One object's bytes; opened at once, and again at the offset reached when a read fails."""
+def resuming(open: Callable[[int], AbstractContextManager[BinaryIO]], start: int, patience: Patience) -> BinaryIO:
+    """The bytes that `open` gives from offset `start` on; a stream that breaks is opened again where it broke.
 
-    def __init__(self, store: ObjectStore, key: str, start: int, retry: Callable[[Callable[[], int]], int]) -> None:
-        self._store = store
-        self._key = key
+    It is opened at once, so that what there is to say of it is said here.
+    """
+    return io.BufferedReader(_Resuming(open, start, patience))
+
+
+class _Resuming(io.RawIOBase):
+    """One stream of bytes, opened at once, and again at the offset reached when a read fails."""
+
+    def __init__(self, open: Callable[[int], AbstractContextManager[BinaryIO]], start: int, patience: Patience) -> None:
+        self._open = open
         self._offset = start
-        self._retry = retry
+        self._patience = patience
         self._connection = ExitStack()
         self._stream: BinaryIO | None = None
         self._read_again(memoryview(bytearray()))
@@ -126,12 +133,12 @@ class _Resuming(io.RawIOBase):
         super().close()
 
     def _read_again(self, view: memoryview) -> int:
-        return self._retry(lambda: self._read_once(view))
+        return self._patience.repeat(lambda: self._read_once(view))
 
     def _read_once(self, view: memoryview) -> int:
         try:
             if self._stream is None:
-                self._stream = self._connection.enter_context(self._store.get(self._key, self._offset))
+                self._stream = self._connection.enter_context(self._open(self._offset))
             count = read_into(self._stream, view) if view else 0
         except BackendError:
             self._stream = None

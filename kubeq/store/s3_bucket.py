@@ -19,12 +19,13 @@ from kubeq import aws
 from kubeq.aws_errors import DENIED, PASSING, THROTTLED, code_of
 from kubeq.errors import AccessDenied, BackendError
 from kubeq.metering import Meter
+from kubeq.store.bucket_source import Standing
 from kubeq.store.sizes import Listing
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, ObjectIdentifierTypeDef
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, GetObjectRequestTypeDef, ObjectIdentifierTypeDef
 
 DELETE_BATCH = 1000
 """Objects that one request deletes (S3 API reference, DeleteObjects)."""
@@ -35,6 +36,8 @@ To ask costs the time to S3 and back, and spares the sending where S3 refuses or
 """
 CONNECTIONS = 48
 """Kept open: those of `parallel.NETWORK_THREADS` and of the parts that are on their way beside them."""
+TAG = "etag:"
+"""How a pin of ours begins."""
 PIECE = 2**17
 """Bytes that are read from a connection at a time; what a break of it loses."""
 
@@ -93,31 +96,38 @@ class Bucket:
                 raise
         return True
 
-    def read(self, name: str, start: int) -> BinaryIO | None:
-        """GetObject: the bytes from `start`, which may be none; None if there is no such object."""
+    def read(self, name: str, start: int, pin: str | None = None) -> BinaryIO | None:
+        """GetObject: the bytes from `start`, which may be none; None if there is no such object, or not that one."""
+        request: GetObjectRequestTypeDef = {"Bucket": self.name, "Key": name}
+        if start:  # an empty object has no range at all
+            request["Range"] = f"bytes={start}-"
+        if pin is not None:
+            request["IfMatch"] = pin.removeprefix(TAG)
         with self.asked() as client:
             try:
-                if start:
-                    answer = client.get_object(Bucket=self.name, Key=name, Range=f"bytes={start}-")
-                else:  # an empty object has no range at all
-                    answer = client.get_object(Bucket=self.name, Key=name)
+                answer = client.get_object(**request)
             except client.exceptions.ClientError as error:
                 if code_of(error) == "InvalidRange":
                     return io.BytesIO()
-                if code_of(error) == "NoSuchKey":
+                if code_of(error) in ("NoSuchKey", "PreconditionFailed"):
                     return None
                 raise
         return io.BufferedReader(_Body(cast(io.RawIOBase, answer["Body"]), str(self)), PIECE)
 
     def size(self, name: str) -> int | None:
-        """HeadObject: the object's size; None if there is no such object, or no such bucket.
+        """HeadObject: the object's size; None if there is no such object, or no such bucket."""
+        standing = self.standing(name)
+        return None if standing is None else standing.size
+
+    def standing(self, name: str) -> Standing | None:
+        """HeadObject: the object as it is now; None if there is no such object, or no such bucket.
 
         The answer to a HEAD has no words, so a refusal without any is put again as a listing of that one name.
         """
         try:
             with self.asked() as client:
                 try:
-                    return client.head_object(Bucket=self.name, Key=name)["ContentLength"]
+                    found = client.head_object(Bucket=self.name, Key=name)
                 except client.exceptions.ClientError as error:
                     if code_of(error) == "404":
                         return None
@@ -126,6 +136,14 @@ class Bucket:
             if not error.transient:
                 self.listing(name, "", most=1)
             raise
+        return Standing(name=name, size=found["ContentLength"], pin=f"{TAG}{found['ETag']}")
+
+    def all_standing(self, prefix: str) -> Iterator[Standing]:
+        """ListObjectsV2 for every 1,000: what starts with `prefix`, as it is now."""
+        with self.asked() as client:
+            for page in client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+                for entry in page.get("Contents", ()):
+                    yield Standing(name=entry["Key"], size=entry["Size"], pin=f"{TAG}{entry['ETag']}")
 
     def listing(self, prefix: str, after: str, most: int = 1000) -> Listing:
         """ListObjectsV2: a page of what starts with `prefix` and is greater than `after`."""

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from kubeq.actions.inputs import Inputs, collect_inputs, manifest_of
 from kubeq.actions.parameters import read_parameters, read_table
 from kubeq.core.digest import Digest
+from kubeq.core.manifest import Remote
 from kubeq.core.resources import Resources
 from kubeq.core.spec import JobSpec, command_of
 from kubeq.core.tables import Table
-from kubeq.errors import UsageError
+from kubeq.errors import AccessDenied, ObjectNotFound, UsageError
+from kubeq.store.sources import Pinned
 
 Make = Callable[..., None]
 
@@ -137,10 +139,9 @@ def test_all_missing_sources_are_named_at_once(here: Path, make: Make) -> None:
         (":x", "no source"),
         ("a:", "no destination"),
         ("@", "names no list"),
-        ("s3://b/k", "need a cloud store"),
-        ("s3://b/k:x", "need a cloud store"),
-        ("http://h:80/x:y", "need a cloud store"),
-        ("kubeq://j/1/x", "need a cloud store"),
+        ("ftp://h/x", "no input can be at a URL of the scheme 'ftp'"),
+        ("file:///etc/passwd", "no input can be at a URL of the scheme 'file'"),
+        ("http://h:80/x:", "no destination"),
         ("../up", "leaves the work directory"),
         ("d/../../up", "leaves the work directory"),
         ("a:../x", "leaves the work directory"),
@@ -350,7 +351,7 @@ def test_lists_nest_relative_to_themselves_and_count_once(here: Path, make: Make
         ("ok\n".encode("utf-16-le"), "zero byte at byte offset 1"),
         (b"ok:\n", "list:1 'ok:' has no destination"),
         (b"*.zip\n", "list:1 '*.zip'"),
-        (b"s3://b/k\n", "list:1 's3://b/k': sources by URL need a cloud store"),
+        (b"ok\nftp://b/k\n", "no input can be at a URL of the scheme 'ftp'"),
     ],
 )
 def test_a_bad_list_is_refused_with_file_and_line(here: Path, make: Make, content: bytes, said: str) -> None:
@@ -549,3 +550,134 @@ def test_a_parameter_table_may_come_from_a_pipe() -> None:
     os.close(writing)
     assert list(read_table(Path(f"/dev/fd/{reading}")).rows) == [("1",)]
     os.close(reading)
+
+
+SHELF = {
+    "gs://b/file.txt": [Pinned(url="gs://b/file.txt", pin="generation:1", size=5)],
+    "s3://b/t": [
+        Pinned(url=f"s3://b/t/{name}", pin=f'etag:"{name}"', size=1, name=name) for name in ("a", "d/c", "run.sh")
+    ],
+    "gs://b": [Pinned(url="gs://b/x", pin="generation:2", size=1, name="x")],
+    "http://h:8080/p/f%20ile?key=secret": [Pinned(url="http://h:8080/p/f%20ile?key=secret", pin='etag:"x"', size=9)],
+    "https://h/": [Pinned(url="https://h/", pin='etag:"x"', size=9)],
+    "kubeq://demo/3": [
+        Pinned(url="kubeq://demo-1/3/2/out/p", pin="sha256:" + "0" * 64, size=1, name="out/p", executable=True)
+    ],
+}
+
+
+def look(url: str) -> list[Pinned]:
+    if url.endswith("absent"):
+        raise ObjectNotFound(f"there is nothing at {url}")
+    if url.endswith("forbidden"):
+        raise AccessDenied("could not look: the permission is not granted", hint="kubeq setup --dry-run shows them")
+    return SHELF[url]
+
+
+def landed(here: Path, *texts: str) -> dict[str, str]:
+    inputs = collect_inputs(texts, ["true"], None, here, look=look)
+    assert inputs.shared == ()
+    return {remote.path: remote.url for remote in inputs.remotes}
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("gs://b/file.txt", ["file.txt"]),
+        ("gs://b/file.txt:other", ["other"]),
+        ("gs://b/file.txt:in/", ["in/file.txt"]),
+        ("gs://b/file.txt:./in//x", ["in/x"]),
+        ("s3://b/t", ["t/a", "t/d/c", "t/run.sh"]),
+        ("s3://b/t:data", ["data/a", "data/d/c", "data/run.sh"]),
+        ("s3://b/t:data/", ["data/a", "data/d/c", "data/run.sh"]),
+        ("s3://b/t:.", ["a", "d/c", "run.sh"]),
+        ("gs://b", ["b/x"]),
+        ("http://h:8080/p/f%20ile?key=secret", ["f ile"]),
+        ("http://h:8080/p/f%20ile?key=secret:x", ["x"]),
+        ("https://h/:index.html", ["index.html"]),
+        ("kubeq://demo/3", ["3/out/p"]),
+        ("kubeq://demo/3:before", ["before/out/p"]),
+    ],
+)
+def test_what_a_url_names_lands_under_its_last_component(here: Path, text: str, places: list[str]) -> None:
+    assert sorted(landed(here, text)) == places
+
+
+def test_a_remote_keeps_where_it_is_its_pin_its_size_and_its_executable_bit(here: Path) -> None:
+    assert collect_inputs(["kubeq://demo/3"], ["true"], None, here, look=look).remotes == (
+        Remote("3/out/p", "kubeq://demo-1/3/2/out/p", "sha256:" + "0" * 64, 1, True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gs://b/file.txt:.", "is a directory"),
+        ("gs://b/file.txt:../x", "leaves the work directory"),
+        ("gs://b/file.txt:/x", "relative path"),
+        ("gs://b/file.txt:.kubeq", "reserved"),
+        ("s3://b/t:..", "leaves the work directory"),
+        ("https://h/", "https://h/ names no file"),
+        ("gs://b/absent", "there is nothing at this URL: -u 'gs://b/absent'"),
+    ],
+)
+def test_a_url_that_cannot_be_placed_is_refused(here: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        collect_inputs([text], ["true"], None, here, look=look)
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_all_urls_that_name_nothing_are_named_at_once_and_without_their_keys(here: Path) -> None:
+    texts = ["gs://b/absent", "s3://b/t", "https://h/x?signature=secret&absent"]
+    with pytest.raises(UsageError) as caught:
+        collect_inputs(texts, ["true"], None, here, look=look)
+    assert caught.value.message == "there is nothing at these URLs: -u 'gs://b/absent', 'https://h/x'"
+
+
+def test_a_source_that_refuses_is_named_and_setup_is_not_the_remedy(here: Path) -> None:
+    with pytest.raises(AccessDenied) as caught:
+        collect_inputs(["gs://b/forbidden"], ["true"], None, here, look=look)
+    assert caught.value.message == (
+        "the source gs://b/forbidden cannot be used: could not look: the permission is not granted"
+    )
+    assert caught.value.hint == "check the URL, and that you may read there"
+
+
+def test_urls_and_files_stand_in_each_others_way_like_files(here: Path, make: Make) -> None:
+    make("file.txt", "b", "d/x")
+    for texts, said in (
+        (["file.txt", "gs://b/file.txt"], "two inputs have one destination: 'file.txt'"),
+        (["gs://b/file.txt", "file.txt"], "'gs://b/file.txt' and "),
+        (["b", "gs://b"], "below it, and 'b' is the file"),
+        (["d", "gs://b/file.txt:d"], "a directory, and the file 'gs://b/file.txt'"),
+        (["http://h:8080/p/f%20ile?key=secret:file.txt", "file.txt"], "'http://h:8080/p/f%20ile' and "),
+    ):
+        with pytest.raises(UsageError) as caught:
+            collect_inputs(texts, ["true"], None, here, look=look)
+        assert said in caught.value.message, texts
+    assert list(landed(here, "gs://b/file.txt", "gs://b/file.txt")) == ["file.txt"]
+
+
+def test_a_list_may_name_urls(here: Path, make: Make) -> None:
+    make("list", content="gs://b/file.txt:one\n# s3://b/absent\ns3://b/t:two\n")
+    assert sorted(landed(here, "@list")) == ["one", "two/a", "two/d/c", "two/run.sh"]
+
+
+def test_every_url_is_asked_once(here: Path) -> None:
+    asked: list[str] = []
+
+    def counting(url: str) -> list[Pinned]:
+        asked.append(url)
+        return look(url)
+
+    collect_inputs(["gs://b/file.txt:a", "gs://b/file.txt:b"], ["true"], None, here, look=counting)
+    assert asked == ["gs://b/file.txt"]
+
+
+def test_a_job_whose_tasks_have_files_of_their_own_gives_each_the_remote_ones_too(here: Path, make: Make) -> None:
+    make("one")
+    inputs = collect_inputs(["gs://b/file.txt"], ["^{f}"], Table(("f",), [("one",)]), here, look=look)
+    assert [remote.path for remote in inputs.remotes] == ["file.txt"]
+    assert inputs.per_task is not None
+    assert [source.destination for source in inputs.per_task[0]] == ["one"]

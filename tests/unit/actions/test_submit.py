@@ -35,6 +35,7 @@ from kubeq.store.blobs import Blobs
 from kubeq.store.memory import MemoryStore
 from tests.jobs import FakeClock, session_in
 from tests.providers import FakeProvider
+from tests.stand_ins.web import Web
 
 PINNED = "python@sha256:" + "ab" * 32
 
@@ -590,3 +591,34 @@ def test_paths_that_are_not_utf8_are_uploaded_and_survive_a_crash(world: World) 
     session = world.session()
     job = session.queue.jobs(session.queue.entries())[0]
     assert resume(session, job).completed
+
+
+def test_sources_by_url_are_in_every_manifest_and_nothing_of_them_is_sent(world: World, web: Web) -> None:
+    url = web.put("/data.bin", b"from elsewhere" * 1000)
+    for name, content in (("a", "A"), ("b", "B"), ("t.csv", "f\na\nb\n")):
+        world.write(name, content)
+    session = world.session(params=[str(world.root / "t.csv")], upload=[url, f"{url}:again"])
+    done = submitted(session, "cat", "^{f}", "data.bin")
+    assert (done.upload.files, done.upload.size) == (2, 2)
+    for task in session.queue.tasks(done.job.id):
+        assert task.inputs is not None
+        manifest = session.blobs.read_manifest(task.inputs)
+        assert [(remote.path, remote.url, remote.size) for remote in manifest.remotes] == [
+            ("again", url, 14_000),
+            ("data.bin", url, 14_000),
+        ]
+        assert len(manifest.entries) == 1
+    assert len(web.asked) == 1
+
+
+def test_a_job_with_nothing_but_sources_by_url_is_equal_as_long_as_they_are_pinned_alike(
+    world: World, web: Web
+) -> None:
+    url = web.put("/data.bin", b"one")
+    session = world.session(upload=[url])
+    first = submitted(session, "cat", "data.bin")
+    assert submitted(session, "cat", "data.bin", if_exists=IfExists.SKIP).created is False
+    web.put("/data.bin", b"two")
+    second = submitted(session, "cat", "data.bin", if_exists=IfExists.SKIP)
+    assert second.created
+    assert first.job.spec != second.job.spec

@@ -22,6 +22,7 @@ from kubeq.queue.memory import MemoryTable
 from kubeq.queue.queue import Queue
 from kubeq.store.blobs import Blobs
 from kubeq.store.memory import MemoryStore
+from kubeq.store.open import open_site
 from kubeq.store.outputs import Outputs
 from kubeq_consumer import agent as agent_module
 from kubeq_consumer.agent import Agent
@@ -29,6 +30,7 @@ from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.finishing import Finisher
 from kubeq_consumer.ledger import Ledger
 from kubeq_consumer.preparing import Node
+from kubeq_consumer.remotes import Remotes
 from kubeq_consumer.runtimes.base import Execution, Leftover, Sink
 from kubeq_consumer.settings import AgentConfig
 from kubeq_consumer.shipping import Shipper
@@ -185,6 +187,7 @@ class Theatre:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _agent(self) -> Agent:
+        cache = BlobCache(self.root / "cache", self.blobs)
         node = Node(
             config=self.config,
             clock=SystemClock(),
@@ -192,7 +195,8 @@ class Theatre:
             claims=self.queue,
             blobs=self.blobs,
             outputs=self.outputs,
-            cache=BlobCache(self.root / "cache", self.blobs),
+            cache=cache,
+            remotes=Remotes(self.root / "cache", cache, open_site),
             shipper=Shipper(self.store),
             finisher=Finisher(self.queue, self.spool),
             runtime_for=lambda spec, again: self.stage,

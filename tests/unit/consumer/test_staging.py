@@ -13,7 +13,9 @@ from kubeq.core.digest import Digest
 from kubeq.core.manifest import Entry, Manifest
 from kubeq.store.blobs import Blobs
 from kubeq.store.memory import MemoryStore
+from kubeq.store.open import open_site
 from kubeq_consumer.blobcache import BlobCache
+from kubeq_consumer.remotes import Remotes
 from kubeq_consumer.staging import Staged, collect, stage_in
 
 
@@ -37,7 +39,7 @@ def staged(blobs: Blobs, cache: BlobCache, work: Path, files: dict[str, bytes]) 
     manifest = Manifest.of(
         Entry(path, blobs.put_bytes(content), path.endswith(".sh")) for path, content in files.items()
     )
-    return stage_in(manifest, cache, work)
+    return stage_in(manifest, cache, Remotes(work.parent / "cache", cache, open_site), work)
 
 
 def read(cache: BlobCache, digest: Digest) -> bytes:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeq.core.digest import Digest
-from kubeq.core.manifest import Entry, Manifest, clean_destination
+from kubeq.core.manifest import Entry, Manifest, Remote, clean_destination
 from kubeq.errors import IntegrityError, KubeqError, UsageError, VersionMismatch
 
 ONE, TWO = Digest.of(b"1"), Digest.of(b"2")
@@ -110,7 +110,49 @@ def test_bytes_that_no_manifest_has_are_refused(content: bytes) -> None:
 
 def test_a_manifest_of_a_newer_schema_is_refused_as_such() -> None:
     with pytest.raises(VersionMismatch):
-        Manifest.decode(json.dumps({"schema": 2, "files": []}).encode())
+        Manifest.decode(json.dumps({"schema": 3, "files": []}).encode())
+
+
+REMOTE = Remote("data/x", "gs://b/o", "generation:17", 5)
+
+
+def test_a_manifest_without_sources_by_url_is_written_as_ever() -> None:
+    entry = Entry("a", Digest("0" * 64, 1), True)
+    assert Manifest.of([entry]).encode() == b'{"schema":1,"files":[["a","' + b"0" * 64 + b'",1,1]]}'
+
+
+def test_sources_by_url_are_written_and_read_and_older_readers_are_told() -> None:
+    entry = Entry("a", Digest("0" * 64, 1))
+    executable = Remote("run", "https://h/é?x=1", 'etag:"a b"', 0, True)
+    manifest = Manifest.of([entry], [executable, REMOTE])
+    assert manifest.remotes == (REMOTE, executable)
+    assert json.loads(manifest.encode())["schema"] == 2
+    assert Manifest.decode(manifest.encode()) == manifest
+
+
+@pytest.mark.parametrize("path", ["data", "data/x", "data/x/y"])
+def test_a_source_by_url_and_a_file_cannot_stand_in_each_others_way(path: str) -> None:
+    with pytest.raises(UsageError, match="destination"):
+        Manifest.of([Entry(path, Digest("0" * 64, 1))], [REMOTE])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ["x", "gs://b/o", "generation:17", 5],
+        ["../x", "gs://b/o", "generation:17", 5, 0],
+        ["x", 7, "generation:17", 5, 0],
+        ["x", "gs://b/o", "", 5, 0],
+        ["x", "gs://b/o", "hope:17", 5, 0],
+        ["x", "gs://b/o", "etag:\n", 5, 0],
+        ["x", "gs://b/o", "generation:17", -1, 0],
+        ["x", "gs://b/o", "generation:17", "5", 0],
+        ["x", "gs://b/o", "generation:17", True, 0],
+    ],
+)
+def test_a_source_by_url_that_nobody_wrote_is_refused(row: list[object]) -> None:
+    with pytest.raises(IntegrityError):
+        Manifest.decode(json.dumps({"schema": 2, "files": [], "remotes": [row]}).encode())
 
 
 @given(
