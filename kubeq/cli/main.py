@@ -262,8 +262,9 @@ def _usage_hint(error: click.ClickException) -> str | None:
 
 
 def _set_up_logging(verbosity: int) -> None:
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    """More of what kubeq itself says. The clouds' libraries print signatures and session tokens at DEBUG."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("kubeq").setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)])
 
 
 if __name__ == "__main__":
