@@ -21,7 +21,7 @@ from kubeq.queue.claims import Claims, Grant
 from kubeq_consumer.attempt import Attempt, Phase
 from kubeq_consumer.lease import Renewer
 from kubeq_consumer.ledger import Ledger
-from kubeq_consumer.neighbours import LOOK_AROUND_S, SILENT_S, Neighbours
+from kubeq_consumer.neighbours import SILENT_S, Neighbours
 from kubeq_consumer.preparing import Node
 from kubeq_consumer.settings import AgentConfig
 from kubeq_consumer.slots import free_slot, own_share, room_for, waiting
@@ -223,7 +223,8 @@ class Agent:
         if self._config.until_idle:
             return self._open_jobs == 0 and (self._had_jobs or idle >= FIRST_JOB_S)
         if self._open_jobs:
-            return not self._neighbours.first and idle >= max(self._config.linger_others_s, SILENT_S + LOOK_AROUND_S)
+            certain_s = SILENT_S + self._neighbours.asked_every_s
+            return not self._neighbours.first and idle >= max(self._config.linger_others_s, certain_s)
         return idle >= (self._config.linger_s if self._neighbours.first else self._config.linger_others_s)
 
     def _out_of_patience(self) -> bool:

@@ -10,6 +10,9 @@ from kubeq.queue.claims import Claims
 from kubeq_consumer.settings import AgentConfig
 
 LOOK_AROUND_S = 30.0
+NODES_LOOKED_AT = 100
+"""In a pool of more nodes than that each asks the more seldom: the answer is a row a node, so that the rows read a
+second would grow with the square of the nodes, and 1,100 be all that one place in DynamoDB can answer."""
 SILENT_S = 180.0
 """A node that has not reported itself for three of its reports is taken for dead."""
 
@@ -24,13 +27,24 @@ class Neighbours:
         self.count = 1
         self.first = True
         self._looked_at = float("-inf")
+        self._asked_at = float("-inf")
+
+    @property
+    def asked_every_s(self) -> float:
+        """How old what was last seen may be."""
+        return LOOK_AROUND_S * max(1.0, self.count / NODES_LOOKED_AT)
 
     def look(self, monotonic: float) -> bool:
-        """Ask who is there, if it is time again; while the queue is away, what was seen last stands."""
+        """Whether it is time again to look around; then it is asked who is there, in a large pool not each time.
+
+        While the queue is away, what was seen last stands.
+        """
         if monotonic - self._looked_at < LOOK_AROUND_S:
             return False
         self._looked_at = monotonic
-        self._ask(self._now())
+        if monotonic - self._asked_at >= self.asked_every_s:
+            self._asked_at = monotonic
+            self._ask(self._now())
         return True
 
     def _ask(self, now: float) -> None:

@@ -10,7 +10,7 @@ d   range key of the index: `claimable_at` and then the name; absent where there
 b   the body
 
 A large partition is spread over `SHARDS` hash keys by a hash of the name, because DynamoDB takes 1,000 writes and 3,000
-reads a second of one (docs/decisions/0013). DynamoDB compares texts by the bytes of their UTF-8, as kubeq does.
+reads a second of one (docs/decisions/0016). DynamoDB compares texts by the bytes of their UTF-8, as kubeq does.
 """
 
 from __future__ import annotations
