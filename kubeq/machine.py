@@ -19,6 +19,8 @@ from kubeq.core.resources import Resources
 from kubeq.errors import BackendError
 
 _PROC = Path("/proc")
+_QEMU_NAMES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i386"}
+"""What QEMU calls an architecture where images call it otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +105,12 @@ def _reading(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise BackendError(f"{what} cannot be read from /proc: {error.strerror}", transient=True) from error
+
+
+def runs_architecture(architecture: str, engine: str) -> bool:
+    """Whether programs for that architecture run where the engine's is `engine` (both as images name them)."""
+    emulator = _PROC / "sys/fs/binfmt_misc" / f"qemu-{_QEMU_NAMES.get(architecture, architecture)}"
+    return architecture in ("", engine) or emulator.exists()
 
 
 def whole_machine() -> Resources:

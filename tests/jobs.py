@@ -31,10 +31,10 @@ from kubeq.core.outcome import Verdict, judge
 from kubeq.core.resources import Resources
 from kubeq.core.spec import JobSpec, command_of
 from kubeq.core.transitions import Report
+from kubeq.queue.base import RecordTable
 from kubeq.queue.claims import Final, Grant, Room
 from kubeq.queue.granting import Granting
 from kubeq.queue.memory import MemoryTable
-from kubeq.queue.queue import Queue
 from kubeq.store.base import ObjectStore
 from kubeq.store.memory import MemoryStore
 from kubeq.store.outputs import OutputFile, ResultDocument, Skipped, result_document
@@ -67,8 +67,8 @@ class MemorySession(Session):
     """A session over backends of its own in memory."""
 
     @cached_property
-    def queue(self) -> Queue:
-        return Queue(MemoryTable(), self.clock)
+    def table(self) -> RecordTable:
+        return MemoryTable()
 
     @cached_property
     def store(self) -> ObjectStore:

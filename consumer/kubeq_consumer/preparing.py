@@ -15,7 +15,9 @@ from pathlib import Path
 
 from kubeq.core.clock import Clock
 from kubeq.core.digest import Digest
+from kubeq.core.images import is_image_id
 from kubeq.core.manifest import Manifest
+from kubeq.core.model import Reach
 from kubeq.core.spec import JobSpec, command_of
 from kubeq.core.wire import decode_spec
 from kubeq.errors import (
@@ -115,7 +117,7 @@ def _prepare(node: Node, grant: Grant, slot: int, folder: Path) -> Prepared:
         start_in.chmod(0o777)
     image = _pin(node, grant, spec, runtime)
     if image is not None:
-        runtime.prepare(image)
+        _have(node, spec, image, runtime)
     command = command_of(spec, task.values)
     execution = Execution(
         task=task.id,
@@ -168,6 +170,21 @@ def _pin(node: Node, grant: Grant, spec: JobSpec, runtime: Runtime) -> str | Non
     if spec.image is None:
         return None
     return spec.image_digest or node.claims.pin(grant.job.id, PINNED, runtime.resolve(spec.image))
+
+
+def _have(node: Node, spec: JobSpec, image: str, runtime: Runtime) -> None:
+    """Have the image here. Raises ImageUnavailable where no node could have it, BackendError where another one may.
+
+    An id is what one engine calls an image that no registry gave: where other machines serve the same queue, one of
+    them has it, or can be given it (docker save, docker load).
+    """
+    try:
+        runtime.prepare(image)
+    except ImageUnavailable as error:
+        if node.claims.reach is Reach.HOST or not is_image_id(image):
+            raise
+        name = f"{spec.image} ({image[:19]})"
+        raise BackendError(f"the image {name} is from no registry, and not on this machine", hint=error.hint) from error
 
 
 @lru_cache(maxsize=64)

@@ -26,8 +26,8 @@ def check_reach(config: Config, nodes: NodeCapabilities) -> None:
         )
         if reach is Reach.HOST
     ]
-    away = nodes.reach is Reach.NETWORK
-    if away and here and not nodes.relays:
+    away = nodes.reach is Reach.NETWORK and not nodes.relays
+    if away and here:
         raise UsageError(
             f"nodes of the provider {config.provider!r} are other machines, and cannot see what is on this one: "
             f"{' and '.join(here)}",

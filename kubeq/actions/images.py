@@ -1,16 +1,18 @@
-"""The submitter's question about an image: does it exist, and which digest is meant. Pulls and starts nothing.
+"""The submitter's question about an image: does it exist, does it fit the nodes, and which digest is meant.
 
-The docker library is imported here only (on this side), on first use; nothing of it leaves the module.
+Pulls and starts nothing. The docker library is imported here only (on this side), on first use; nothing of it leaves
+the module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kubeq.core.images import is_image_id, parse_image_name, pinned_name
 from kubeq.errors import AccessDenied, BackendError, ImageUnavailable
+from kubeq.machine import runs_architecture
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -26,20 +28,47 @@ _UNREACHABLE = ("dial tcp", "no such host", "timeout", "refused", "unreachable",
 
 
 def resolve_image(image: str) -> str:
-    """The digest-pinned name of an image; the engine's own id for one that no registry gave.
+    """The digest-pinned name of an image for nodes of this machine; the engine's own id for one that no registry gave.
 
-    Raises ImageUnavailable with the engine's reason, and BackendError when no engine answers.
+    Raises ImageUnavailable with the engine's reason, or for an image that is for another kind of machine, and
+    BackendError when no engine answers.
     """
     with _engine() as engine, closing(engine):
         found = _on_this_machine(engine, image)
-        if found is not None:
-            return pinned_name(image, str(found["Id"]), [str(name) for name in found.get("RepoDigests") or ()])
-        if is_image_id(image):
-            raise ImageUnavailable(
-                f"the image {image[:19]} is not on this machine, and no registry can be asked for an id",
-                hint="push it to a registry and name it by that, or build it on this machine",
-            )
-        return f"{parse_image_name(image).repository}@{_digest_in_registry(engine, image)}"
+        if found is None:
+            return _ask_registry(engine, image, here=True)
+        _check_architecture(engine, image, [str(found.get("Architecture") or "")])
+        return pinned_name(image, str(found["Id"]), [str(name) for name in found.get("RepoDigests") or ()])
+
+
+def resolve_elsewhere(image: str) -> str | None:
+    """The digest-pinned name of an image for nodes that are not this machine; None if only they can tell.
+
+    That is so for an image that no registry gave, and where neither an engine nor the registry can be asked from here.
+    Raises ImageUnavailable if the registry says that there is no such image.
+    """
+    if is_image_id(image) or parse_image_name(image).digest:
+        return image
+    try:
+        with _engine() as engine, closing(engine):
+            found = _on_this_machine(engine, image)
+            if found is None:
+                return _ask_registry(engine, image, here=False)
+            pinned = pinned_name(image, str(found["Id"]), [str(name) for name in found.get("RepoDigests") or ()])
+            return None if is_image_id(pinned) else pinned
+    except ImageUnavailable as error:
+        if error.transient:
+            return None
+        raise
+    except BackendError:
+        return None
+
+
+def describe_engine() -> str:
+    """What answers as the engine of this machine. Raises BackendError if nothing does."""
+    with _engine() as engine, closing(engine):
+        version = engine.version()
+        return f"Docker {version['Version']} for {version['Os']}/{version['Arch']}"
 
 
 def release_of_image(image: str) -> str | None:
@@ -65,14 +94,32 @@ def _on_this_machine(engine: APIClient, image: str) -> dict[str, Any] | None:
     return found
 
 
-def _digest_in_registry(engine: APIClient, image: str) -> str:
+def _ask_registry(engine: APIClient, image: str, *, here: bool) -> str:
+    """The name by the registry's digest; `here`: it must be for this machine too."""
     from docker.errors import APIError
 
+    if is_image_id(image):
+        raise ImageUnavailable(
+            f"the image {image[:19]} is not on this machine, and no registry can be asked for an id",
+            hint="push it to a registry and name it by that, or build it on this machine",
+        )
     try:
         answer = engine.inspect_distribution(image)  # type: ignore[no-untyped-call]
     except APIError as error:
         raise _unavailable(image, str(error.explanation or error)) from error
-    return str(answer["Descriptor"]["digest"])
+    platforms = [platform for platform in answer.get("Platforms") or () if platform.get("os") in (None, "linux")]
+    if here and platforms:
+        _check_architecture(engine, image, [str(platform.get("architecture") or "") for platform in platforms])
+    return f"{parse_image_name(image).repository}@{answer['Descriptor']['digest']}"
+
+
+def _check_architecture(engine: APIClient, image: str, architectures: Sequence[str]) -> None:
+    machine = str(engine.version()["Arch"])
+    if not any(runs_architecture(architecture, machine) for architecture in architectures):
+        raise ImageUnavailable(
+            f"the image {image} is for {' and '.join(architectures)}, and this machine is {machine}",
+            hint=f"build or choose an image for linux/{machine}",
+        )
 
 
 def _unavailable(image: str, words: str) -> ImageUnavailable:

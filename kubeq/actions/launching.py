@@ -47,7 +47,7 @@ def pool_of_request(session: Session, *, private: bool) -> Pool:
     Other people who share queue and store have pools of their own: nobody's tasks run on the machine of somebody else.
     """
     config = session.config
-    stores = (session.store.url, session.blobs.url)
+    stores = (session.store.url, session.inputs_store.url)
     if private:
         return session.adopt(Pool(id=private_pool_id(), provider=HERE, private=True, created_at=session.clock.now()))
     provider = session.provider
@@ -139,7 +139,7 @@ def node_request(session: Session, pool: Pool) -> NodeRequest:
         pool=pool.id,
         queue_url=config.queue_url,
         store_url=session.store.url,
-        blobs_url=session.blobs.url,
+        blobs_url=session.inputs_store.url,
         state_dir=config.state_dir,
         cache_dir=config.cache_dir,
         linger_s=config.linger_s,

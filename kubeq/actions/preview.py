@@ -10,8 +10,9 @@ from pathlib import Path
 from kubeq.actions.inputs import Inputs
 from kubeq.actions.launching import pool_of_request
 from kubeq.actions.plan import Plan
+from kubeq.actions.preflight import Passed, Preflight
 from kubeq.actions.session import Session
-from kubeq.actions.submit import Resolve, Upload, contents_of
+from kubeq.actions.submit import Upload, contents_of
 from kubeq.core.digest import Digest
 from kubeq.core.spec import command_of
 from kubeq.store.blobs import hash_file
@@ -48,16 +49,16 @@ class Preview:
     pool: str | None
     nodes: int
     provider: str
+    checks: Sequence[Passed]
 
 
-def preview(session: Session, plan: Plan, resolve: Resolve) -> Preview:
-    """What a submission of the plan would do now. Reads the inputs, asks the store and, by `resolve`, for the image.
+def preview(session: Session, plan: Plan, ready: Preflight) -> Preview:
+    """What a submission of the plan would do now, after that preflight. Reads the inputs and asks the store.
 
-    Raises ImageUnavailable and BackendError as a submission would.
+    Raises BackendError as a submission would.
     """
-    pinned = None if plan.spec.image is None else resolve(plan.spec.image)
     digests = {path: hash_file(path) for path in plan.inputs.paths()}
-    contents = contents_of(plan, digests, pinned)
+    contents = contents_of(plan, digests, ready.pinned)
     missing = session.blobs.missing(list(contents.sources))
     rows = [()] if plan.table is None else islice(plan.table.rows, SHOWN_TASKS)
     private = session.config.local
@@ -67,7 +68,7 @@ def preview(session: Session, plan: Plan, resolve: Resolve) -> Preview:
         name=plan.name,
         total=plan.total,
         image=plan.spec.image,
-        pinned=pinned,
+        pinned=ready.pinned,
         files=_staged(plan.inputs, digests, missing),
         commands=[command_of(plan.spec, row) for row in rows],
         upload=Upload(
@@ -78,6 +79,7 @@ def preview(session: Session, plan: Plan, resolve: Resolve) -> Preview:
         pool=None if private else pool.id,
         nodes=0 if alive else 1,
         provider=pool.provider,
+        checks=ready.passed,
     )
 
 

@@ -15,6 +15,7 @@ from kubeq.core.clock import Clock, SystemClock
 from kubeq.core.model import Pool, PoolId
 from kubeq.nodes.base import NodeProvider
 from kubeq.nodes.open import HERE, ProviderSettings, open_provider
+from kubeq.queue.base import RecordTable
 from kubeq.queue.open import open_table
 from kubeq.queue.queue import Queue
 from kubeq.store.base import ObjectStore
@@ -32,6 +33,12 @@ class Session:
         self.clock = clock or SystemClock()
         self._providers: dict[PoolId, NodeProvider] = {}
 
+    def beside(self, config: Config) -> Session:
+        """A session of another configuration of the same queue and stores, which are not opened again."""
+        other = Session(config, self.clock)
+        vars(other).update(table=self.table, store=self.store, inputs_store=self.inputs_store)
+        return other
+
     def check(self) -> None:
         """For a command to ask before anything else; makes no request.
 
@@ -41,17 +48,27 @@ class Session:
         check_state_dir(self.config.state_dir)
 
     @cached_property
+    def table(self) -> RecordTable:
+        return open_table(self.config.queue_url)
+
+    @cached_property
     def queue(self) -> Queue:
-        return Queue(open_table(self.config.queue_url), self.clock)
+        return Queue(self.table, self.clock)
 
     @cached_property
     def store(self) -> ObjectStore:
         return Retrying(open_store(self.config.store_url), time.sleep)
 
     @cached_property
+    def inputs_store(self) -> ObjectStore:
+        """Where inputs lie: the very store of the results unless another place is named."""
+        if self.config.blobs_url == self.config.store_url:
+            return self.store
+        return Retrying(open_store(self.config.blobs_url), time.sleep)
+
+    @cached_property
     def blobs(self) -> Blobs:
-        shared = self.config.blobs_url == self.config.store_url
-        return Blobs(self.store if shared else Retrying(open_store(self.config.blobs_url), time.sleep))
+        return Blobs(self.inputs_store)
 
     @cached_property
     def outputs(self) -> Outputs:

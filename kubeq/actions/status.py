@@ -52,15 +52,25 @@ class JobSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """The nodes of a pool that can be counted on: what each has in all (None: it is only coming up), and what those say
+    that cannot work now.
+    """
+
+    sizes: Sequence[Resources | None]
+    troubles: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What waiting tasks of a job wait in: the time, the sizes of its nodes (None: coming up), how many tasks run.
+    """What waiting tasks of a job wait in: the time, the nodes of its pool, how many tasks run.
 
     `taken_by_others` are the cores that tasks of other jobs hold, where nothing of this one runs.
     """
 
     job: Job
     now: float
-    nodes: Sequence[Resources | None]
+    pool: Standing
     running: int
     rows: int
     taken_by_others: float = 0.0
@@ -68,7 +78,7 @@ class Situation:
 
 def summarize(session: Session, jobs: Sequence[Job]) -> list[JobSummary]:
     """How each of the jobs stands."""
-    pools: dict[PoolId, list[Resources | None]] = {}
+    pools: dict[PoolId, Standing] = {}
     return [_summary(session, job, pools) for job in jobs]
 
 
@@ -100,22 +110,24 @@ def count_states(outcomes: Mapping[Outcome, int]) -> dict[TaskState, int]:
     return states
 
 
-def node_sizes(session: Session, pool: PoolId) -> list[Resources | None]:
-    """What each node that can be counted on has in all; None for one that is only coming up.
+def standing_nodes(session: Session, pool: PoolId) -> Standing:
+    """The pool's nodes.
 
     A node is believed by what its provider sees of it, and one that the provider does not know by its own last report.
     """
     observed, now = seen_of(session, pool), session.queue.now()
     rows = {node.name: node for node in session.queue.peers(pool)}
-    sizes = [
-        node.total
+    counted = [
+        node
         for name, node in rows.items()
         if (observed[name].alive if name in observed else _reports(node, now)) and not _is_leaving(node)
     ]
-    return sizes + [None for name, seen in observed.items() if seen.alive and name not in rows]
+    coming = [None for name, seen in observed.items() if seen.alive and name not in rows]
+    troubles = [f"{node.name}: {node.note}" for node in counted if node.note]
+    return Standing(sizes=[*(node.total for node in counted), *coming], troubles=troubles)
 
 
-def _summary(session: Session, job: Job, pools: dict[PoolId, list[Resources | None]]) -> JobSummary:
+def _summary(session: Session, job: Job, pools: dict[PoolId, Standing]) -> JobSummary:
     outcomes = session.queue.outcomes(job.id)
     states = count_states(outcomes)
     status = job_status(job, states)
@@ -130,20 +142,18 @@ def _summary(session: Session, job: Job, pools: dict[PoolId, list[Resources | No
     )
 
 
-def _situation(
-    session: Session, job: Job, outcomes: Mapping[Outcome, int], pools: dict[PoolId, list[Resources | None]]
-) -> Situation:
+def _situation(session: Session, job: Job, outcomes: Mapping[Outcome, int], pools: dict[PoolId, Standing]) -> Situation:
     now = session.queue.now()
     if job.pool not in pools:
-        pools[job.pool] = node_sizes(session, job.pool)
+        pools[job.pool] = standing_nodes(session, job.pool)
     running = count_states(outcomes)[TaskState.CLAIMED]
     return Situation(
         job=job,
         now=now,
-        nodes=pools[job.pool],
+        pool=pools[job.pool],
         running=running,
         rows=sum(outcomes.values()),
-        taken_by_others=0.0 if running or not pools[job.pool] else _cores_of_others(session, job),
+        taken_by_others=0.0 if running or not pools[job.pool].sizes else _cores_of_others(session, job),
     )
 
 
@@ -182,13 +192,13 @@ def _why_back_off(claimable_at: float | None, now: Situation) -> str | None:
 
 
 def _why_node(need: Resources | None, now: Situation) -> str | None:
-    if not now.nodes:
+    if not now.pool.sizes:
         return f"no node yet; kubeq addnodes 1 {now.job.id} starts one"
     need = need or now.job.resources
-    sizes = [size for size in now.nodes if size is not None]
+    sizes = [size for size in now.pool.sizes if size is not None]
     if not sizes:
         return "its node is starting"
-    if len(sizes) < len(now.nodes) or any(fits(need, size) for size in sizes):
+    if len(sizes) < len(now.pool.sizes) or any(fits(need, size) for size in sizes):
         return None
     largest = max(sizes, key=lambda size: (size.cpu, size.memory or 0))
     return f"too big for any node: it needs {need}, and the largest has {largest}"
@@ -197,7 +207,9 @@ def _why_node(need: Resources | None, now: Situation) -> str | None:
 def _queued(now: Situation) -> str:
     if now.running:
         return f"waiting for a slot ({now.running:,} running)"
-    sizes = [size.cpu for size in now.nodes if size is not None]
+    if now.pool.troubles and len(now.pool.troubles) == len(now.pool.sizes):
+        return f"no node can run it now: {now.pool.troubles[0]}"
+    sizes = [size.cpu for size in now.pool.sizes if size is not None]
     if sizes and now.taken_by_others and now.taken_by_others + now.job.resources.cpu > max(sizes):
         return "waiting for a free slot: other jobs have taken this machine's cores"
     return "waiting to be claimed"

@@ -28,13 +28,11 @@ from kubeq.actions.turns import one_at_a_time
 from kubeq.core import wire
 from kubeq.core.digest import Digest
 from kubeq.core.manifest import Remote
-from kubeq.core.model import Job, Pool, Reach
+from kubeq.core.model import Job, Pool
 from kubeq.core.spec import JobSpec
 from kubeq.errors import Conflict, IntegrityError, NotFound, UsageError
 from kubeq.store.blobs import hash_file
 from kubeq.store.parallel import THREADS
-
-Resolve = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,19 +103,17 @@ def submit(
     pool: Pool,
     *,
     if_exists: IfExists | None = None,
-    resolve: Resolve,
+    pinned: str | None,
     report: Report | None = None,
 ) -> Submitted:
     """The sealed job of a plan, in that pool; or the equal one that `if_exists` prefers.
 
-    `resolve` gives the pinned name of an image, or raises ImageUnavailable; then nothing is stored.
+    `pinned` is the image by its digest, as `preflight` found it.
     """
     report = report or Silent()
-    pinned = None if plan.spec.image is None else resolve(plan.spec.image)
     cache = DigestCache(session.config.cache_dir / "digests.db")
     digests = cache.digests_of(plan.inputs.paths(), threads=THREADS, progress=report.hashed)
     contents = contents_of(plan, digests, pinned)
-    _try_stores(session, contents)
     with one_at_a_time(session):
         standing = standing_job(session, plan, contents.spec, contents.inputs_of, if_exists)
         if standing is not None:
@@ -146,17 +142,6 @@ def contents_of(plan: Plan, digests: Mapping[Path, Digest], pinned: str | None) 
         sources={digest: path for path, digest in digests.items()},
         manifests=own,
     )
-
-
-def _try_stores(session: Session, contents: Contents) -> None:
-    """Raises BackendError if a store on the network cannot be used, before there is a job that would be incomplete.
-
-    Credentials, bucket, permission and clock show in any request; this one stores the spec, which is sent anyhow.
-    """
-    if session.blobs.reach is Reach.NETWORK:
-        session.blobs.put_bytes(contents.documents[0])
-    if session.store.reach is Reach.NETWORK and session.config.store_url != session.config.blobs_url:
-        next(iter(session.store.list("results/")), None)
 
 
 class _Manifests:

@@ -49,7 +49,7 @@ def find_unused(session: Session, *, grace_s: float = GRACE_S) -> UnusedBlobs:
     jobs = session.queue.jobs(session.queue.entries(strict=True), strict=True)
     for job in jobs:
         _refuse_incomplete(job)
-    used = {digest for job in jobs for digest in _used_by(session, job)}
+    used = {digest for job in jobs for digest in blobs_of(session, job)}
     used |= _archives(session)
     unused = sorted(digest for digest in session.blobs.stored() if digest not in used)
     now = session.clock.now()
@@ -93,7 +93,7 @@ def _refuse_incomplete(job: Job) -> None:
         )
 
 
-def _used_by(session: Session, job: Job) -> Iterator[Digest]:
+def blobs_of(session: Session, job: Job) -> Iterator[Digest]:
     """All that a job refers to: its spec, its manifests, the files in them; nothing for a job of another store."""
     try:
         spec = decode_spec(session.blobs.read(job.spec))
@@ -113,12 +113,12 @@ def _used_by(session: Session, job: Job) -> Iterator[Digest]:
 def _note(session: Session, unused: Sequence[Digest], now: float) -> Mapping[str, float]:
     """Since when each of them is known to be unused; what is used again is forgotten."""
     path = Path(session.config.state_dir) / MARKS
-    before = _read_marks(path, session.blobs.url)
+    before = _read_marks(path, session.inputs_store.url)
     since = {str(digest): min(now, before.get(str(digest), now)) for digest in unused}
     with disk_errors("write", bytes(path)):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = path.with_name(f"{MARKS}.new")
-        temporary.write_text(json.dumps({"schema": 1, "store": session.blobs.url, "since": since}))
+        temporary.write_text(json.dumps({"schema": 1, "store": session.inputs_store.url, "since": since}))
         temporary.replace(path)
     return since
 

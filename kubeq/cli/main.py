@@ -22,6 +22,7 @@ from kubeq.errors import BackendError, Interrupted, KubeqError, UsageError
 COMMANDS = (
     "addnodes",
     "agent",
+    "check",
     "clean",
     "completion",
     "config",
@@ -35,6 +36,7 @@ COMMANDS = (
     "reset",
     "resume",
     "retry",
+    "setup",
     "show",
     "status",
     "sub",

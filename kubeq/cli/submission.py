@@ -14,9 +14,9 @@ from typing import BinaryIO
 
 from kubeq.actions.aborting import abort
 from kubeq.actions.existing import IfExists
-from kubeq.actions.images import resolve_image
 from kubeq.actions.launching import agent_line, ensure_nodes, nodes_for, pool_of_job, pool_of_request
 from kubeq.actions.plan import Plan, make_plan
+from kubeq.actions.preflight import preflight
 from kubeq.actions.preview import preview
 from kubeq.actions.session import Session
 from kubeq.actions.sources import look_of
@@ -47,12 +47,15 @@ def run_submission(session: Session, output: Output, command: Sequence[str]) -> 
         output.warn(sentence)
     if not config.stdin:
         _tell_unread_stdin(output)
+    ready = preflight(session, plan)
+    for sentence in ready.warnings:
+        output.warn(sentence)
     if config.dry_run:
-        output.show(PreviewView(preview(session, plan, resolve_image)))
+        output.show(PreviewView(preview(session, plan, ready)))
         return
     with interruptible():
         pool = pool_of_request(session, private=config.local)
-        submitted = _submit(session, plan, pool, output)
+        submitted = _submit(session, plan, pool, ready.pinned, output)
         if output.mode is Mode.QUIET or (output.mode is Mode.TEXT and not _prints_tasks(session, submitted.job)):
             _show_id(output, submitted.job)
         _go_on(session, submitted, pool if submitted.created else pool_of_job(session, submitted.job), output)
@@ -65,7 +68,7 @@ def _show_id(output: Output, job: Job) -> None:
         output.forsake_stdout()
 
 
-def _submit(session: Session, plan: Plan, pool: Pool, output: Output) -> Submitted:
+def _submit(session: Session, plan: Plan, pool: Pool, pinned: str | None, output: Output) -> Submitted:
     config = session.config
     report = _Report(output)
     try:
@@ -74,7 +77,7 @@ def _submit(session: Session, plan: Plan, pool: Pool, output: Output) -> Submitt
             plan,
             pool,
             if_exists=IfExists(config.if_exists) if config.if_exists else None,
-            resolve=resolve_image,
+            pinned=pinned,
             report=report,
         )
     except KeyboardInterrupt:

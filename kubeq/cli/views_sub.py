@@ -91,6 +91,7 @@ class PreviewView:
         if len(seen.files) > SHOWN_FILES:
             yield f"  and {len(seen.files) - SHOWN_FILES:,} more"
         yield self._nodes()
+        yield f"checked: {', '.join(f'{passed.check} ({passed.thing})' for passed in seen.checks)}"
 
     def _nodes(self) -> str:
         seen = self.preview
@@ -116,6 +117,7 @@ class PreviewView:
             "nodes_requested": seen.nodes,
             "provider": seen.provider,
             "pool": seen.pool,
+            "checks": [{"check": passed.check, "thing": passed.thing} for passed in seen.checks],
         }
 
     def quiet(self) -> Iterable[str]:

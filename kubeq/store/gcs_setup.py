@@ -30,17 +30,27 @@ _LIST = "storage.objects.list"
 
 
 class GcsProvisioner:
-    """Makes a bucket, in `region` or where Google chooses; each request is repeated where it failed for a moment."""
+    """Makes a bucket, in `region` or where Google chooses, and in `project` or that of the credentials.
+
+    Each request is repeated where it failed for a moment.
+    """
 
     cloud: ClassVar[str] = "gcp"
 
     def __init__(
-        self, bucket: Bucket, prefix: str = "", *, region: str | None = None, patience: Patience | None = None
+        self,
+        bucket: Bucket,
+        prefix: str = "",
+        *,
+        region: str | None = None,
+        project: str | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._bucket = bucket
         self._root = f"{prefix}/" if prefix else ""
         self._parts = f"{self._root}{PARTS}/"
         self._region = region
+        self._project = project
         self._again = (patience or Patience()).repeat
 
     def survey(self) -> Sequence[Piece]:
@@ -91,10 +101,11 @@ class GcsProvisioner:
 
     def _make(self) -> None:
         client = self._bucket.client
-        if client.project is None:
+        project = self._project or client.project
+        if project is None:
             raise BackendError(
                 f"could not make {self._bucket}: it is not known in which project",
-                hint="gcloud config set project PROJECT, or set GOOGLE_CLOUD_PROJECT",
+                hint="gcloud config set project PROJECT, or name it in the configuration: project = PROJECT",
             )
         made = client.bucket(self._bucket.name)
         made.iam_configuration.uniform_bucket_level_access_enabled = True
@@ -103,7 +114,7 @@ class GcsProvisioner:
         made.add_lifecycle_delete_rule(age=UNFINISHED_DAYS, matches_prefix=[self._parts])
         with self._bucket.errors(f"make {self._bucket}"):
             try:
-                client.create_bucket(made, location=self._region, timeout=TIMEOUT_S, retry=None)
+                client.create_bucket(made, project=project, location=self._region, timeout=TIMEOUT_S, retry=None)
             except Taken:
                 self._require_ours()
 
@@ -152,7 +163,7 @@ def _closed(bucket: Any | None) -> bool:
     return bucket is not None and bucket.iam_configuration.public_access_prevention == _ENFORCED
 
 
-def open_gcs_provisioner(parts: SplitResult, region: str | None) -> GcsProvisioner:
-    """What makes the store at that URL, in that region."""
+def open_gcs_provisioner(parts: SplitResult, region: str | None, project: str | None) -> GcsProvisioner:
+    """What makes the store at that URL, in that region and project."""
     bucket, prefix = parse_url(parts)
-    return GcsProvisioner(Bucket(bucket), prefix, region=region)
+    return GcsProvisioner(Bucket(bucket), prefix, region=region, project=project)

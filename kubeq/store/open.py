@@ -28,13 +28,13 @@ from kubeq.store.sources import RetryingSite, Site
 class Kind:
     """One kind of store: how its URL is opened, and who can see it (as the backend itself says).
 
-    `provision` gives what makes it in a cloud; its second argument is the region to make it in, None for the cloud's
-    own choice. Without it, nothing has to be made.
+    `provision` gives what makes it in a cloud; its other arguments are the region and the project to make it in, None
+    for what the cloud's own tools say. Without it, nothing has to be made.
     """
 
     open: Callable[[SplitResult], ObjectStore]
     reach: Reach
-    provision: Callable[[SplitResult, str | None], Provisioner] | None = None
+    provision: Callable[[SplitResult, str | None, str | None], Provisioner] | None = None
 
 
 def open_store(url: str) -> ObjectStore:
@@ -43,13 +43,13 @@ def open_store(url: str) -> ObjectStore:
     return kind.open(parts)
 
 
-def open_provisioner(url: str, region: str | None = None) -> Provisioner | None:
-    """What makes the store at `url`, in that region where the URL names none; None if nothing has to be made.
+def open_provisioner(url: str, region: str | None = None, project: str | None = None) -> Provisioner | None:
+    """What makes the store at `url`, in that region and project; None if nothing has to be made.
 
     Raises UsageError as `open_store` does; makes no request.
     """
     kind, parts = _parse(url)
-    return None if kind.provision is None else kind.provision(parts, region)
+    return None if kind.provision is None else kind.provision(parts, region, project)
 
 
 def reach_of(url: str) -> Reach:
@@ -121,11 +121,11 @@ def _gs(parts: SplitResult) -> ObjectStore:
     return open_gcs(parts)
 
 
-def _gs_provisioner(parts: SplitResult, region: str | None) -> Provisioner:
+def _gs_provisioner(parts: SplitResult, region: str | None, project: str | None) -> Provisioner:
     with extra("gcp"):
         from kubeq.store.gcs_setup import open_gcs_provisioner
 
-    return open_gcs_provisioner(parts, region)
+    return open_gcs_provisioner(parts, region, project)
 
 
 def _s3(parts: SplitResult) -> ObjectStore:
@@ -134,7 +134,7 @@ def _s3(parts: SplitResult) -> ObjectStore:
     return open_s3(parts)
 
 
-def _s3_provisioner(parts: SplitResult, region: str | None) -> Provisioner:
+def _s3_provisioner(parts: SplitResult, region: str | None, project: str | None) -> Provisioner:
     from kubeq.store.s3_setup import open_s3_provisioner
 
     return open_s3_provisioner(parts, region)

@@ -23,6 +23,9 @@ VARYING = (
     (re.compile(r"\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{12}\b"), "POOL-ID"),
     (re.compile(r"(?<=in )\d+(\.\d)?s\b"), "DURATION"),
     (re.compile(r"(?<=\"pid\": )\d+"), "PID"),
+    (re.compile(r"\(\d+ ms\)$", re.MULTILINE), "(N ms)"),
+    (re.compile(r"(?<=\"duration_s\": )\d[\d.e-]*"), "SECONDS"),
+    (re.compile(r"(?<=,)\d+\.\d+$", re.MULTILINE), "SECONDS"),
 )
 
 

@@ -14,7 +14,10 @@ from kubeq.cli.main import COMMANDS, cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FOREIGN = {"--rm", "--update-snapshots"}
+FOREIGN = {
+    "--rm", "--update-snapshots",
+    "--role-name", "--policy-name", "--policy-document", "--project", "--file", "--member", "--role", "--condition",
+}  # fmt: skip
 """Options of other programs that the pages mention."""
 
 

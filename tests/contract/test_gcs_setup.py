@@ -163,6 +163,14 @@ def test_a_node_may_do_what_an_object_store_does_and_no_more(rig: Rig) -> None:
     assert rig.proxy.asked == []
 
 
+def test_the_bucket_is_made_in_the_project_that_is_named(rig: Rig) -> None:
+    maker = open_provisioner(f"gs://{rig.name}", None, "elsewhere")
+    assert maker is not None
+    maker.create(maker.survey()[0])
+    (made,) = [asked for asked in rig.proxy.asked if asked.method == "buckets.insert"]
+    assert made.query["project"] == "elsewhere"
+
+
 def test_the_url_names_what_is_to_be_made(rig: Rig) -> None:
     maker = open_provisioner(f"gs://{rig.name}/some/prefix", "europe-west1")
     assert isinstance(maker, GcsProvisioner)

@@ -167,6 +167,31 @@ def test_another_home_with_the_same_configuration_sees_and_fetches_the_job(home:
     assert not other.agents()
 
 
+def test_a_check_starts_a_node_that_runs_a_task_and_leaves_nothing(home: Home) -> None:
+    job = home.submit("--image", "none", "true")
+    eventually(lambda: home.status(job)["status"] == "succeeded", "it succeeds", home)
+    before = set(home.agents())
+    found = home.json("check", "--node", "-o", "image=none")
+    assert found["ok"] and found["checks"][-1]["check"] == "node"
+    assert found["checks"][-1]["outcome"] == "passed"
+    assert set(home.agents()) <= before
+    assert [each["id"] for each in home.json("status")["jobs"]] == [job] == [home.status("LAST")["id"]]
+    assert {node["name"] for node in home.json("nodes", "--all")["nodes"]} == before
+    assert not list(home.state.glob("check-*"))
+    assert {path.parent.name for path in (home.state / "store").rglob("*") if path.is_file()} & {
+        "probe",
+        "logs",
+    } == set()
+
+
+def test_a_check_says_what_a_node_died_of(home: Home) -> None:
+    found = home.json("check", "--node", "-o", "image=none", "-o", "cache_dir=/proc/nowhere", code=6)
+    node = found["checks"][-1]
+    assert (node["check"], node["outcome"]) == ("node", "failed")
+    assert "/proc/nowhere" in node["message"]
+    assert home.json("status")["jobs"] == [] and not list(home.state.glob("check-*"))
+
+
 def test_a_fetched_tree_is_not_fetched_again(home: Home) -> None:
     home.run("sub", "--local", "--image", "none", "--seq", "3", "sh", "-c", "echo {index} > x")
     first = home.json("fetch", "LAST", "out")

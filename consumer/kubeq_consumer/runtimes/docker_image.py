@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from kubeq.core.images import check_image_name, is_image_id, parse_image_name
 from kubeq.errors import ImageUnavailable
+from kubeq.machine import runs_architecture
 from kubeq_consumer.runtimes.docker_engine import Document, Engine
-
-_EMULATORS = Path("/proc/sys/fs/binfmt_misc")
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i386", "arm": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +79,7 @@ class Images:
 
     def _check_machine(self, name: str, architecture: str) -> None:
         machine = self._engine.machine()
-        emulator = _EMULATORS / f"qemu-{_MACHINES.get(architecture, architecture)}"
-        if architecture in ("", machine) or emulator.exists():
+        if runs_architecture(architecture, machine):
             return
         raise ImageUnavailable(
             f"the image {name} is for {architecture}, and this machine is {machine}",

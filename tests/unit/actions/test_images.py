@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kubeq.actions.images import release_of_image, resolve_image
+from kubeq.actions.images import describe_engine, release_of_image, resolve_elsewhere, resolve_image
 from kubeq.errors import BackendError, ImageUnavailable
 
 ID = "sha256:" + "1" * 64
@@ -50,7 +50,8 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     path = f"/tmp/kubeq-{tmp_path.name[-40:]}.sock"  # a socket's path ends at 107 bytes (unix(7))
     Path(path).unlink(missing_ok=True)
     with Engine(path, Answering) as server:
-        server.answers = {"/version": (200, {"ApiVersion": "1.41"})}
+        version = {"ApiVersion": "1.41", "Version": "20.10", "Os": "linux", "Arch": "amd64"}
+        server.answers = {"/version": (200, version)}
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
@@ -93,6 +94,52 @@ def test_an_image_that_cannot_be_had_is_named_with_the_engines_words(
         resolve_image("gone")
     assert "gone" in error.value.message and words in error.value.message
     assert error.value.hint is not None and hint in error.value.hint
+
+
+@pytest.mark.parametrize(("architecture", "fits"), [("amd64", True), ("riscv64", False), (None, True)])
+def test_an_image_for_another_kind_of_machine_is_refused(engine: Engine, architecture: str, fits: bool) -> None:
+    engine.answers["/images/mine/json"] = (200, {"Id": ID, "RepoDigests": None, "Architecture": architecture})
+    platforms = [{"os": "linux", "architecture": architecture}, {"os": "windows", "architecture": "amd64"}]
+    engine.answers["/images/far/json"] = (404, {"message": "No such image: far"})
+    answer = {"Descriptor": {"digest": DIGEST}, "Platforms": platforms if architecture else []}
+    engine.answers["/distribution/far/json"] = (200, answer)
+    if fits:
+        assert (resolve_image("mine"), resolve_image("far")) == (ID, f"far@{DIGEST}")
+        return
+    for image in ("mine", "far"):
+        with pytest.raises(ImageUnavailable, match=f"{image} is for riscv64, and this machine is amd64") as error:
+            resolve_image(image)
+        assert "linux/amd64" in str(error.value.hint)
+    assert resolve_elsewhere("far") == f"far@{DIGEST}", "nodes elsewhere may be of that kind"
+
+
+def test_for_nodes_elsewhere_only_a_registrys_digest_means_anything(engine: Engine) -> None:
+    engine.answers["/images/mine/json"] = (200, {"Id": ID, "RepoDigests": None})
+    engine.answers["/images/python/json"] = (200, {"Id": ID, "RepoDigests": [f"python@{DIGEST}"]})
+    assert resolve_elsewhere("mine") is None
+    assert resolve_elsewhere("python") == f"python@{DIGEST}"
+    assert resolve_elsewhere(ID) == ID, "whoever names an id knows why"
+    assert resolve_elsewhere(f"far@{DIGEST}") == f"far@{DIGEST}"
+
+
+def test_for_nodes_elsewhere_a_registry_that_cannot_be_asked_is_left_to_them(engine: Engine) -> None:
+    engine.answers["/images/gone/json"] = (404, {"message": "No such image: gone"})
+    engine.answers["/distribution/gone/json"] = (500, {"message": "dial tcp: no such host"})
+    assert resolve_elsewhere("gone") is None
+    engine.answers["/distribution/gone/json"] = (404, {"message": "manifest unknown"})
+    with pytest.raises(ImageUnavailable, match="gone does not exist"):
+        resolve_elsewhere("gone")
+
+
+def test_nodes_elsewhere_need_no_engine_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    assert resolve_elsewhere("python") is None
+    with pytest.raises(BackendError, match="no Docker engine answers"):
+        describe_engine()
+
+
+def test_the_engine_says_what_it_is(engine: Engine) -> None:
+    assert describe_engine() == "Docker 20.10 for linux/amd64"
 
 
 def test_an_id_that_is_not_here_is_asked_of_no_registry(engine: Engine) -> None:

@@ -26,7 +26,7 @@ def test_the_store_of_a_command_is_retried_whatever_its_backend(tmp_path: Path, 
 
 def test_inputs_have_a_store_of_their_own_where_one_is_named(tmp_path: Path, clock: FakeClock) -> None:
     plain = session_in(tmp_path, clock, Session)
-    assert plain.blobs.url == plain.store.url
+    assert plain.inputs_store.url == plain.store.url
     session = Session(replace(plain.config, cas_url_prefix=f"file://{tmp_path}/cas"), clock)
     digest = session.blobs.put_bytes(b"x")
     assert list(session.store.list("")) == []

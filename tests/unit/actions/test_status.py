@@ -72,6 +72,15 @@ def test_a_task_too_big_for_every_node_says_what_it_needs_and_what_there_is(work
     assert summary(session, job).because == "too big for any node: it needs cpu=64, and the largest has cpu=4"
 
 
+def test_a_job_that_no_node_can_run_now_says_what_the_first_one_says(work: Work, session: Session) -> None:
+    job = work.submit(rows(3), ["n"])
+    work.report_node(note="the image mine:1 is not on this machine")
+    expected = "no node can run it now: 0123456789ab-1: the image mine:1 is not on this machine"
+    assert summary(session, job).because == why(session, job, 2) == expected
+    work.report_node(name=NodeName("0123456789ab-2"))
+    assert summary(session, job).because == "waiting to be claimed"
+
+
 def test_a_task_waits_for_a_slot_while_others_run(work: Work, session: Session) -> None:
     job = work.submit(rows(3), ["n"])
     work.report_node()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -24,14 +24,13 @@ from kubeq.config import with_flags
 from kubeq.core.model import Job, NodeName, Reach, TaskId, TaskState
 from kubeq.core.resources import Resources
 from kubeq.core.wire import decode_spec
-from kubeq.errors import AccessDenied, Conflict, ImageUnavailable, NotFound, VersionMismatch
+from kubeq.errors import Conflict, NotFound, VersionMismatch
 from kubeq.queue.base import Change, RecordTable
 from kubeq.queue.claims import Room
 from kubeq.queue.memory import MemoryTable
 from kubeq.queue.queue import Queue
 from kubeq.queue.rows import job_row, task_key
-from kubeq.store.base import ObjectStore, Stored
-from kubeq.store.blobs import Blobs
+from kubeq.store.base import ObjectStore
 from kubeq.store.memory import MemoryStore
 from tests.jobs import FakeClock, session_in
 from tests.providers import FakeProvider
@@ -120,7 +119,7 @@ def plan_of(session: Session, *command: str) -> Plan:
 def submitted(session: Session, *command: str, if_exists: IfExists | None = None) -> Submitted:
     pool = pool_of_request(session, private=session.config.local)
     plan = plan_of(session, *command)
-    return submit(session, plan, pool, if_exists=if_exists, resolve=lambda image: PINNED)
+    return submit(session, plan, pool, if_exists=if_exists, pinned=PINNED)
 
 
 def sweep_of(world: World, rows: int = 25) -> dict[str, Any]:
@@ -187,51 +186,6 @@ def test_the_row_of_the_job_stands_before_the_store_is_asked_and_the_seal_comes_
     submitted(world.session(**sweep_of(world)), *SWEEP, if_exists=IfExists.NEW)
     assert world.calls[:2] == ["insert", "stat"]
     assert world.calls[-2:] == ["insert", "swap"]
-
-
-@pytest.mark.parametrize("lacking", ["inputs", "results"])
-def test_a_store_on_the_network_that_cannot_be_used_is_told_before_there_is_a_job(world: World, lacking: str) -> None:
-    class Remote(MemoryStore):
-        reach: ClassVar[Reach] = Reach.NETWORK
-
-    class Refusing(Remote):
-        def put(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str) -> bool:
-            raise AccessDenied("the bucket b refused the request: the AWS credentials have expired")
-
-        def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
-            raise AccessDenied("the bucket b refused the request: the AWS credentials have expired")
-
-    session = world.session(default_url_prefix="s3://results", cas_url_prefix="s3://inputs")
-    session.store = Refusing() if lacking == "results" else Remote()  # type: ignore[misc]
-    session.blobs = Blobs(Refusing() if lacking == "inputs" else Remote())  # type: ignore[misc]
-    with pytest.raises(AccessDenied, match="credentials have expired"):
-        submitted(session, "echo", "hi")
-    assert world.calls == []
-    assert not session.config.state_dir.exists()
-
-
-def test_a_store_on_the_network_gets_the_spec_before_the_job_and_nothing_twice(world: World) -> None:
-    class Remote(MemoryStore):
-        reach: ClassVar[Reach] = Reach.NETWORK
-
-    session, store = world.session(), Remote()
-    session.store = store  # type: ignore[misc]
-    done = submitted(session, "echo", "hi")
-    assert store.requests["put"] == 1
-    assert decode_spec(session.blobs.read(done.job.spec)).command == ("echo", "hi")
-
-
-def test_an_image_that_cannot_be_had_stores_nothing(world: World) -> None:
-    session = world.session()
-
-    def refuse(image: str) -> str:
-        raise ImageUnavailable(f"no {image}")
-
-    plan = plan_of(session, "true")
-    with pytest.raises(ImageUnavailable):
-        submit(session, plan, pool_of_request(session, private=False), resolve=refuse)
-    assert world.calls == []
-    assert not session.config.state_dir.exists()
 
 
 def crashes(world_of: Callable[[], World]) -> list[tuple[World, Sequence[str], BaseException | None]]:
@@ -527,7 +481,7 @@ def test_the_image_moving_does_not_make_an_equal_job_another_one(world: World) -
     first = submitted(session, "true")
     plan = plan_of(session, "true")
     pool = pool_of_request(session, private=False)
-    again = submit(session, plan, pool, resolve=lambda image: PINNED.replace("ab", "cd"))
+    again = submit(session, plan, pool, pinned=PINNED.replace("ab", "cd"))
     assert again.job.id == first.job.id
 
 

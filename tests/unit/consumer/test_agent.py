@@ -6,17 +6,31 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from kubeq.core import wire
 from kubeq.core.clock import SystemClock
-from kubeq.core.model import Exit, GoneReason, Job, JobId, NodeName, Policy, PoolId, Reason, Task, TaskState, Usage
+from kubeq.core.model import (
+    Exit,
+    GoneReason,
+    Job,
+    JobId,
+    NodeName,
+    Policy,
+    PoolId,
+    Reach,
+    Reason,
+    Task,
+    TaskState,
+    Usage,
+)
 from kubeq.core.outcome import Stop
 from kubeq.core.resources import Resources
 from kubeq.core.spec import JobSpec
-from kubeq.errors import AccessDenied, BackendError
+from kubeq.errors import AccessDenied, BackendError, ImageUnavailable
 from kubeq.queue.claims import Final, Grant
 from kubeq.queue.memory import MemoryTable
 from kubeq.queue.queue import Queue
@@ -59,6 +73,7 @@ class Stage:
         self.parks = True
         self.discarded = 0
         self.refuse: list[BackendError] = []
+        self.without_image: list[BackendError] = []
         self.at_usage: Callable[[], None] = lambda: None
         self.most_at_once = 0
         self.running_now = 0
@@ -67,7 +82,9 @@ class Stage:
     def resolve(self, image: str) -> str:
         return image
 
-    def prepare(self, image: str) -> None: ...
+    def prepare(self, image: str) -> None:
+        if self.without_image:
+            raise self.without_image.pop(0)
 
     def create(self, execution: Execution) -> Act:
         if self.refuse:
@@ -209,9 +226,9 @@ class Theatre:
     def _run(self) -> None:
         self.reason = self.agent.run(housekeep=lambda: None)
 
-    def submit(self, tasks: int, policy: Policy | None = None) -> Job:
+    def submit(self, tasks: int, policy: Policy | None = None, **more: str) -> Job:
         resources = Resources(cpu=1.0)
-        spec = JobSpec(command=("true", "{x}"), columns=("x",), resources=resources, log_limit=10_000)
+        spec = JobSpec(command=("true", "{x}"), columns=("x",), resources=resources, log_limit=10_000, **more)  # type: ignore[arg-type]
         job = Job(
             id=JobId("j1"),
             name="j1",
@@ -361,6 +378,27 @@ def test_what_the_runtime_refuses_for_good_is_the_tasks_failure(theatre: Theatre
     task = theatre.task()
     assert (task.state, task.reason) == (TaskState.FAILED, Reason.INPUT)
     assert task.attempts[-1].message == "bind source path does not exist: /nowhere"
+
+
+IMAGES = {"engine's id": "sha256:" + "1" * 64, "registry's digest": "python@sha256:" + "1" * 64}
+
+
+@pytest.mark.parametrize(("digest", "reach"), [*product(IMAGES.values(), Reach)], ids=str)
+def test_an_image_of_another_machines_engine_is_that_machines_to_run(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch, digest: str, reach: Reach
+) -> None:
+    monkeypatch.setattr(MemoryTable, "reach", reach)
+    theatre.stage.without_image = [ImageUnavailable(f"the image {digest} is not on this machine")] * 2
+    theatre.submit(1, image="mine:1", image_digest=digest)
+    theatre.play()
+    theatre.end()
+    task = theatre.task()
+    if reach is Reach.NETWORK and digest == IMAGES["engine's id"]:
+        assert (task.state, task.failures, task.attempt) == (TaskState.SUCCEEDED, 0, 3)
+        told = str(task.attempts[0].message)
+        assert "mine:1 (sha256:111111111111) is from no registry, and not on this machine" in told
+    else:
+        assert (task.state, task.reason) == (TaskState.FAILED, Reason.IMAGE)
 
 
 def test_an_order_to_leave_that_comes_after_the_end_changes_no_outcome(theatre: Theatre) -> None:

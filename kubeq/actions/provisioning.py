@@ -1,0 +1,86 @@
+"""`setup`: what the stores and the queue of a configuration need in a cloud, made where it does not stand yet.
+
+What that is and how it is made, each backend's own provisioner knows. Everything may be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kubeq.config import Config
+from kubeq.core.provisioning import Permission, Piece, Provisioner
+from kubeq.queue import open as queues
+from kubeq.store import open as stores
+
+
+class State(StrEnum):
+    """What became of a piece. `missing` is what a dry run leaves."""
+
+    STANDS = "stands"
+    CREATED = "created"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provision:
+    """One thing that has to exist, for which URL, and what became of it."""
+
+    piece: Piece
+    url: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What the nodes may do in one cloud, each permission once."""
+
+    cloud: str
+    permissions: tuple[Permission, ...]
+
+
+Provisioners = Mapping[str, Provisioner | None]
+"""What makes each URL's place; None where nothing has to be made."""
+
+
+def provisioners_of(config: Config) -> Provisioners:
+    """Those of the stores and of the queue, by URL and in the order to use them; makes no request."""
+    region, project = config.region, config.project
+    found = {url: stores.open_provisioner(url, region, project) for url in (config.store_url, config.blobs_url)}
+    return found | {config.queue_url: queues.open_provisioner(config.queue_url, region)}
+
+
+def set_up(provisioners: Provisioners, *, dry_run: bool) -> Iterator[Provision]:
+    """Every piece in turn, made unless it stands or this is a dry run. Raises BackendError for what cannot be made."""
+    told: set[tuple[str, str]] = set()
+    for url, provisioner in provisioners.items():
+        if provisioner is None:
+            continue
+        for piece in provisioner.survey():  # after what the one before has made: two stores may share a bucket
+            state = State.STANDS if piece.stands else State.MISSING
+            if state is State.MISSING and not dry_run:
+                provisioner.create(piece)
+                state = State.CREATED
+            if state is State.CREATED or (piece.kind, piece.name) not in told:
+                yield Provision(piece=piece, url=url, state=state)
+            told.add((piece.kind, piece.name))
+
+
+def node_grants(provisioners: Provisioners) -> Sequence[Grant]:
+    """The least that the identity of a node needs, by cloud; makes no request."""
+    found: dict[str, dict[tuple[str, ...], list[str]]] = {}
+    for provisioner in filter(None, provisioners.values()):
+        actions = found.setdefault(provisioner.cloud, {})
+        for permission in provisioner.node_permissions():
+            resources = actions.setdefault(permission.actions, [])
+            resources += [resource for resource in permission.resources if resource not in resources]
+    return [
+        Grant(
+            cloud=cloud,
+            permissions=tuple(
+                Permission(actions=actions, resources=tuple(resources)) for actions, resources in by_actions.items()
+            ),
+        )
+        for cloud, by_actions in found.items()
+    ]

@@ -1,0 +1,53 @@
+"""`kubeq setup`: make what the configuration needs in a cloud."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kubeq.cli.main import Globals, global_options
+
+
+@click.command(short_help="Make what the configuration needs in a cloud.")
+@global_options
+@click.option("--dry-run", is_flag=True, help="Only say what stands and what would be made.")
+@click.option(
+    "--write-config",
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value=".kubeq",
+    type=click.Path(path_type=Path),
+    help="Write a configuration file that says where it all is. FILE is .kubeq here if it is not given.",
+)
+@click.pass_obj
+def command(settings: Globals, dry_run: bool, write_config: Path | None) -> None:
+    """Make the bucket and the table that the configuration names, unless they stand, and show the least that the
+    identity of a node needs to be allowed. May be repeated.
+
+    `kubeq setup -o default_url_prefix=s3://BUCKET/kubeq -o region=REGION --write-config` begins with nothing.
+    """
+    from kubeq.actions.backplane import check_reach
+    from kubeq.actions.policies import policy_of
+    from kubeq.actions.provisioning import node_grants, provisioners_of, set_up
+    from kubeq.actions.session import Session
+    from kubeq.cli.views_setup import SetupView
+    from kubeq.config.writing import write_config as write
+
+    config = settings.config
+    check_reach(config, Session(config).provider.capabilities)
+    provisioners = provisioners_of(config)
+    policies = {grant.cloud: policy_of(grant) for grant in node_grants(provisioners)}
+    provisions = list(set_up(provisioners, dry_run=dry_run))
+    path = None if write_config is None else config.place.base / write_config
+    if path is not None and not dry_run:
+        write(config, path)
+    settings.output.show(
+        SetupView(
+            provisions=provisions,
+            embedded=[url for url, provisioner in provisioners.items() if provisioner is None],
+            policies=policies,
+            dry_run=dry_run,
+            path=path,
+        )
+    )

@@ -1,0 +1,85 @@
+"""`setup` and `check` as far as they go without a cloud, an engine and nodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Snapshot = Callable[..., None]
+MODES = {"text": (), "json": ("--json",), "quiet": ("-q",), "csv": ("--csv",)}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_everything_that_is_embedded_passes_the_check(kubeq: Any, snapshot: Snapshot, mode: str) -> None:
+    snapshot(kubeq(*MODES[mode], "check", "-o", "image=none"), f"check-{mode}")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_fails_is_told_with_its_hint_and_the_exit_code(kubeq: Any, snapshot: Snapshot, mode: str) -> None:
+    ran = kubeq(*MODES[mode], "check")
+    assert ran.code == 6
+    snapshot(ran, f"check-without-engine-{mode}")
+
+
+def test_a_check_leaves_nothing_behind(kubeq: Any) -> None:
+    kubeq("check", "-o", "image=none")
+    assert [path for path in (kubeq.state / "store").rglob("*") if path.is_file()] == []
+    assert json.loads(kubeq("--json", "status").stdout)["jobs"] == []
+
+
+def test_a_state_folder_that_cannot_be_used_is_a_finding_and_no_error(kubeq: Any) -> None:
+    blocked = kubeq.write("blocked", "a file")
+    ran = kubeq("--json", "check", "-o", "image=none", "-o", f"state_dir={blocked}/x")
+    found = {each["check"]: each["outcome"] for each in json.loads(ran.stdout)["checks"]}
+    assert (ran.code, found["configuration"], found["state-folder"], found["store-write"]) == (
+        6, "passed", "failed", "failed",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ("text", "json", "quiet"))
+def test_nothing_has_to_be_made_for_what_is_embedded(kubeq: Any, snapshot: Snapshot, mode: str) -> None:
+    snapshot(kubeq(*MODES[mode], "setup"), f"setup-embedded-{mode}")
+    assert kubeq.nothing_stored()
+
+
+def test_a_configuration_that_is_written_loads_and_is_written_once(kubeq: Any, snapshot: Snapshot) -> None:
+    first = kubeq("setup", "-o", "retries=2", "--write-config")
+    assert (kubeq.project / ".kubeq").read_text() == (
+        "# Written by kubeq setup.\n[config]\n"
+        f"default_url_prefix = file://{kubeq.state}/store\nqueue_url = sqlite:{kubeq.state}/queue.db\nretries = 2\n"
+    )
+    assert kubeq("config", "retries").stdout == "2\n"
+    assert kubeq("setup", "--write-config").code == first.code == 0
+    assert kubeq("check", "-o", "image=none").code == 0
+    snapshot(kubeq("setup", "-o", "retries=3", "--write-config"), "setup-bad-written-file")
+    assert kubeq("setup", "-o", "retries=3", "--write-config", "other").code == 0
+
+
+def test_a_dry_run_writes_no_file(kubeq: Any) -> None:
+    ran = kubeq("setup", "--dry-run", "--write-config")
+    assert f"would be written to {kubeq.project}/.kubeq" in ran.stdout
+    assert not (kubeq.project / ".kubeq").exists()
+
+
+def test_an_unknown_kind_of_store_is_told_with_the_known_ones(kubeq: Any) -> None:
+    ran = kubeq("status", "-o", "default_url_prefix=ftp://host/me")
+    assert ran.code == 2 and "'ftp'; known are file, " in ran.stderr
+    assert kubeq.nothing_stored()
+
+
+BAD = {
+    "missing-project": ("-o", "default_url_prefix=gs://bucket/me"),
+    "missing-region": ("-o", "default_url_prefix=s3://bucket/me"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_configuration_that_cannot_work_is_refused(kubeq: Any, snapshot: Snapshot, name: str) -> None:
+    kubeq.environment |= dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION", "GOOGLE_CLOUD_PROJECT"), "")
+    ran = kubeq("status", *BAD[name])
+    assert ran.code == 2
+    snapshot(ran, f"config-bad-{name}")
+    assert kubeq.nothing_stored()
