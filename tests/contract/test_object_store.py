@@ -24,16 +24,15 @@ from kubeq.store.base import ObjectStore, Stored
 from kubeq.store.local import LocalStore
 from kubeq.store.memory import MemoryStore
 from kubeq.store.open import open_store
-from tests.stand_ins import gcs, live
-from tests.stand_ins.s3 import emulated_store, live_store
+from tests.stand_ins import gcs, live, s3
 
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], ObjectStore]] = {
     "gcs": lambda request, directory: gcs.emulated_store(request),
     "gcs-live": lambda request, directory: live.live_store(request, gcs.LIVE),
     "local": lambda request, directory: LocalStore(directory / "store"),
     "memory": lambda request, directory: MemoryStore(),
-    "s3": lambda request, directory: emulated_store(request.getfixturevalue("ministack")),
-    "s3-live": lambda request, directory: live_store(request),
+    "s3": lambda request, directory: s3.emulated_store(request.getfixturevalue("ministack")),
+    "s3-live": lambda request, directory: live.live_store(request, s3.LIVE),
 }
 NAMES = [pytest.param(name, marks=[pytest.mark.live] * name.endswith("-live")) for name in sorted(BACKENDS)]
 

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import time
-from secrets import token_hex
-
 import boto3
 import pytest
 from botocore.config import Config
 
-from kubeq.store.base import ObjectStore
-from kubeq.store.open import open_store
 from kubeq.store.patience import Patience
-from kubeq.store.retry import Retrying
 from kubeq.store.s3 import S3Store
 from kubeq.store.s3_bucket import Bucket
 from tests.stand_ins.ministack import REGION, Cloud
@@ -55,13 +48,3 @@ def as_somebody(cloud: Cloud, bucket: Bucket, key: str, secret: str) -> Bucket:
 def emulated_store(cloud: Cloud) -> S3Store:
     """A store below a prefix of a new bucket."""
     return S3Store(emulated_bucket(cloud), PREFIX, patience=impatient())
-
-
-def live_store(request: pytest.FixtureRequest) -> ObjectStore:
-    """A store of the test's own in the real bucket, retried as users' stores are; emptied in the end."""
-    url = os.environ.get(LIVE)
-    if not url:
-        pytest.fail(f"{LIVE} is not set; it names the s3://BUCKET/PREFIX to test in")
-    store = Retrying(open_store(f"{url}/{token_hex(6)}"), time.sleep)
-    request.addfinalizer(lambda: store.delete([stored.key for stored in store.list("")]))
-    return store
