@@ -1,4 +1,6 @@
-"""This machine as /proc tells of it: which process is meant, for ever, and what the machine has. Linux only.
+"""This machine: which process is meant, for ever, what the machine has, and which paths of it nobody may be shown.
+
+It is as /proc tells of it; Linux only.
 
 A pid alone may belong to another process tomorrow. A mark is written into what a process leaves on the machine (labels,
 records, names of files), so that whoever comes next can tell whether that process is dead. Nothing is changed or
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +23,12 @@ from kubeq.errors import BackendError
 _PROC = Path("/proc")
 _QEMU_NAMES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i386"}
 """What QEMU calls an architecture where images call it otherwise."""
+_ENGINE_SOCKETS = (
+    "/var/run/docker.sock",
+    "/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/podman/podman.sock",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,3 +135,13 @@ def machine_id() -> str:
     except OSError:
         known = ""
     return f"{known} {socket.gethostname()}"
+
+
+def shows_engine(path: str, sockets: Iterable[str] = ()) -> bool:
+    """Whether a path is, or holds, the socket of a container engine: a usual one, or one of `sockets`.
+
+    Whoever has such a socket owns the machine.
+    """
+    source = os.path.realpath(path)
+    places = (os.path.realpath(socket) for socket in (*_ENGINE_SOCKETS, *sockets))
+    return any(os.path.commonpath((source, place)) == source for place in places)

@@ -37,7 +37,8 @@ READING_SHARE = 10
 class FetchedTask:
     """A task whose results are there now: `files` and `bytes` of them, `moved` those that were not there before.
 
-    `new`: something was written for it, if only its result document.
+    `new`: something was written for it, if only its result document. `not_stored` is how many files it left that are no
+    results, because they could not be stored.
     """
 
     index: int
@@ -46,6 +47,7 @@ class FetchedTask:
     bytes: int
     moved: int
     new: bool
+    not_stored: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +230,7 @@ class _Fetching:
             bytes=done.bytes,
             moved=done.moved,
             new=done.new or done.moved > 0,
+            not_stored=done.not_stored,
         )
         self._there[index, attempt] = fetched
         if self._request.progress is not None:

@@ -39,13 +39,15 @@ class Wanted:
 class Done:
     """How many files and bytes of the task are there now, and how many files had to be moved for it.
 
-    The result document is not counted; `new` says whether it was written now.
+    The result document is not counted; `new` says whether it was written now. `not_stored` is how many files the task
+    left besides that could not be stored.
     """
 
     files: int
     bytes: int
     moved: int
     new: bool
+    not_stored: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,8 @@ class TaskFetch:
             walk.write(self._place(names.result), BytesIO(content), Digest.of(content))
         size = sum(entry.digest.size for entry in chosen) + (stdout or 0)
         files = len(chosen) + (stdout is not None)
-        return Done(files=files, bytes=size, moved=self._moved, new=content is not None)
+        not_stored = len(document["skipped"])
+        return Done(files=files, bytes=size, moved=self._moved, new=content is not None, not_stored=not_stored)
 
     def _bring_stdout(self, walk: Walk, document: Document, name: str, same: bool) -> int | None:
         """The size of the output; None where there is none, or it is not asked for."""

@@ -6,7 +6,6 @@ as a Config, which has read each of them by itself; here they are held against e
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from kubeq.core.spec import JobSpec, check_template
 from kubeq.core.table_rules import listing
 from kubeq.core.tables import Table, empty_cells, repeated_rows, unusable_columns
 from kubeq.errors import UsageError
+from kubeq.machine import shows_engine
 from kubeq.nodes.base import NodeProvider
 
 NO_ISOLATION = (
@@ -39,12 +39,6 @@ LONGEST_COMMAND = 2_000_000
 """Bytes of all arguments: Linux takes 2 MiB with the environment (a quarter of the usual stack limit, execve(2))."""
 _INSPECTED_ROWS = 1_000_000
 """Larger tables are not looked through for empty cells and repeated rows: the notes are not worth the seconds."""
-_ENGINE_SOCKETS = (
-    "/var/run/docker.sock",
-    "/run/docker.sock",
-    "/run/containerd/containerd.sock",
-    "/run/podman/podman.sock",
-)
 _IN_CONTAINERS_ONLY = ("entrypoint", "user", "network", "shm_size", "mount")
 
 
@@ -148,10 +142,8 @@ def _check_nodes(spec: JobSpec, provider: NodeProvider, config: Config) -> None:
 def _refuse_engine_socket(spec: JobSpec, config: Config) -> None:
     """What agents refuse too: whoever has a container engine's socket owns the machine."""
     named = config.place.environ.get("DOCKER_HOST", "").removeprefix("unix://")
-    places = {os.path.realpath(socket) for socket in (*_ENGINE_SOCKETS, *([named] if named.startswith("/") else ()))}
     for mount in spec.mounts:
-        source = os.path.realpath(mount.source)
-        if any(os.path.commonpath((source, place)) == source for place in places):
+        if shows_engine(mount.source, [named] if named.startswith("/") else ()):
             raise UsageError(
                 f"--mount {mount.source}:{mount.target} would show the container engine's socket to the task",
                 hint="mount a directory that does not hold it",

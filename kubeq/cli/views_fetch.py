@@ -28,6 +28,12 @@ class FetchedView:
         size = format_size(sum(task.bytes for task in tasks))
         there = f"{count(files, 'file')} of {count(len(tasks), 'task')} ({size})"
         yield f"{self.fetched.destination}: {there}{self._new(new, files)}"
+        left = [task for task in tasks if task.not_stored]
+        if left:
+            names = count(sum(task.not_stored for task in left), "file")
+            whose = f"{'task' if len(left) == 1 else 'tasks'} {index_list([task.index for task in left])}"
+            show = f"kubeq show {self.fetched.job.id}/{left[0].index}"
+            yield f"not stored: {names} of {whose}, as links and special files are not; {show} lists them"
         for index, error in self.fetched.refused:
             yield f"not fetched: task {index}: {error.message}"
         groups: dict[str, list[MissingTask]] = {}
@@ -48,6 +54,9 @@ class FetchedView:
             ],
             "missing": [{"index": task.index, "state": task.state, "why": task.why} for task in self.fetched.missing],
             "skipped": [task.index for task in self.fetched.tasks if not task.new],
+            "not_stored": [
+                {"index": task.index, "files": task.not_stored} for task in self.fetched.tasks if task.not_stored
+            ],
             "refused": [{"index": index, "why": error.message} for index, error in self.fetched.refused],
         }
 

@@ -195,7 +195,7 @@ def test_the_failures_of_several_tasks_are_counted_by_reason(kubeq: Any) -> None
     assert "its last lines" not in ran.stderr
 
 
-def test_files_that_are_not_stored_are_told_by_sub_list_and_show(kubeq: Any) -> None:
+def test_files_that_are_not_stored_are_told_by_sub_list_show_and_fetch(kubeq: Any) -> None:
     ran = kubeq(*LOCAL, "-n", "odd", "--shell", "ln -s a b; mkfifo c; echo x > d")
     assert ran.code == 0
     assert "2 files were not stored, as links and special files are not: kubeq show " in ran.stderr
@@ -203,6 +203,10 @@ def test_files_that_are_not_stored_are_told_by_sub_list_and_show(kubeq: Any) -> 
     assert json.loads(kubeq("--json", "list", "odd").stdout)["tasks"][0]["skipped"] == 2
     assert "\n  not stored  2 files; kubeq list " in kubeq("show", "odd").stdout
     assert json.loads(kubeq("--json", "show", "odd").stdout)["skipped"] == 2
+    for _ in range(2):  # also when it is there already
+        fetched = kubeq("fetch", "odd", "out").stdout
+        assert "\nnot stored: 2 files of task 1, as links and special files are not; kubeq show " in fetched
+    assert json.loads(kubeq("--json", "fetch", "odd", "out").stdout)["not_stored"] == [{"index": 1, "files": 2}]
 
 
 @pytest.mark.parametrize("word", ["./run.sh", "run.sh"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 from kubeq.core.model import JobId, NodeName, TaskId
 from kubeq.core.spec import Mount
 from kubeq.errors import BackendError
-from kubeq.machine import ProcessMark, has_ended, own_mark
+from kubeq.machine import ProcessMark, has_ended, own_mark, shows_engine
 from kubeq_consumer.runtimes.base import Execution
 from kubeq_consumer.runtimes.docker_create import (
     WORK_INSIDE,
@@ -40,12 +39,6 @@ from kubeq_consumer.runtimes.exec import exec_path
 from kubeq_consumer.runtimes.sampler import Sampler
 
 log = logging.getLogger(__name__)
-ENGINE_SOCKETS = (
-    "/var/run/docker.sock",
-    "/run/docker.sock",
-    "/run/containerd/containerd.sock",
-    "/run/podman/podman.sock",
-)
 REMOVAL_S = 30
 """How long a removal that somebody else began may take."""
 
@@ -91,7 +84,7 @@ class DockerRuntime:
 
     def create(self, execution: Execution) -> DockerCreated:
         """The container of an attempt, not started, in the network of its slot."""
-        refuse_engine_socket(execution.mounts, (self._engine.socket_path, *ENGINE_SOCKETS))
+        refuse_engine_socket(execution.mounts, [self._engine.socket_path])
         maker = Maker(slots=self._slots, make=self._make)
         parts = Parts(engine=self._engine, sampler=self._sampler, give_back=self._give_back, give_up=self._given_up.add)
         return DockerCreated(maker, parts, execution, self._make(execution))
@@ -267,10 +260,8 @@ class DockerLeftover:
 
 def refuse_engine_socket(mounts: Iterable[Mount], sockets: Iterable[str]) -> None:
     """Raises BackendError for a mount that would show a container engine's socket: whoever has it owns the machine."""
-    places = {os.path.realpath(socket) for socket in sockets}
     for mount in mounts:
-        source = os.path.realpath(mount.source)
-        if any(os.path.commonpath((source, place)) == source for place in places):
+        if shows_engine(mount.source, sockets):
             raise BackendError(
                 f"the mount {mount.source}:{mount.target} would show the container engine's socket to the task",
                 hint="mount a directory that does not hold it",
