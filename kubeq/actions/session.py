@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import time
 from collections.abc import Sequence
@@ -136,7 +137,11 @@ class Session:
 
     @cached_property
     def user(self) -> str:
-        return getpass.getuser()
+        """The name of who calls; the number of a user without an account, as a container may have one."""
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):  # the second since Python 3.13
+            return str(os.getuid())
 
     @cached_property
     def host(self) -> str:

@@ -89,13 +89,17 @@ class Globals:
             here = Path.cwd()
         except FileNotFoundError:
             raise UsageError("the current directory does not exist any more", hint="cd to one that does") from None
+        try:
+            home = Path.home()
+        except RuntimeError:
+            raise UsageError("this user has no home directory that is known", hint="set HOME to one") from None
         config = load_config(
             file=self.values.get("config"),
             profile=self.values.get("profile"),
             overrides=self.values.get("set", ()),
             environ=os.environ,
             cwd=here,
-            home=Path.home(),
+            home=home,
         )
         for note in config.notes:
             self.output.warn(note)
