@@ -157,7 +157,8 @@ def _pairs(environment: Mapping[str, str]) -> list[str]:
 
 _HEAD = """\
 #!/bin/sh
-# Makes this machine node {node} of pool {pool}; by kubeq {release}. No credential is in here: the machine is itself.
+# Makes this machine node {node} of pool {pool}; by kubeq {release}.
+# No credential is in here: the agent is whoever the machine is, or whom its environment names.
 set -u
 umask 077
 at_end() {{ {at_end}; }}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from kubeq.nodes.archive import Archive, agent_archive
-from tests.homes import Home, eventually
+from tests.homes import ROOT, Home, eventually
 
 PLAIN = Path(sys.base_prefix) / "bin/python3"
 """The Python below the virtual environment of the tests, which has no kubeq."""
@@ -113,3 +115,22 @@ def test_an_agent_in_a_container_runs_containers_beside_it(home: Home, agent_ima
     home.run("fetch", "packed", "out")
     assert (home.cwd / "out/2/stdout.txt").read_text() == "staged in\n"
     assert (home.cwd / "out/1/made.txt").read_text() == "made\n"
+
+
+def test_a_kubeq_that_pip_installed_packs_the_very_archive_that_a_checkout_packs(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in ("kubeq", "consumer"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, source]
+    subprocess.run(build, check=True, timeout=300)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(tmp_path / "site")
+    pack = "from pathlib import Path; from kubeq.nodes.archive import agent_archive;"
+    pack += f"print(agent_archive(('aws',), Path({str(tmp_path)!r})).digest)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", pack], env={"PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == str(agent_archive(("aws",), tmp_path / "other").digest), done.stderr

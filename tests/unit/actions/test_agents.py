@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import subprocess
 
@@ -16,10 +17,27 @@ from kubeq.core.model import Pool
 from kubeq.release import this_release
 from tests.jobs import FakeClock
 
+DYNAMODB = ("dynamodb://eu-west-1/kubeq", "s3://bucket/prefix")
+DATASTORE = ("datastore://project", "gs://bucket/prefix")
+
 
 @pytest.fixture
 def pool(session: Session) -> Pool:
     return pool_of_request(session, private=False)
+
+
+@pytest.fixture
+def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+
+
+def on(session: Session, urls: tuple[str, str], **environ: str) -> Session:
+    """The session configured for a queue and a store that any machine can see, and with that environment."""
+    place = dataclasses.replace(session.config.place, environ=environ)
+    session.config = dataclasses.replace(
+        session.config, queue_url=urls[0], default_url_prefix=urls[1], cas_url_prefix=urls[1], place=place
+    )
+    return session
 
 
 def test_on_a_backplane_of_this_machine_there_is_one_line_and_every_call_is_another_node(
@@ -81,3 +99,51 @@ def test_an_archive_that_was_stored_again_since_it_was_found_unused_stays(
     store_archive(session, pool, ())
     assert remove_unused(session, found) == 0
     assert set(session.blobs.stored()) == {archive.digest}
+
+
+def test_on_dynamodb_there_are_three_ways_all_of_one_node_and_the_archive_is_stored(
+    session: Session, pool: Pool, no_engine: None
+) -> None:
+    secrets = {"AWS_SECRET_ACCESS_KEY": "the-secret", "AWS_SESSION_TOKEN": "the-token"}
+    found = agent_by_hand(on(session, DYNAMODB, AWS_REGION="eu-west-1", **secrets), pool)
+    assert found.archive is not None
+    assert found.image is not None
+    assert session.blobs.missing([found.archive.archive.digest]) == set()
+    here, archive, image = (shlex.split(line) for line in (found.command, found.archive.command, found.image.command))
+    for words in (here, archive, image):
+        assert f"KUBEQ_AGENT_NODE={pool.id}-1" in words
+        assert f"KUBEQ_AGENT_RELEASE={this_release()}" in words
+    for words in (archive, image):
+        assert "AWS_REGION=eu-west-1" in words
+        assert "KUBEQ_AGENT_PROVIDER=manual" in words
+        assert not [word for word in words if str(session.config.state_dir) in word], "a folder of this machine"
+    assert f"KUBEQ_AGENT_ARCHIVE={found.archive.archive.digest}" in archive
+    everything = [found.command, found.archive.command, found.image.command, found.boot]
+    assert not [text for text in everything if "the-secret" in text or "the-token" in text]
+    assert found.archive.url in found.boot
+
+
+def test_the_ways_are_told_apart_by_comments(session: Session, pool: Pool, no_engine: None) -> None:
+    found = agent_by_hand(on(session, DYNAMODB), pool)
+    assert found.archive is not None
+    assert found.image is not None
+    lines = list(AgentView(found, pool.id).text())
+    commands = [line for line in lines if line and not line.startswith("#")]
+    assert commands == [found.command, found.archive.command, found.image.command]
+    comments = "\n".join(line for line in lines if line.startswith("#"))
+    assert f"Python 3.11 or newer, beside a copy of {found.archive.archive.path}" in comments
+    assert f"now in the store: {found.archive.url}" in comments
+    assert f"the image {found.image.name} (not on this machine" in comments
+    assert "already in the store" in "\n".join(AgentView(agent_by_hand(session, pool), pool.id).text())
+    assert AgentView(found, pool.id).json()["archive"]["digest"] == str(found.archive.archive.digest)
+
+
+def test_on_datastore_there_is_no_archive_and_a_fresh_machine_runs_the_image(
+    session: Session, pool: Pool, no_engine: None
+) -> None:
+    found = agent_by_hand(on(session, DATASTORE), pool)
+    assert found.archive is None
+    assert found.image is not None
+    assert list(session.blobs.stored()) == []
+    assert f" {found.image.name} --supervise\n" in found.boot
+    assert AgentView(found, pool.id).json()["archive"] is None
