@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +34,7 @@ __all__ = [
     "seaweedfs",
     "web",
 ]
+TEST_CONSUMER = "kubeq-test-consumer"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -63,14 +63,14 @@ def busybox_image(docker_engine: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def agent_image(docker_engine: str) -> Iterator[str]:
-    """The agent's image of this checkout; away again afterwards if it was not there before."""
-    known = ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "kubeq-consumer"]
-    before = subprocess.run(known, capture_output=True, text=True, check=True).stdout.split()
-    image = _built(script="images/consumer/build.py")
-    yield image
-    if image not in before:
-        subprocess.run(["docker", "image", "rm", image], capture_output=True, check=False)
+def agent_image(docker_engine: str) -> str:
+    """The agent's image of this checkout, under a name for tests. Those of other days go; others may be in use now."""
+    listing = ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}\t{{.CreatedSince}}", TEST_CONSUMER]
+    for line in subprocess.run(listing, capture_output=True, text=True, check=True).stdout.splitlines():
+        name, _, age = line.partition("\t")
+        if any(unit in age for unit in ("day", "week", "month", "year")):
+            subprocess.run(["docker", "image", "rm", name], capture_output=True, check=False)
+    return _built("--name", TEST_CONSUMER, script="images/consumer/build.py")
 
 
 def _built(*options: str, script: str = "images/base/build.py") -> str:

@@ -125,17 +125,27 @@ def lay_out(folder: Path, archive: Archive, wheels: Iterable[Path]) -> None:
 
 
 def build(base: str, name: str) -> None:
-    """Have the image of that name on the engine."""
-    extras = sorted(set(EXTRAS) - COMPILED)
-    archive = agent_archive(extras, cache_folder())
+    """Have the image of that name on the engine; nothing is done if it is the very one already."""
+    archive = agent_archive(sorted(set(EXTRAS) - COMPILED), cache_folder())
+    told = {"BASE": base, "VERSION": kubeq.__version__, "RELEASE": archive.release, "ARCHIVE": str(archive.digest)}
+    if labels_of(name) == {f"kubeq.{key.lower()}": value for key, value in told.items()}:
+        say("made earlier")
+        return
     with tempfile.TemporaryDirectory() as temporary:
         context = Path(temporary)
         lay_out(context / "packages", archive, compiled_wheels(base))
         for file in ("Dockerfile", "kubeq-consumer"):
             shutil.copy(HERE / file, context)
-        told = {"BASE": base, "VERSION": kubeq.__version__, "RELEASE": archive.release, "ARCHIVE": str(archive.digest)}
         arguments = [word for pair in told.items() for word in ("--build-arg", "=".join(pair))]
         run("docker", "build", "--quiet", "--tag", name, *arguments, context, **builder())
+
+
+def labels_of(name: str) -> dict[str, str]:
+    """What the image on the engine says of itself; nothing if there is none."""
+    asked = ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", name]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    found = json.loads(done.stdout) if done.returncode == 0 else None
+    return {key: value for key, value in (found or {}).items() if key.startswith("kubeq.")}
 
 
 def builder() -> dict[str, str]:

@@ -35,12 +35,15 @@ def run(image: str, *words: str, options: tuple[str, ...] = ()) -> subprocess.Co
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def test_it_is_named_after_this_release_and_labelled_with_it_and_the_archive(agent_image: str, tmp_path: Path) -> None:
-    assert agent_image == image_name()
+def test_it_is_named_after_this_release_and_labelled_with_it_and_the_archive(
+    agent_image: str, base_image: str, tmp_path: Path
+) -> None:
+    assert agent_image == image_name("kubeq-test-consumer")
     asked = ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", agent_image]
     labels = json.loads(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
     digest: Digest = agent_archive(("aws",), tmp_path).digest
     assert labels == {
+        "kubeq.base": base_image,
         "kubeq.version": kubeq.__version__,
         "kubeq.release": this_release(),
         "kubeq.archive": str(digest),
