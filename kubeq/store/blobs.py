@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from kubeq.core.digest import Digest
 from kubeq.core.manifest import Manifest
+from kubeq.core.model import Reach
 from kubeq.errors import BackendError, IntegrityError, UsageError
 from kubeq.store.base import ObjectStore
 from kubeq.store.copying import CHUNK, copy_hashed, read_into
@@ -37,6 +38,11 @@ class Blobs:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
+
+    @property
+    def reach(self) -> Reach:
+        """Who can see them."""
+        return self._store.reach
 
     def missing(self, digests: Collection[Digest]) -> set[Digest]:
         """Those that have to be uploaded, by one question. A stored object of the wrong size counts as missing."""
