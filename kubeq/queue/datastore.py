@@ -115,8 +115,8 @@ class DatastoreTable:
         self._requests.together([partial(self._requests.remove, run) for run in runs])
 
     def clock_offset(self) -> float:
-        """By the latest answer, half a round trip more or less; 0 before the first."""
-        return self._requests.clock_offset
+        """By the times that answers tell, to within the shortest round trip; 0 before the first."""
+        return self._requests.offset.seconds()
 
     def wait(self, seconds: float) -> None:
         """Always as long as that: Datastore tells nobody of changes."""

@@ -24,6 +24,7 @@ from google.cloud.datastore_v1.types import query as queries
 from kubeq.gcp import SCOPES, find_account, google_errors
 from kubeq.metering import Meter
 from kubeq.queue.datastore_entities import Message, Place, keys_of
+from kubeq.queue.offset import ClockOffset
 from kubeq.queue.patience import Patience
 
 T = TypeVar("T")
@@ -66,8 +67,7 @@ class Requests:
         self._client: DatastoreClient | None = None
         self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="datastore")  # starts none before it has work
         self._own = threading.local()
-        self.clock_offset = 0.0
-        """Seconds to add to this machine's clock to get Google's, by the latest answer that told its time."""
+        self.offset = ClockOffset()
 
     @property
     def _database(self) -> str:
@@ -166,23 +166,27 @@ class Requests:
         def once() -> Message:
             client = self._connected()
             self._meter.count(kind)
-            began = time.time()
+            sent_at = time.time()
             with google_errors(doing, missing=self._database):
                 try:
                     answer = send(client, request=wrapped, retry=None, timeout=timeout_s)
                 except losing:
                     return None
             raw = type(answer).pb(answer)
-            self._compare_clocks(raw, (began + time.time()) / 2)
+            self._compare_clocks(request, raw, sent_at)
             return raw
 
         return self._patience.repeat(once, getattr(self._own, "stop", None))
 
-    def _compare_clocks(self, answer: Message, here: float) -> None:
-        """Take the server's time from an answer that tells it, which is a Lookup's, a query's or a write's."""
+    def _compare_clocks(self, request: Message, answer: Message, sent_at: float) -> None:
+        """Learn from an answer that tells when it read, as look-ups and queries do, unless it read the past."""
+        options = getattr(request, "read_options", None)
+        if options is not None and options.HasField("read_time"):
+            return
         for told in (getattr(answer, "read_time", None), getattr(getattr(answer, "batch", None), "read_time", None)):
             if told is not None and told.seconds:
-                self.clock_offset = told.seconds + told.nanos / 1e9 - here
+                then = told.seconds + told.nanos / 1e9
+                self.offset.saw_time(then, then, sent_at=sent_at, received_at=time.time())
 
     def _connected(self) -> DatastoreClient:
         with self._connecting:

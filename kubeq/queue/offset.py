@@ -18,15 +18,19 @@ class ClockOffset:
         self._low, self._high = -math.inf, math.inf
 
     def saw(self, date: str, *, sent_at: float, received_at: float) -> None:
-        """Take in the date of an answer and this machine's time around it; what is no date is passed over.
-
-        An answer that contradicts what was known (a clock was set, or drifted) is believed and all before forgotten.
-        """
+        """Take in the date of an answer and this machine's time around it; what is no date is passed over."""
         try:
             then = parsedate_to_datetime(date).timestamp()
         except ValueError:
             return
-        low, high = then - received_at, then + DATE_STEP_S - sent_at
+        self.saw_time(then, then + DATE_STEP_S, sent_at=sent_at, received_at=received_at)
+
+    def saw_time(self, earliest: float, latest: float, *, sent_at: float, received_at: float) -> None:
+        """Take in between which times (epoch seconds) an answer was made, and this machine's time around it.
+
+        An answer that contradicts what was known (a clock was set, or drifted) is believed and all before forgotten.
+        """
+        low, high = earliest - received_at, latest - sent_at
         if low > high:  # this machine's clock was set back meanwhile
             return
         with self._lock:

@@ -645,6 +645,18 @@ def test_the_clocks_difference_is_learnt_from_answers(
     served.stop()
 
 
+def test_what_was_read_of_the_past_says_nothing_of_the_clocks(
+    emulator: DatastoreEmulator, table: DatastoreTable
+) -> None:
+    emulator.delay_s = 0.2
+    try:
+        table.insert(rows_of(3))
+        table.count(TASKS, True)
+    finally:
+        emulator.delay_s = 0.0
+    assert table.clock_offset() == 0.0
+
+
 def test_a_wait_is_a_sleep(table: DatastoreTable) -> None:
     start = time.monotonic()
     table.wait(0.05)

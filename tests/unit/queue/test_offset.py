@@ -42,6 +42,12 @@ def test_many_answers_tell_it_to_the_time_that_one_takes() -> None:
     assert offset.seconds() == pytest.approx(12.34, abs=0.03)
 
 
+def test_an_exact_time_tells_the_difference_to_the_time_that_the_answer_took() -> None:
+    offset = ClockOffset()
+    offset.saw_time(NOW + 7.31, NOW + 7.31, sent_at=NOW + 0.3, received_at=NOW + 0.32)
+    assert offset.seconds() == pytest.approx(7.0, abs=0.011)
+
+
 def test_a_clock_that_was_set_is_believed_at_the_next_answer() -> None:
     offset = ClockOffset()
     for second in range(10):
