@@ -53,6 +53,7 @@ class Agent:
         self._had_jobs = False
         self._open_jobs = 0
         self._neighbours = Neighbours(node.config, claims, node.now)
+        self._ready = False
         self._waited_since: float | None = None
         self._housekeep: Callable[[], None] = lambda: None
         self._short = False
@@ -70,6 +71,8 @@ class Agent:
         log.info("node %s of pool %s starts with %s", self._config.node, self._config.pool, self._total)
         for part in (self._renewer, self._node.finisher, self._node.shipper):
             part.start()
+        if not self._get_ready():
+            return self._leave(self._leaving or GoneReason.SETUP)
         threading.Thread(target=self._watch, name="watcher", daemon=True).start()
         while self._leaving is None or (self._attempts and not self._out_of_patience()):
             self._turn()
@@ -87,12 +90,13 @@ class Agent:
                 attempt.grant.task.id for attempt in self._attempts.values() if attempt.phase is Phase.RUNNING
             )
             leaving, note = self._leaving, self._note
+            working = NodeState.ACTIVE if self._ready else NodeState.STARTING
         return NodeRecord(
             name=self._config.node,
             pool=self._config.pool,
             number=self._config.number,
             provider=self._config.provider,
-            state=NodeState.ACTIVE if leaving is None else NodeState.DRAINING,
+            state=working if leaving is None else NodeState.DRAINING,
             host=socket.gethostname(),
             pid=os.getpid(),
             address=self._config.address,
@@ -104,6 +108,17 @@ class Agent:
             note=note,
             version=kubeq.__version__,
         )
+
+    def _get_ready(self) -> bool:
+        """Whether the node is what its pool asks for; a node that is not claims nothing and leaves, saying why."""
+        why = self._node.outfitter.put_on(stopped=lambda: self._leaving is not None)
+        if why is not None:
+            log.error("node %s is not ready for attempts: %s", self._config.node, why)
+        with self._news:
+            self._ready = why is None
+            self._note = why
+        self._busy_at = self._clock.monotonic()
+        return self._ready
 
     def _turn(self) -> None:
         """Let go what fits, claim what there is room for, then wait for news."""
@@ -278,6 +293,7 @@ class Agent:
             attempt.give_up()
         if not self._node.finisher.stop(DELIVERY_PATIENCE_S):
             log.warning("some outcomes could not be delivered; the next agent of this pool on this machine will")
+        self._note = self._node.outfitter.take_off() or self._note
         self._renewer.stop()
         self._node.shipper.stop()
         gone = replace(self.describe(), state=NodeState.GONE, gone=reason, ended_at=self._node.now(), tasks=())

@@ -30,6 +30,7 @@ from kubeq_consumer.agent import Agent
 from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.finishing import Finisher
 from kubeq_consumer.ledger import Ledger
+from kubeq_consumer.outfitting import Outfitter
 from kubeq_consumer.preparing import Node
 from kubeq_consumer.remotes import Remotes
 from kubeq_consumer.runtimes.base import Runtime
@@ -147,6 +148,7 @@ def build(config: AgentConfig, clock: Clock) -> Built:
         leaving=threading.Event(),
         cache=cache,
         remotes=Remotes(cached, cache, partial(opener_of, ResultSite(outputs))),
+        outfitter=Outfitter(config, blobs),
         shipper=Shipper(store),
         finisher=finisher,
         runtime_for=runtimes.of,

@@ -37,6 +37,7 @@ from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.capture import Capture
 from kubeq_consumer.environment import environment_of
 from kubeq_consumer.finishing import Finisher
+from kubeq_consumer.outfitting import Outfitter
 from kubeq_consumer.remotes import Remotes
 from kubeq_consumer.runtimes.base import Created, Execution, Runtime
 from kubeq_consumer.settings import AgentConfig
@@ -58,6 +59,7 @@ class Node:
     outputs: Outputs
     cache: BlobCache
     remotes: Remotes
+    outfitter: Outfitter
     shipper: Shipper
     finisher: Finisher
     runtime_for: Callable[[JobSpec, bool], Runtime]

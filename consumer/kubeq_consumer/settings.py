@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubeq.core.digest import Digest
 from kubeq.core.model import NodeName, PoolId
 from kubeq.core.resources import Resources
 from kubeq.errors import UsageError
@@ -22,9 +23,9 @@ class AgentConfig:
     """What an agent is told. Durations in seconds.
 
     `blobs_url` is the store that inputs are read from, usually that of the results.
-    `limit` is the most it may give to attempts (None: the whole machine). `until_idle`: leave as soon as the pool, that
-    had an open job, has none. `grace_s` is how long a command has between TERM and KILL. `engine_url` is
-    the Docker engine's, where DOCKER_HOST names one.
+    `outfit` is the blob of what is done around the attempts. `limit` is the most it may give to attempts (None: the
+    whole machine). `until_idle`: leave as soon as the pool, that had an open job, has none. `grace_s` is how long a
+    command has between TERM and KILL. `engine_url` is the Docker engine's, where DOCKER_HOST names one.
     """
 
     pool: PoolId
@@ -41,6 +42,7 @@ class AgentConfig:
     linger_others_s: float = 60.0
     poll_s: float = 0.25
     until_idle: bool = False
+    outfit: Digest | None = None
     limit: Resources | None = None
     grace_s: float = 10.0
     engine_url: str | None = None
@@ -71,6 +73,14 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
             wrong.append(f"{PREFIX}{name}={value!r} is not a number")
             return default
 
+    def digest(name: str) -> Digest | None:
+        value = environ.get(PREFIX + name, "")
+        try:
+            return Digest.parse(value) if value else None
+        except ValueError:
+            wrong.append(f"{PREFIX}{name}={value!r} is not a digest")
+            return None
+
     node = text("NODE")
     if node and not _NODE.fullmatch(node):
         wrong.append(f"{PREFIX}NODE={node!r} is not a node name")
@@ -92,6 +102,7 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
         linger_others_s=number("LINGER_OTHERS", 60.0),
         poll_s=number("POLL", 0.25),
         until_idle=environ.get(PREFIX + "UNTIL_IDLE", "0") == "1",
+        outfit=digest("OUTFIT"),
         limit=Resources(cpu=cpu or whole_machine().cpu, memory=int(memory) or None) if cpu or memory else None,
         grace_s=number("GRACE", 10.0),
         engine_url=environ.get("DOCKER_HOST") or None,

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from kubeq.actions.backplane import reach_of
 from kubeq.actions.images import release_of_image
-from kubeq.actions.launching import node_request, own_command
+from kubeq.actions.launching import node_request, number_nodes, own_command
 from kubeq.actions.naming import node_name
 from kubeq.actions.session import Session
 from kubeq.core.model import NodeName, Pool, Reach
@@ -76,7 +76,7 @@ def agent_by_hand(session: Session, pool: Pool) -> ByHand:
 
     Raises UsageError, BackendError, and Conflict for an image on this machine that is of another release.
     """
-    number = session.queue.number_nodes(pool, 1)[0]
+    number = number_nodes(session, pool, 1)[0]
     node, request = node_name(pool.id, number), node_request(session, pool)
     own = agent_environment(request, node, number, pool.provider)
     command = own_command(own)

@@ -65,6 +65,10 @@ def _is_equal(session: Session, older: Job, plan: Plan, spec: JobSpec, inputs_of
     """Whether the older job was asked for in the same words, with the same parameters and the same input bytes."""
     if (older.total, older.columns, older.policy) != (plan.total, spec.columns, plan.policy):
         return False
+    wanted = None if session.dressing is None else session.dressing.digest
+    pool = session.queue.pool(older.pool)
+    if (None if pool is None else pool.outfit) != wanted:
+        return False
     try:
         asked = decode_spec(session.blobs.read(older.spec))
     except ObjectNotFound:

@@ -14,7 +14,7 @@ from pathlib import Path
 from kubeq.actions.backplane import check_store_of
 from kubeq.actions.naming import node_name, private_pool_id, shared_pool_id
 from kubeq.actions.session import Session
-from kubeq.core.model import Job, Node, NodeName, NodeState, Pool, PoolId, Reach
+from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeState, Pool, PoolId, Reach
 from kubeq.core.table_rules import listing
 from kubeq.errors import BackendError
 from kubeq.machine import machine_id
@@ -26,6 +26,8 @@ from kubeq.queue.open import reach_of
 Say = Callable[[str], None]
 SEEN_RECENTLY_S = 150.0
 """A node reports itself once a minute; after two missed reports it is not counted on."""
+UNFIT = frozenset({GoneReason.SETUP})
+"""Why a node leaves by itself although there may be work."""
 
 
 def nobody(sentence: str) -> None:
@@ -39,6 +41,8 @@ class Nodes:
     live: tuple[NodeName, ...] = ()
     draining: tuple[NodeName, ...] = ()
     dead: tuple[Observation, ...] = ()
+    retired: tuple[Node, ...] = ()
+    """Those that left because they were found to be unfit."""
 
 
 def pool_of_request(session: Session, *, private: bool) -> Pool:
@@ -48,14 +52,18 @@ def pool_of_request(session: Session, *, private: bool) -> Pool:
     """
     config = session.config
     stores = (session.store.url, session.inputs_store.url)
+    outfit = None if session.dressing is None else session.dressing.digest
+    now = session.clock.now()
     if private:
-        return session.adopt(Pool(id=private_pool_id(), provider=HERE, private=True, created_at=session.clock.now()))
+        return session.adopt(Pool(id=private_pool_id(), provider=HERE, private=True, created_at=now, outfit=outfit))
     provider = session.provider
     # Hosts may meet the nodes of several people who each have a queue of their own, under the same path.
     whose = machine_id() if provider.capabilities.relays and reach_of(config.queue_url) is Reach.HOST else ""
-    id = shared_pool_id(config.queue_url, *stores, provider.name, session.user, whose, *session.hosts)
-    pool = Pool(id=id, provider=provider.name, private=False, created_at=session.clock.now(), hosts=session.hosts)
-    return session.adopt(pool)
+    dressed = () if outfit is None else (str(outfit),)
+    id = shared_pool_id(config.queue_url, *stores, provider.name, session.user, whose, *session.hosts, *dressed)
+    return session.adopt(
+        Pool(id=id, provider=provider.name, private=False, created_at=now, hosts=session.hosts, outfit=outfit)
+    )
 
 
 def pool_of_job(session: Session, job: Job) -> Pool:
@@ -74,6 +82,7 @@ def pool_of_job(session: Session, job: Job) -> Pool:
         hosts=shared.hosts if job.pool == shared.id else (),
         private=job.pool != shared.id,
         created_at=session.clock.now(),
+        outfit=shared.outfit if job.pool == shared.id else None,
     )
 
 
@@ -94,6 +103,7 @@ def observe_pool(session: Session, pool: PoolId) -> Nodes:
         live=tuple(name for name in live if name not in leaving),
         draining=tuple(sorted(leaving)),
         dead=tuple(seen for seen in observed.values() if not seen.alive),
+        retired=tuple(node for node in rows.values() if node.gone in UNFIT),
     )
 
 
@@ -120,7 +130,7 @@ def add_nodes(session: Session, pool: Pool, count: int, say: Say = nobody) -> tu
 
 
 def _started(session: Session, pool: Pool, count: int, say: Say, *, needed: bool) -> tuple[NodeName, ...]:
-    numbers = session.queue.number_nodes(pool, count)
+    numbers = number_nodes(session, pool, count)
     names = {node_name(pool.id, number): number for number in numbers}
     answers = session.provider_of(pool.id).launch(node_request(session, pool), names)
     refused = [answer.reason for answer in answers.values() if isinstance(answer, Refused)]
@@ -130,6 +140,14 @@ def _started(session: Session, pool: Pool, count: int, say: Say, *, needed: bool
     for reason, times in Counter(refused).items():
         say(f"{times:,} nodes could not be started: {reason}" if times > 1 else f"no node: {reason}")
     return started
+
+
+def number_nodes(session: Session, pool: Pool, count: int) -> list[int]:
+    """Numbers for so many new nodes. What a new pool asks of its nodes is stored before there is any."""
+    dressing = session.dressing if pool.outfit is not None else None
+    if dressing is not None and dressing.digest == pool.outfit and session.queue.make_pool(pool):
+        session.blobs.upload(dressing.opens())
+    return session.queue.number_nodes(pool, count)
 
 
 def node_request(session: Session, pool: Pool) -> NodeRequest:
@@ -146,12 +164,13 @@ def node_request(session: Session, pool: Pool) -> NodeRequest:
         linger_others_s=config.linger_others_s,
         poll_s=config.poll_s,
         until_idle=pool.private,
+        outfit=pool.outfit,
     )
 
 
 def agent_line(session: Session, pool: Pool) -> str:
     """One shell line that makes the machine it is typed on a node of the pool; its number is taken from the pool."""
-    number = session.queue.number_nodes(pool, 1)[0]
+    number = number_nodes(session, pool, 1)[0]
     return own_command(
         agent_environment(node_request(session, pool), node_name(pool.id, number), number, pool.provider)
     )

@@ -58,7 +58,7 @@ def preview(session: Session, plan: Plan, ready: Preflight) -> Preview:
     Raises BackendError as a submission would.
     """
     digests = {path: hash_file(path) for path in plan.inputs.paths()}
-    contents = contents_of(plan, digests, ready.pinned)
+    contents = contents_of(plan, digests, ready.pinned, session.dressing)
     missing = session.blobs.missing(list(contents.sources))
     rows = [()] if plan.table is None else islice(plan.table.rows, SHOWN_TASKS)
     private = session.config.local

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from kubeq.actions.backplane import check_reach
 from kubeq.actions.folders import check_state_dir
+from kubeq.actions.outfits import Dressing, dressing_of
 from kubeq.config import Config
 from kubeq.core.clock import Clock, SystemClock
 from kubeq.core.model import Pool, PoolId
@@ -134,6 +135,11 @@ class Session:
                 accept_new_hosts=config.ssh_host_keys == "accept-new",
             ),
         )
+
+    @cached_property
+    def dressing(self) -> Dressing | None:
+        """What the nodes of a new pool do around their attempts. Reads the files that it names."""
+        return dressing_of(self.config)
 
     @cached_property
     def user(self) -> str:

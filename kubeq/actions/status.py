@@ -124,7 +124,7 @@ def standing_nodes(session: Session, pool: PoolId) -> Standing:
     ]
     coming = [None for name, seen in observed.items() if seen.alive and name not in rows]
     troubles = [f"{node.name}: {node.note}" for node in counted if node.note]
-    return Standing(sizes=[*(node.total for node in counted), *coming], troubles=troubles)
+    return Standing(sizes=[*map(_size, counted), *coming], troubles=troubles)
 
 
 def _summary(session: Session, job: Job, pools: dict[PoolId, Standing]) -> JobSummary:
@@ -242,6 +242,11 @@ def _claimed_times(session: Session, job: Job, ended: int) -> Iterator[float]:
         current = task.current
         if task.state not in UNFINISHED and current is not None and current.ended_at is not None:
             yield max(0.0, current.ended_at - current.claimed_at)
+
+
+def _size(node: Node) -> Resources | None:
+    """What the node has to give; None for one that cannot give it yet."""
+    return None if node.state is NodeState.STARTING else node.total
 
 
 def _reports(node: Node, now: float) -> bool:

@@ -21,6 +21,7 @@ from kubeq.actions.existing import IfExists, standing_job
 from kubeq.actions.inputs import manifest_of
 from kubeq.actions.journal import Step, journal_of
 from kubeq.actions.naming import new_job_id
+from kubeq.actions.outfits import Dressing
 from kubeq.actions.plan import Plan
 from kubeq.actions.session import Session
 from kubeq.actions.trees import Source
@@ -113,7 +114,7 @@ def submit(
     report = report or Silent()
     cache = DigestCache(session.config.cache_dir / "digests.db")
     digests = cache.digests_of(plan.inputs.paths(), threads=THREADS, progress=report.hashed)
-    contents = contents_of(plan, digests, pinned)
+    contents = contents_of(plan, digests, pinned, session.dressing)
     with one_at_a_time(session):
         standing = standing_job(session, plan, contents.spec, contents.inputs_of, if_exists)
         if standing is not None:
@@ -123,12 +124,17 @@ def submit(
         journal_of(session).write(job.id, Step.BEGUN, job.name, job.submitted_at)
         report.begun(job)
         draft = write_draft(session, job, contents.documents, contents.sources, _bodies(plan, contents))
+        if pool.outfit is not None:
+            session.queue.make_pool(pool)
         begin(session, draft)
     return complete(session, draft, report)
 
 
-def contents_of(plan: Plan, digests: Mapping[Path, Digest], pinned: str | None) -> Contents:
-    """The spec and the manifests. Raises UsageError where two inputs cannot stand side by side."""
+def contents_of(plan: Plan, digests: Mapping[Path, Digest], pinned: str | None, dressing: Dressing | None) -> Contents:
+    """The spec, the manifests, what nodes are dressed with.
+
+    Raises UsageError where two inputs cannot stand side by side.
+    """
     inputs, made = plan.inputs, _Manifests(digests, plan.inputs.remotes)
     shared, own = None, None
     if inputs.per_task is not None:
@@ -138,8 +144,8 @@ def contents_of(plan: Plan, digests: Mapping[Path, Digest], pinned: str | None) 
     spec = replace(plan.spec, image_digest=pinned, inputs=shared)
     return Contents(
         spec=spec,
-        documents=(wire.encode_spec(spec), *made.documents),
-        sources={digest: path for path, digest in digests.items()},
+        documents=(wire.encode_spec(spec), *made.documents, *(dressing.documents if dressing else ())),
+        sources={digest: path for path, digest in digests.items()} | dict(dressing.sources if dressing else {}),
         manifests=own,
     )
 

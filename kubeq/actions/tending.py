@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from kubeq.actions.launching import Nodes, add_nodes, log_of, pool_of_job, rows_of
+from kubeq.actions.launching import UNFIT, Nodes, add_nodes, log_of, pool_of_job, rows_of
 from kubeq.actions.session import Session
-from kubeq.core.model import UNFINISHED, Job
+from kubeq.core.model import UNFINISHED, Job, Node
 from kubeq.errors import BackendError
 from kubeq.nodes.base import Observation
 from kubeq.queue.rows import Outcome
@@ -49,17 +49,27 @@ class Tending:
 
     def _relaunch(self, job: Job, dead: tuple[Observation, ...]) -> None:
         last = max(dead, key=lambda seen: _number(seen.name), default=None)
-        why = (last.reason if last is not None else None) or "it left no reason"
-        log = "" if last is None else f"; its output is in {log_of(self._session, last.name)}"
+        row = rows_of(self._session, job.pool).get(last.name) if last is not None else None
+        why, where = self._reason(last, row)
         if self._relaunches >= MOST_RELAUNCHES:
             raise BackendError(
-                f"no node of job {job.id} stays up, after {self._relaunches + 1} tries: {why}{log}",
+                f"no node of job {job.id} stays up, after {self._relaunches + 1} tries: {why}{where}",
                 hint=f"mend that, then kubeq resume {job.id}; kubeq kill {job.id} gives it up",
             )
         self._relaunches += 1
-        if last is not None:
+        if row is not None and row.gone in UNFIT:
+            self._say(f"starting another node in place of {row.name}")
+        elif last is not None:
             self._say(f"node {last.name} has ended with work left ({why}); starting another")
         add_nodes(self._session, pool_of_job(self._session, job), 1)
+
+    def _reason(self, last: Observation | None, row: Node | None) -> tuple[str, str]:
+        """Why a node has ended, by its own word if it left one, and where more of it stands."""
+        if last is None:
+            return "it left no reason", ""
+        if row is not None and row.note is not None:
+            return row.note, f"; kubeq logs {row.name} shows more"
+        return last.reason or "it left no reason", f"; its output is in {log_of(self._session, last.name)}"
 
     def _stopped_by_hand(self, job: Job) -> bool:
         """Whether the newest node of the pool was told to leave by a user."""

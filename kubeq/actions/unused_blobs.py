@@ -50,7 +50,7 @@ def find_unused(session: Session, *, grace_s: float = GRACE_S) -> UnusedBlobs:
     for job in jobs:
         _refuse_incomplete(job)
     used = {digest for job in jobs for digest in blobs_of(session, job)}
-    used |= _archives(session)
+    used |= _of_pools(session)
     unused = sorted(digest for digest in session.blobs.stored() if digest not in used)
     now = session.clock.now()
     since = _note(session, unused, now)
@@ -65,15 +65,15 @@ def remove_unused(session: Session, unused: UnusedBlobs) -> int:
     for batch in batches(unused.ripe, BATCH):
         with one_at_a_time(session):
             _refuse_new(session, unused.jobs)
-            gone = set(batch) - _archives(session)
+            gone = set(batch) - _of_pools(session)
             session.blobs.delete(gone)
         removed += sum(digest.size for digest in gone)
     return removed
 
 
-def _archives(session: Session) -> set[Digest]:
+def _of_pools(session: Session) -> set[Digest]:
     """What machines that come up may still ask for."""
-    return {digest for pool in session.queue.pools() for digest in pool.archives}
+    return {digest for pool in session.queue.pools() for digest in (*pool.archives, pool.outfit) if digest is not None}
 
 
 def _refuse_new(session: Session, known: Collection[JobId]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 
-from kubeq.actions.lines import Lines
 from kubeq.actions.logs import read_output
 from kubeq.actions.looking import skipped_of
 from kubeq.actions.output_feed import OutputFeed, Printed
@@ -14,7 +13,8 @@ from kubeq.cli.output import Mode, Output
 from kubeq.cli.progress import Progress
 from kubeq.cli.shown import count
 from kubeq.cli.views_jobs import counts_text
-from kubeq.core.model import Job, JobStatus, Task, TaskState
+from kubeq.core.model import Job, JobStatus, Node, NodeName, Task, TaskState
+from kubeq.core.printed import Lines
 from kubeq.core.quantities import format_duration
 from kubeq.core.selectors import Indexes
 from kubeq.errors import KubeqError, NotFound, TasksFailed
@@ -27,9 +27,12 @@ def wait_for_end(session: Session, job: Job, output: Output, *, tend: Tend | Non
     """The last tick of the job. With `printing`, what its tasks print goes to stdout as it comes, in text mode."""
     progress = Progress(output)
     feed = OutputFeed(session, job) if printing and output.mode is Mode.TEXT else None
-    printer = Printer(output, one_task=job.total == 1)
+    printer, departures = Printer(output, one_task=job.total == 1), Departures()
     try:
         for tick in follow(session, job, tend=tend):
+            for node in departures.new(tick):
+                progress.hide()
+                output.warn(departure_text(node))
             if not tick.ended:
                 progress.show(tick)
             for printed in feed.poll(tick) if feed is not None else ():
@@ -39,6 +42,25 @@ def wait_for_end(session: Session, job: Job, output: Output, *, tend: Tend | Non
         progress.hide()
         printer.close()
     return tick
+
+
+class Departures:
+    """Nodes that have left as unfit while the job waited for them."""
+
+    def __init__(self) -> None:
+        self._told: set[NodeName] = set()
+
+    def new(self, tick: Tick) -> list[Node]:
+        """Those that were not in an earlier tick."""
+        found = [node for node in tick.nodes.retired if (node.ended_at or 0.0) >= tick.job.submitted_at]
+        new = [node for node in found if node.name not in self._told]
+        self._told.update(node.name for node in new)
+        return new
+
+
+def departure_text(node: Node) -> str:
+    """Why it left, in a sentence."""
+    return f"node {node.name} has left: {node.note or node.gone}"
 
 
 class Printer:

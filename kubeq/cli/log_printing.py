@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from kubeq.actions.lines import Lines
 from kubeq.actions.logs import Piece
 from kubeq.cli.output import Mode, Output
 from kubeq.core.clock import Clock
 from kubeq.core.model import TaskId
+from kubeq.core.printed import Lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

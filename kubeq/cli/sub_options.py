@@ -46,6 +46,13 @@ OPTIONS = (
     ("--timeout", ONE, "DURATION", "Stop an attempt that runs longer (90, 5m, 1h30m). Default: none."),
     ("--retries", ONE, "N", "Try a failed task so many times more. Default: 0."),
     ("--exclusive", FLAG, "", "Stop an attempt whose lease is about to end: no two attempts of a task overlap."),
+    (
+        "--pre",
+        ONE,
+        "CMD",
+        "Shell line that every node runs once before its first attempt; if it fails, the node leaves.",
+    ),
+    ("--post", ONE, "CMD", "Shell line that every node runs once after its last attempt, when it leaves."),
     ("--if-exists", ONE, "new|skip|abort", "What to do when a job of that name exists (see below)."),
     ("--hosts --workers", MANY, "LIST|FILE", "Run on these hosts of yours, over SSH: [user@]host[:port],..."),
     ("--ssh-identity", ONE, "FILE", "Private key for the first login to the hosts."),

@@ -10,11 +10,11 @@ from typing import Any
 from kubeq.actions.output_feed import OutputFeed
 from kubeq.actions.session import Session
 from kubeq.actions.waiting import Tick, follow
-from kubeq.cli.following import Printer
+from kubeq.cli.following import Departures, Printer, departure_text
 from kubeq.cli.output import Mode, Output
 from kubeq.cli.progress import Progress
 from kubeq.cli.shown import iso
-from kubeq.core.model import Job, JobStatus, Task, TaskState
+from kubeq.core.model import Job, JobStatus, Node, Task, TaskState
 from kubeq.core.selectors import Indexes, parse_indexes
 
 LISTING_SHARE = 10
@@ -23,7 +23,7 @@ LISTING_SHARE = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventView:
-    """Something that happened: to a task, or (`task` None) to the job."""
+    """Something that happened: to a task, or (`task` None) to the job or a node."""
 
     at: float
     event: str
@@ -64,8 +64,15 @@ def watch_to_end(session: Session, job: Job, output: Output, printed: Indexes | 
     progress, printer = Progress(output), Printer(output, one_task=job.total == 1)
     feed = OutputFeed(session, job) if printed is not None and output.mode is not Mode.JSON else None
     events = Events(session, output) if output.mode is Mode.JSON else None
+    departures = Departures()
     try:
         for tick in follow(session, job):
+            for node in departures.new(tick):
+                progress.hide()
+                if events is not None:
+                    events.tell_departure(node)
+                else:
+                    output.warn(departure_text(node))
             if not tick.ended:
                 progress.show(tick)
             if events is not None:
@@ -102,6 +109,11 @@ class Events:
         if tick.status is not self._status:
             self._status = tick.status
             self._output.show(EventView(at=self._session.clock.now(), event="job", state=tick.status))
+
+    def tell_departure(self, node: Node) -> None:
+        """Tell that a node has left as unfit."""
+        at = node.ended_at or self._session.clock.now()
+        self._output.show(EventView(at=at, event="node", state=node.state, reason=node.gone, node=node.name))
 
     def _tell_task(self, task: Task) -> None:
         mark = (task.state, task.attempt)

@@ -197,6 +197,8 @@ class Config:
     timeout_s: float | None = key(values.duration, None, "How long one attempt may run.", name="timeout")
     retries: int = key(values.whole(0, 1000), "0", "How often a failed task is tried again.")
     exclusive: bool = key(values.flag, "no", "Stop an attempt whose lease ends, even if nobody else has claimed it.")
+    pre: str | None = key(values.shell_line, None, "Shell line that every node runs once before its first attempt.")
+    post: str | None = key(values.shell_line, None, "Shell line that every node runs once after its last attempt.")
     if_exists: str | None = key(
         values.choice("new", "skip", "abort"), None, "What to do when a job of that name exists: new, skip, abort."
     )

@@ -48,6 +48,17 @@ def text(word: str, place: Place) -> str:
     return word
 
 
+def shell_line(word: str, place: Place) -> str:
+    """What `/bin/sh -c` takes."""
+    if not word.strip() or "\0" in word:
+        raise UsageError(f"{word!r} is no shell line", hint="leave it out to run nothing")
+    try:
+        word.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{word!r} is not valid UTF-8") from error
+    return word
+
+
 def choice(*choices: str) -> Parser:
     """One of these words."""
 

@@ -108,6 +108,8 @@ class GoneReason(StrEnum):
     LOST = "lost"
     TERMINATED = "terminated"
     NEVER_STARTED = "never_started"
+    SETUP = "setup"
+    """What had to be done before its first attempt could not be done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +255,7 @@ class Pool:
     """The nodes that may run each other's tasks. Node numbers are given out from `nodes` and never reused.
 
     `hosts` are the user's own machines that its nodes may be on, a line each as in a hosts file.
+    `outfit` is what is done to each of its nodes around their attempts, the blob of an `Outfit`.
     `archives` are the agent archives that its nodes come from, the newest last: blobs that are needed as long as there
     is the pool.
     """
@@ -263,6 +266,7 @@ class Pool:
     created_at: float
     nodes: int = 0
     hosts: tuple[str, ...] = ()
+    outfit: Digest | None = None
     archives: tuple[Digest, ...] = ()
 
 

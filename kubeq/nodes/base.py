@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from kubeq.core.digest import Digest
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 
@@ -41,8 +42,9 @@ class NodeRequest:
     Results and logs go to the store at `store_url`; inputs are read from the one at `blobs_url`, usually the same.
 
     `linger_s` is how long a node stays without work; `until_idle` lets a private pool's node leave as soon as its pool
-    has no open job. `limit` is the most that the node may give to attempts (None: the whole machine). `relay`: the
-    three URLs are this machine's, and only through the relay can the node reach what they name.
+    has no open job. `outfit` is the blob of what is done around the attempts. `limit` is the most that the node may
+    give to attempts (None: the whole machine). `relay`: the three URLs are this machine's, and only through the relay
+    can the node reach what they name.
     """
 
     pool: PoolId
@@ -55,6 +57,7 @@ class NodeRequest:
     linger_others_s: float
     poll_s: float
     until_idle: bool = False
+    outfit: Digest | None = None
     limit: Resources | None = None
     relay: Relaying | None = None
 

@@ -41,6 +41,7 @@ def agent_environment(request: NodeRequest, name: NodeName, number: int, provide
         "LINGER_OTHERS": f"{request.linger_others_s:g}",
         "POLL": f"{request.poll_s:g}",
         "UNTIL_IDLE": str(int(request.until_idle)),
+        **({"OUTFIT": str(request.outfit)} if request.outfit is not None else {}),
         "LOG": str(node_directory(request.state_dir, name) / "agent.log"),
     }
     if request.limit is not None:

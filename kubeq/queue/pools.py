@@ -33,9 +33,13 @@ class Pools:
         """Every pool there is."""
         return list(self._listings.read(list_all(self._table, POOLS), pool_of))
 
+    def make_pool(self, pool: Pool) -> bool:
+        """Have the pool on record as it is; False if it stands there already. Atomic."""
+        return insist(lambda: self._table.insert([pool_row(replace(pool, nodes=0))]))[0] is None
+
     def number_nodes(self, pool: Pool, count: int) -> list[int]:
         """The next `count` node numbers of the pool, never given out before; makes the pool if need be. Atomic."""
-        insist(lambda: self._table.insert([pool_row(replace(pool, nodes=0))]))
+        self.make_pool(pool)
 
         def edit(row: Row) -> Change:
             standing = pool_of(row)
@@ -52,7 +56,7 @@ class Pools:
         standing = self.pool(pool.id)
         if standing is not None and archive in standing.archives:
             return
-        insist(lambda: self._table.insert([pool_row(replace(pool, nodes=0))]))
+        self.make_pool(pool)
 
         def edit(row: Row) -> Change:
             found = pool_of(row)

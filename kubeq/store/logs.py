@@ -1,4 +1,4 @@
-"""An attempt's output while it runs: numbered write-once segments, appended and followed, and text from its bytes.
+"""An attempt's output while it runs: numbered write-once segments, appended and followed.
 
     logs/<job id>/<index>/<attempt>/<number, eight digits>
 
@@ -8,7 +8,6 @@ stored they are deleted.
 
 from __future__ import annotations
 
-import codecs
 import io
 
 from kubeq.core.digest import Digest
@@ -117,21 +116,6 @@ class LogReader:
 
     def _key(self, ahead: int) -> str:
         return f"{self._prefix}{self._number + ahead:08d}"
-
-
-class Utf8Stream:
-    """Text from UTF-8 bytes that come in arbitrary pieces; what is not UTF-8 becomes U+FFFD."""
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def feed(self, chunk: bytes) -> str:
-        """The text that is complete now; the beginning of a character is kept until its rest comes."""
-        return self._decoder.decode(chunk)
-
-    def close(self) -> str:
-        """What is left: one U+FFFD if the bytes ended inside a character, else nothing."""
-        return self._decoder.decode(b"", final=True)
 
 
 def _prefix(task: TaskId, attempt: int) -> str:

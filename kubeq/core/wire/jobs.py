@@ -152,6 +152,7 @@ def encode_pool(pool: Pool) -> str:
                 "created_at": pool.created_at,
                 "nodes": pool.nodes,
                 "hosts": list(pool.hosts) or None,
+                "outfit": pool.outfit and str(pool.outfit),
                 "archives": [str(digest) for digest in pool.archives] or None,
             }
         )
@@ -169,6 +170,7 @@ def decode_pool(id: PoolId, body: str) -> Pool:
             created_at=document["created_at"],
             nodes=document["nodes"],
             hosts=tuple(document.get("hosts", ())),
+            outfit=optional(Digest.parse, document.get("outfit")),
             archives=tuple(Digest.parse(text) for text in document.get("archives", ())),
         )
 

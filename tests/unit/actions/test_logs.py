@@ -6,11 +6,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kubeq.actions.finding import find_one
-from kubeq.actions.lines import LONGEST_LINE, Lines, parse_pattern
+from kubeq.actions.lines import parse_pattern
 from kubeq.actions.logs import (
     Piece,
     follow_output,
@@ -138,41 +136,6 @@ def test_of_several_tasks_the_first_that_runs_then_the_first_that_failed_is_pick
     assert pick_task(session, find_one(session, "demo/5"))[0].id.index == 5
     with pytest.raises(UsageError, match="2 tasks"):
         pick_task(session, find_one(session, f"{job.id}/1-2"))
-
-
-@given(st.lists(st.binary(max_size=30), max_size=8))
-def test_lines_are_the_same_however_the_bytes_are_cut(pieces: list[bytes]) -> None:
-    whole, cut = Lines(), Lines()
-    at_once = whole.feed(b"".join(pieces)) + whole.close()
-    assert [line for piece in pieces for line in cut.feed(piece)] + cut.close() == at_once
-
-
-def test_a_character_that_was_cut_in_two_is_whole() -> None:
-    lines = Lines()
-    assert lines.feed("ä\n".encode()[:1]) == []
-    assert lines.feed("ä\n".encode()[1:]) == ["ä"]
-
-
-@pytest.mark.parametrize(
-    ("printed", "shown"),
-    [
-        (b"10%\r20%\r100%\n", ["100%"]),
-        (b"10%\r20%\r\n", ["20%"]),
-        (b"windows\r\n", ["windows"]),
-        (b"\r\n", [""]),
-        (b"a\n\nb", ["a", "", "b"]),
-        (b"", []),
-    ],
-)
-def test_a_progress_bar_leaves_its_last_state_only(printed: bytes, shown: list[str]) -> None:
-    lines = Lines()
-    assert lines.feed(printed) + lines.close() == shown
-
-
-def test_output_without_line_ends_is_cut_in_pieces() -> None:
-    lines = Lines()
-    shown = lines.feed(b"x" * (LONGEST_LINE * 2 + 1))
-    assert [len(line) for line in shown] == [LONGEST_LINE] * 2 and lines.close() == ["x"]
 
 
 def test_a_broken_regular_expression_is_named_with_the_place() -> None:

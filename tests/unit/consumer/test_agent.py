@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from kubeq.core.model import (
     Job,
     JobId,
     NodeName,
+    NodeState,
     Policy,
     PoolId,
     Reach,
@@ -28,6 +30,7 @@ from kubeq.core.model import (
     Usage,
 )
 from kubeq.core.outcome import Stop
+from kubeq.core.outfit import Outfit
 from kubeq.core.resources import Resources
 from kubeq.core.spec import JobSpec
 from kubeq.errors import AccessDenied, BackendError, ImageUnavailable
@@ -43,6 +46,7 @@ from kubeq_consumer.agent import Agent
 from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.finishing import Finisher
 from kubeq_consumer.ledger import Ledger
+from kubeq_consumer.outfitting import Outfitter
 from kubeq_consumer.preparing import Node
 from kubeq_consumer.remotes import Remotes
 from kubeq_consumer.runtimes.base import Execution, Leftover, Sink
@@ -214,6 +218,7 @@ class Theatre:
             outputs=self.outputs,
             cache=cache,
             remotes=Remotes(self.root / "cache", cache, open_site),
+            outfitter=Outfitter(self.config, self.blobs),
             shipper=Shipper(self.store),
             finisher=Finisher(self.queue, self.spool),
             runtime_for=lambda spec, again: self.stage,
@@ -222,6 +227,11 @@ class Theatre:
             total_memory=None,
         )
         return Agent(node, self.queue, Ledger(self.root / "ledger.json", TOTAL), TOTAL)
+
+    def dress(self, outfit: Outfit) -> None:
+        """Another agent, of a pool that asks for that."""
+        self.config = replace(self.config, outfit=self.blobs.put_bytes(wire.encode_outfit(outfit)))
+        self.agent = self._agent()
 
     def _run(self) -> None:
         self.reason = self.agent.run(housekeep=lambda: None)
@@ -495,3 +505,48 @@ def test_a_node_stays_while_a_job_of_its_pool_may_still_need_it(theatre: Theatre
     theatre.end()
     task = theatre.task()
     assert (task.state, task.attempt, task.losses) == (TaskState.SUCCEEDED, 2, 1)
+
+
+def test_nothing_is_claimed_before_the_node_is_ready_and_its_row_says_that_it_starts(theatre: Theatre) -> None:
+    go = theatre.root / "go"
+    theatre.dress(Outfit(pre=f"until [ -e {go} ]; do sleep 0.05; done", post=f"rm {go}"))
+    theatre.submit(1)
+    theatre.play()
+    eventually(lambda: theatre.queue.peers(POOL), "the node has reported itself")
+    assert theatre.queue.peers(POOL)[0].state is NodeState.STARTING
+    assert theatre.task().state is TaskState.PENDING
+    go.touch()
+    assert theatre.end() is GoneReason.IDLE
+    assert theatre.task().state is TaskState.SUCCEEDED
+    assert not go.exists(), "what it did last was to undo it"
+
+
+def test_a_node_that_cannot_be_made_ready_leaves_saying_why_and_costs_no_task_anything(theatre: Theatre) -> None:
+    theatre.dress(Outfit(pre="echo no disk; exit 9"))
+    theatre.submit(1)
+    theatre.play()
+    assert theatre.end() is GoneReason.SETUP
+    (node,) = theatre.queue.peers(POOL)
+    assert (node.state, node.gone, node.note) == (
+        NodeState.GONE, GoneReason.SETUP, "its --pre command failed: exit code 9: no disk"
+    )  # fmt: skip
+    task = theatre.task()
+    assert (task.state, task.attempt) == (TaskState.PENDING, 0)
+
+
+def test_a_node_that_is_told_to_leave_before_it_is_ready_leaves_at_once(theatre: Theatre) -> None:
+    begun = theatre.root / "begun"
+    theatre.dress(Outfit(pre=f"touch {begun}; sleep 60"))
+    theatre.submit(1)
+    theatre.play()
+    eventually(begun.exists, "it has begun")
+    theatre.agent.ask_to_leave(GoneReason.TERMINATED, release=True)
+    assert theatre.end() is GoneReason.TERMINATED
+
+
+def test_what_failed_at_the_very_end_stands_in_the_nodes_row(theatre: Theatre) -> None:
+    theatre.dress(Outfit(post="exit 4"))
+    theatre.submit(1)
+    theatre.play()
+    assert theatre.end() is GoneReason.IDLE
+    assert theatre.queue.peers(POOL)[0].note == "its --post command failed: exit code 4"

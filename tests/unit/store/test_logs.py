@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from itertools import pairwise
 from typing import BinaryIO
 
 import pytest
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from kubeq.core.digest import Digest
 from kubeq.core.model import JobId, TaskId
 from kubeq.errors import BackendError, IntegrityError
-from kubeq.store.logs import LogReader, LogWriter, Utf8Stream
+from kubeq.store.logs import LogReader, LogWriter
 from kubeq.store.memory import MemoryStore
 from kubeq.store.outputs import Outputs
 
@@ -220,19 +219,3 @@ def test_no_byte_is_lost_or_repeated_whenever_one_reads(
     look()
     assert seen == written
     assert reader.finished
-
-
-@given(text=st.text(max_size=40), cuts=st.lists(st.integers(0, 160), max_size=10))
-def test_text_split_inside_characters_comes_out_whole(text: str, cuts: list[int]) -> None:
-    encoded = text.encode(errors="replace")
-    edges = [0, *sorted(min(cut, len(encoded)) for cut in cuts), len(encoded)]
-    stream = Utf8Stream()
-    pieces = [stream.feed(encoded[start:end]) for start, end in pairwise(edges)]
-    assert "".join(pieces) + stream.close() == encoded.decode()
-
-
-def test_bytes_that_are_not_text_are_replaced_and_never_an_error() -> None:
-    stream = Utf8Stream()
-    assert stream.feed(b"a\xff\xfeb") == "a\ufffd\ufffdb"
-    assert stream.feed("é".encode()[:1]) == ""
-    assert stream.close() == "\ufffd"
