@@ -103,14 +103,18 @@ class Boot:
 
 
 def image_command(image: str, boot: Boot, *options: str) -> str:
-    """The line that runs the agent's image with the machine's own engine; credentials pass by their names alone."""
+    """The line that runs the agent's image with the machine's own engine; credentials pass by their names alone.
+
+    The network is the machine's, where its identity is to be had. So are the process numbers: only then can the next
+    agent see that this one is dead, and remove what it left running.
+    """
     folder = str(IMAGE_FOLDER)
     own = {**boot.environment, "KUBEQ_AGENT_STATE": folder, "KUBEQ_AGENT_CACHE": f"{folder}/cache"}
     passed = [name for extra in boot.extras for name in _IDENTITIES.get(extra, ())]
     name = f"kubeq-{boot.environment['KUBEQ_AGENT_NODE']}"
     return shlex.join(
         [
-            *("docker", "run", *options, "--name", name, "--network", "host"),
+            *("docker", "run", *options, "--name", name, "--network", "host", "--pid", "host"),
             *("--volume", f"{ENGINE_SOCKET}:{ENGINE_SOCKET}", "--volume", f"{folder}:{folder}"),
             *(word for pair in (*_pairs(own), *passed) for word in ("--env", pair)),
             *(image, SUPERVISE),

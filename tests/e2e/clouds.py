@@ -87,12 +87,14 @@ class Backplane:
                 self.kill(process)
         for home in self.homes:
             home.end()
-        for container in [*self.containers, *(name for job in jobs for name in _containers(job))]:
+        for agent in self.containers:  # asked first, so that it removes what it keeps for its slots
+            subprocess.run(["docker", "stop", "-t", "60", agent], capture_output=True, check=False)
+        for container in [*self.containers, *(name for job in jobs for name in containers_of(job))]:
             subprocess.run(["docker", "rm", "-f", "-v", container], capture_output=True, check=False)
 
 
-def _containers(job: str) -> list[str]:
-    """What is left of a job; the engine fails to list while somebody else's container goes."""
+def containers_of(job: str) -> list[str]:
+    """What the engine has of a job; it fails to list while somebody else's container goes."""
     listing = ["docker", "ps", "-aq", "--filter", f"label=kubeq.job={job}"]
     tries = (subprocess.run(listing, capture_output=True, text=True, check=False) for _ in range(20))
     return next((done.stdout.split() for done in tries if done.returncode == 0), [])

@@ -105,6 +105,7 @@ def test_an_agent_in_a_container_runs_containers_beside_it(home: Home, agent_ima
     home.run("sub", "-n", "packed", "--prepare", "-i", busybox_image, "--seq", "2", "-u", "input.txt", *command)
     variables = variables_of(home, "packed")
     words = ["docker", "run", "--rm", "--name", f"kubeq-{variables['KUBEQ_AGENT_NODE']}", "--network", "host"]
+    words += ["--pid", "host"]
     for folder in ("/var/run/docker.sock", str(home.root)):
         words += ["--volume", f"{folder}:{folder}"]
     for name, value in variables.items():

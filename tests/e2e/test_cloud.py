@@ -17,7 +17,7 @@ import pytest
 
 from kubeq.queue.open import open_provisioner as provisioner_of_queue
 from kubeq.store.open import open_provisioner as provisioner_of_store
-from tests.e2e.clouds import Backplane
+from tests.e2e.clouds import Backplane, containers_of
 from tests.homes import ROOT, Home, eventually
 from tests.stand_ins.base import serving
 from tests.stand_ins.gcs import EMULATOR, FakeGcs
@@ -92,6 +92,7 @@ def check_results(home: Home, job: str, survivor: str) -> None:
     tasks = home.tasks(job)
     assert {task["node"] for task in tasks} == {survivor}
     assert max(task["attempt"] for task in tasks) > 1, "no task was taken from the agent that died"
+    assert containers_of(job) == [], "the second agent did not stop what the first one had left running"
     home.run("fetch", job, "out")
     for index in range(1, TASKS + 1):
         assert (home.cwd / f"out/{index}/stdout.txt").read_text() == f"staged in: {index}\n"
