@@ -148,7 +148,7 @@ def build(config: AgentConfig, clock: Clock) -> Built:
         leaving=threading.Event(),
         cache=cache,
         remotes=Remotes(cached, cache, partial(opener_of, ResultSite(outputs))),
-        outfitter=Outfitter(config, blobs),
+        outfitter=Outfitter(config, blobs, cache),
         shipper=Shipper(store),
         finisher=finisher,
         runtime_for=runtimes.of,

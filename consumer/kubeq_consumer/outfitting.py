@@ -8,10 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from kubeq.core.digest import Digest
 from kubeq.core.outfit import Outfit
+from kubeq.core.overlay import Overlay
 from kubeq.core.wire import decode_outfit
 from kubeq.errors import KubeqError
 from kubeq.store.blobs import Blobs
+from kubeq_consumer.blobcache import BlobCache
+from kubeq_consumer.overlaying import lay, own_root
 from kubeq_consumer.scripts import Script
 from kubeq_consumer.settings import AgentConfig
 
@@ -26,9 +30,10 @@ DONE = "outfit"
 class Outfitter:
     """The outfit of this agent's pool. For one thread."""
 
-    def __init__(self, config: AgentConfig, blobs: Blobs) -> None:
+    def __init__(self, config: AgentConfig, blobs: Blobs, cache: BlobCache) -> None:
         self._config = config
         self._blobs = blobs
+        self._cache = cache
         self._folder = config.state_dir / "nodes" / config.node
         self._worn: Outfit | None = None
 
@@ -43,6 +48,8 @@ class Outfitter:
         try:
             outfit = decode_outfit(self._blobs.read(self._config.outfit))
             if not done.exists():
+                if outfit.overlay is not None:
+                    self._lay(outfit.overlay)
                 why = self._run("--pre", outfit.pre, PRE_LIMIT_S, stopped)
                 if why is not None:
                     return why
@@ -54,6 +61,12 @@ class Outfitter:
             return f"{error.filename or done}: {error.strerror or error}"
         self._worn = outfit
         return None
+
+    def _lay(self, overlay: Digest) -> None:
+        entries = Overlay.decode(self._blobs.read(overlay))
+        root = own_root()
+        lay(entries, self._cache, root)
+        log.info("an overlay of %d entries is laid below %s", len(entries.entries), root)
 
     def take_off(self) -> str | None:
         """Do what the pool asks for after the last attempt; None, or why it failed. Nothing if it was never put on."""

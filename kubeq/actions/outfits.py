@@ -12,10 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from kubeq.actions.overlays import survey_overlay, warnings_of
 from kubeq.config import Config
 from kubeq.core.digest import Digest
 from kubeq.core.outfit import Outfit
+from kubeq.core.overlay import Overlay
 from kubeq.core.wire import encode_outfit
+from kubeq.store.blobs import hash_file
+from kubeq.store.parallel import THREADS, run_parallel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,7 @@ class Dressing:
 
     documents: tuple[bytes, ...]
     sources: Mapping[Digest, Path] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def opens(self) -> dict[Digest, Callable[[], BinaryIO]]:
         """How each of its blobs is read, for storing them."""
@@ -41,7 +46,21 @@ def _open(path: Path) -> BinaryIO:
 
 
 def dressing_of(config: Config) -> Dressing | None:
-    """What the configuration wants done to nodes; None for nothing."""
-    if config.pre is None and config.post is None:
+    """What the configuration wants done to nodes; None for nothing. Reads every file of an overlay.
+
+    Raises UsageError naming what of an overlay cannot travel.
+    """
+    if config.pre is None and config.post is None and config.overlay is None:
         return None
-    return Dressing(documents=(encode_outfit(Outfit(pre=config.pre, post=config.post)),))
+    if config.overlay is None:
+        return Dressing(documents=(encode_outfit(Outfit(pre=config.pre, post=config.post)),))
+    items = survey_overlay(config.overlay, own=[config.state_dir, config.cache_dir])
+    files = [item for item in items if item.is_file]
+    digests = dict(zip(files, run_parallel([partial(hash_file, item.place) for item in files], THREADS), strict=True))
+    overlay = Overlay.of(item.laid(digests.get(item)) for item in items).encode()
+    outfit = Outfit(pre=config.pre, post=config.post, overlay=Digest.of(overlay))
+    return Dressing(
+        documents=(encode_outfit(outfit), overlay),
+        sources={digest: item.place for item, digest in digests.items()},
+        warnings=tuple(warnings_of(items)),
+    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from kubeq.actions.session import Session
 from kubeq.actions.turns import one_at_a_time
 from kubeq.core.digest import Digest
 from kubeq.core.model import Job, JobId
-from kubeq.core.wire import decode_spec
+from kubeq.core.overlay import Overlay
+from kubeq.core.wire import decode_outfit, decode_spec
 from kubeq.errors import Conflict, ObjectNotFound
 from kubeq.queue.swaps import batches
 from kubeq.store.disk import disk_errors
@@ -73,7 +75,20 @@ def remove_unused(session: Session, unused: UnusedBlobs) -> int:
 
 def _of_pools(session: Session) -> set[Digest]:
     """What machines that come up may still ask for."""
-    return {digest for pool in session.queue.pools() for digest in (*pool.archives, pool.outfit) if digest is not None}
+    pools = session.queue.pools()
+    found = {digest for pool in pools for digest in pool.archives}
+    for outfit in {pool.outfit for pool in pools if pool.outfit is not None}:
+        found |= {outfit, *_worn(session, outfit)}
+    return found
+
+
+def _worn(session: Session, outfit: Digest) -> Iterator[Digest]:
+    """All that an outfit refers to; nothing for one of another store, or that was not stored yet."""
+    with suppress(ObjectNotFound):
+        overlay = decode_outfit(session.blobs.read(outfit)).overlay
+        if overlay is not None:
+            yield overlay
+            yield from Overlay.decode(session.blobs.read(overlay)).digests
 
 
 def _refuse_new(session: Session, known: Collection[JobId]) -> None:

@@ -52,6 +52,12 @@ OPTIONS = (
         "CMD",
         "Shell line that every node runs once before its first attempt; if it fails, the node leaves.",
     ),
+    (
+        "--overlay",
+        ONE,
+        "DIR",
+        "Lay what DIR holds onto every node's file system before --pre; deletes nothing there.",
+    ),
     ("--post", ONE, "CMD", "Shell line that every node runs once after its last attempt, when it leaves."),
     ("--if-exists", ONE, "new|skip|abort", "What to do when a job of that name exists (see below)."),
     ("--hosts --workers", MANY, "LIST|FILE", "Run on these hosts of yours, over SSH: [user@]host[:port],..."),

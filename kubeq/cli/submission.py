@@ -43,7 +43,7 @@ def run_submission(session: Session, output: Output, command: Sequence[str]) -> 
     config = session.config
     lines = _lines(output) if config.stdin else None
     plan = make_plan(command, config, session.provider, lines, look_of(session))
-    for sentence in plan.warnings:
+    for sentence in (*plan.warnings, *(session.dressing.warnings if session.dressing else ())):
         output.warn(sentence)
     if not config.stdin:
         _tell_unread_stdin(output)

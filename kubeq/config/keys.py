@@ -199,6 +199,9 @@ class Config:
     exclusive: bool = key(values.flag, "no", "Stop an attempt whose lease ends, even if nobody else has claimed it.")
     pre: str | None = key(values.shell_line, None, "Shell line that every node runs once before its first attempt.")
     post: str | None = key(values.shell_line, None, "Shell line that every node runs once after its last attempt.")
+    overlay: Path | None = key(
+        values.path, None, "Directory whose content every node lays onto its own file system before its first attempt."
+    )
     if_exists: str | None = key(
         values.choice("new", "skip", "abort"), None, "What to do when a job of that name exists: new, skip, abort."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 from tests.homes import Home, eventually
 
@@ -61,3 +62,17 @@ def test_jobs_with_another_pre_have_nodes_of_their_own(home: Home) -> None:
         eventually(lambda job=job: home.status(job)["status"] == "succeeded", "it succeeds", home)  # type: ignore[misc]
     nodes = {job: home.tasks(job)[0]["node"] for job in (first, second, third)}
     assert nodes[first] == nodes[third] != nodes[second]
+
+
+def test_an_overlay_lies_on_the_node_before_its_first_task(home: Home) -> None:
+    # An agent of root lays it below /, one of somebody else below its home: here that is the home of this test.
+    place = home.root / "laid"
+    below = place.relative_to("/") if os.geteuid() == 0 else Path("laid")
+    (home.cwd / "overlay" / below).mkdir(parents=True)
+    (home.cwd / "overlay" / below / "run").write_text("#!/bin/sh\necho from the overlay\n")
+    (home.cwd / "overlay" / below / "run").chmod(0o750)
+    done = home.run(
+        "sub", "--local", "--overlay", "overlay", "--pre", f"test -x {place}/run", "--image", "none", f"{place}/run"
+    )
+    assert done.stdout == "from the overlay\n"
+    assert (place / "run").stat().st_mode & 0o777 == 0o750

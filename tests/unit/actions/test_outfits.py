@@ -17,8 +17,10 @@ from kubeq.actions.submit import Submitted, submit
 from kubeq.actions.tending import MOST_RELAUNCHES, Tending
 from kubeq.actions.unused_blobs import find_unused
 from kubeq.config import with_flags
+from kubeq.core.digest import Digest
 from kubeq.core.model import GoneReason, NodeState, Pool
 from kubeq.core.outfit import Outfit
+from kubeq.core.overlay import Overlay
 from kubeq.core.wire import decode_outfit, decode_pool, encode_pool
 from kubeq.errors import BackendError, UsageError
 from kubeq.nodes.boot import agent_environment
@@ -164,3 +166,34 @@ def test_a_submission_that_was_cut_short_is_completed_with_its_outfit(users: Use
     pool = pool_of_job(later, complete(later, read_draft(later, job)).job)
     assert pool.outfit is not None and later.blobs.read(pool.outfit)
     assert replace(pool, nodes=0) == pool
+
+
+def test_an_overlay_is_sent_once_names_the_pool_by_its_content_and_is_never_cleaned_away(
+    users: Users, tmp_path: Path
+) -> None:
+    folder = tmp_path / "overlay"
+    (folder / "etc").mkdir(parents=True)
+    (folder / "etc/app.conf").write_text("one")
+    first, again = submitted(users.session(overlay=str(folder))), submitted(users.session(overlay=str(folder)))
+    assert (first.upload.files, again.upload.files, again.upload.already) == (1, 0, 1)
+    assert again.job.pool == first.job.pool
+    assert find_unused(users.session(), grace_s=0).ripe == ()
+    session = users.session()
+    pool = pool_of_job(session, first.job)
+    assert pool.outfit is not None
+    overlay = decode_outfit(session.blobs.read(pool.outfit)).overlay
+    assert overlay is not None
+    (etc, conf) = Overlay.decode(session.blobs.read(overlay)).entries
+    assert (etc.is_directory, conf.path, conf.digest) == (True, "etc/app.conf", Digest.of(b"one"))
+    assert session.blobs.read(Digest.of(b"one")) == b"one"
+    (folder / "etc/app.conf").write_text("two")
+    assert submitted(users.session(overlay=str(folder))).job.pool != first.job.pool
+
+
+def test_an_overlay_that_cannot_travel_is_refused_before_anything_is_stored(users: Users, tmp_path: Path) -> None:
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o/passwd").symlink_to("/etc/passwd")
+    session = users.session(overlay=str(tmp_path / "o"))
+    with pytest.raises(UsageError, match="leads out of the overlay"):
+        submitted(session)
+    assert list(session.blobs.stored()) == [] and session.queue.pools() == []

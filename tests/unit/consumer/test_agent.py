@@ -218,7 +218,7 @@ class Theatre:
             outputs=self.outputs,
             cache=cache,
             remotes=Remotes(self.root / "cache", cache, open_site),
-            outfitter=Outfitter(self.config, self.blobs),
+            outfitter=Outfitter(self.config, self.blobs, cache),
             shipper=Shipper(self.store),
             finisher=Finisher(self.queue, self.spool),
             runtime_for=lambda spec, again: self.stage,

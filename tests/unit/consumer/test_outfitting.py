@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +16,13 @@ import pytest
 from kubeq.core.digest import Digest
 from kubeq.core.model import NodeName, PoolId
 from kubeq.core.outfit import Outfit
+from kubeq.core.overlay import Laid, Overlay
 from kubeq.core.wire import encode_outfit
 from kubeq.machine import mark_of
 from kubeq.store.blobs import Blobs
 from kubeq.store.memory import MemoryStore
 from kubeq_consumer import outfitting
+from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.outfitting import Outfitter
 from kubeq_consumer.settings import AgentConfig
 
@@ -32,7 +34,9 @@ def dress(tmp_path: Path) -> Dress:
     """An outfitter for such an outfit; each call is another life of the same node."""
     blobs = Blobs(MemoryStore())
 
-    def make(**outfit: str) -> Outfitter:
+    def make(overlay: Mapping[str, bytes] | None = None, **lines: str) -> Outfitter:
+        laid = [Laid(path, 0o644, blobs.put_bytes(content)) for path, content in (overlay or {}).items()]
+        outfit = Outfit(**lines, overlay=blobs.put_bytes(Overlay.of(laid).encode()) if laid else None)
         config = AgentConfig(
             pool=PoolId("p"),
             node=NodeName("p-1"),
@@ -44,10 +48,10 @@ def dress(tmp_path: Path) -> Dress:
             state_dir=tmp_path / "state",
             cache_dir=tmp_path / "cache",
             log_path=None,
-            outfit=blobs.put_bytes(encode_outfit(Outfit(**outfit))) if outfit else None,
+            outfit=blobs.put_bytes(encode_outfit(outfit)) if outfit != Outfit() else None,
             grace_s=0.5,
         )
-        return Outfitter(config, blobs)
+        return Outfitter(config, blobs, BlobCache(tmp_path / "cache", blobs))
 
     return make
 
@@ -149,3 +153,28 @@ def _ended(pid: int) -> bool:
     while mark_of(pid) is not None and time.monotonic() < deadline:
         time.sleep(0.02)
     return mark_of(pid) is None
+
+
+def test_an_overlay_is_laid_before_the_first_command_runs_and_only_once(
+    dress: Dress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, log = tmp_path / "home", tmp_path / "log"
+    home.mkdir()
+    monkeypatch.setattr(outfitting, "own_root", lambda: home)
+    outfit = {"pre": f"cat {home}/etc/app.conf >> {log}", "overlay": {"etc/app.conf": b"laid"}}
+    assert dress(**outfit).put_on(never) is None
+    assert log.read_text() == "laid"
+    (home / "etc/app.conf").write_text("changed by a task")
+    assert dress(**outfit).put_on(never) is None
+    assert (home / "etc/app.conf").read_text() == "changed by a task"
+
+
+def test_an_overlay_that_cannot_be_laid_is_a_reason_and_no_command_runs(
+    dress: Dress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, ran = tmp_path / "home", tmp_path / "ran"
+    (home / "etc/app.conf").mkdir(parents=True)
+    monkeypatch.setattr(outfitting, "own_root", lambda: home)
+    why = dress(pre=f"touch {ran}", overlay={"etc/app.conf": b"laid"}).put_on(never)
+    assert why == f"{home}/etc/app.conf cannot be laid: Is a directory"
+    assert not ran.exists()
