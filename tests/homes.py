@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def _obey_interrupts() -> None:
-    """Tests may themselves run in the background of a shell, which makes its children ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@contextmanager
+def _obeying_interrupts() -> Iterator[None]:
+    """A block whose children obey Ctrl-C. Tests may themselves run in the background of a shell, where nobody does.
+
+    (A signal that is handled is not ignored in what is executed. Not by a function between fork and exec: gRPC, once it
+    runs in the tests' process, does not survive a fork.)
+    """
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Home:
@@ -44,17 +55,17 @@ class Home:
 
     def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
         """A kubeq command in the background."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "kubeq", *arguments],
-            cwd=self.cwd,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=_obey_interrupts,
-            **more,
-        )
+        with _obeying_interrupts():
+            return subprocess.Popen(
+                [sys.executable, "-m", "kubeq", *arguments],
+                cwd=self.cwd,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                **more,
+            )
 
     def run(self, *arguments: str, code: int | None = 0, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """A kubeq command to its end; fails the test if the exit code is another."""

@@ -22,6 +22,7 @@ from kubeq.actions.naming import private_pool_id
 from kubeq.actions.plan import make_plan
 from kubeq.actions.preflight import preflight
 from kubeq.actions.session import Session
+from kubeq.actions.status import standing_nodes
 from kubeq.actions.submit import Silent, submit
 from kubeq.actions.unused_blobs import blobs_of
 from kubeq.actions.waiting import follow
@@ -34,6 +35,8 @@ from kubeq.store.disk import disk_errors
 
 PATIENCE_S = 900.0
 """For a machine to come up and to pull a large image."""
+TROUBLE_S = 20.0
+"""How long a node may say that it cannot work now before it is believed."""
 MOST_TRIES = 2
 """Of a node that gives the task back, which it does for its own troubles."""
 WORD = "word"
@@ -103,7 +106,7 @@ _PLAIN: dict[str, Any] = {
 
 def _wait(session: Session, job: Job) -> float:
     """Seconds until the task had succeeded. Raises BackendError saying why it has not."""
-    alone = False
+    alone, troubled_at = False, float("inf")
     for tick in follow(session, job):
         if tick.ended:
             if tick.status is not JobStatus.SUCCEEDED:
@@ -116,6 +119,10 @@ def _wait(session: Session, job: Job) -> float:
         given_back = [attempt for attempt in _task(session, job).attempts if attempt.ending is Ending.RELEASED]
         if len(given_back) >= MOST_TRIES:
             raise BackendError(f"the node {given_back[-1].node} gave the task back: {given_back[-1].message}")
+        troubles = standing_nodes(session, job.pool).troubles
+        troubled_at = min(troubled_at, tick.elapsed_s) if troubles else float("inf")
+        if tick.elapsed_s - troubled_at > TROUBLE_S:
+            raise BackendError(f"the node cannot run the task: {troubles[0]}")
         if tick.elapsed_s > PATIENCE_S:
             raise BackendError(f"no node has run the task within {format_duration(PATIENCE_S)}")
     raise AssertionError("following a job ends with a last tick")

@@ -7,7 +7,6 @@ Each gets the place of the configuration and the values known so far (by attribu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -64,10 +63,7 @@ def queue_url(place: Place, known: Known) -> str | None:
 
 
 def poll(place: Place, known: Known) -> str:
-    reach = Reach.HOST
-    with suppress(UsageError):  # a queue of no known kind is refused where it is opened
-        reach = reach_of(known["queue_url"] or "")
-    return POLL[reach]
+    return POLL[Reach.HOST if known["queue_url"] is None else reach_of(known["queue_url"])]
 
 
 def default_image(place: Place, known: Known) -> str:

@@ -18,6 +18,8 @@ from kubeq.core.resources import Resources, parse_cpu, parse_memory, parse_resou
 from kubeq.core.spec import Mount, Network
 from kubeq.core.tables import sequence
 from kubeq.errors import UsageError
+from kubeq.queue import open as queues
+from kubeq.store import open as stores
 
 SHORTEST_TERM_S = 0.5
 """Shorter leases than this run out between two renewals on a busy machine."""
@@ -140,21 +142,23 @@ def path(word: str, place: Place) -> Path:
 
 
 def store_url(word: str, place: Place) -> str:
-    """A store's URL; what schemes there are, the store knows."""
+    """A store's URL, of a kind that exists."""
     _refuse_credentials(word)
     if "://" not in word and not word.startswith("memory:"):
         raise UsageError(f"{word!r} is not a URL", hint=f"for a directory write {path(word, place).as_uri()}")
+    stores.reach_of(word)
     return word
 
 
 def queue_url(word: str, place: Place) -> str:
-    """A queue's URL; the path after `sqlite:` is made absolute."""
+    """A queue's URL, of a kind that exists; the path after `sqlite:` is made absolute."""
     _refuse_credentials(word)
     scheme, colon, rest = word.partition(":")
     if not colon:
         raise UsageError(f"{word!r} is not a queue's URL", hint="write sqlite:PATH")
     if scheme == "sqlite" and rest and not rest.startswith("/"):
         return f"sqlite:{path(rest, place)}"
+    queues.reach_of(word)
     return word
 
 

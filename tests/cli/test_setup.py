@@ -64,6 +64,30 @@ def test_a_dry_run_writes_no_file(kubeq: Any) -> None:
     assert not (kubeq.project / ".kubeq").exists()
 
 
+HIDDEN = {"boto3": ("s3://bucket/me", "aws"), "google.cloud": ("gs://bucket/me", "gcp")}
+
+
+@pytest.mark.parametrize("module", HIDDEN)
+@pytest.mark.parametrize(
+    "words", [("status",), ("sub", "--image", "none", "true"), ("setup", "--dry-run"), ("check", "-o", "image=none")]
+)
+def test_a_library_that_is_not_installed_is_named_with_what_installs_it(
+    kubeq: Any, module: str, words: tuple[str, ...]
+) -> None:
+    url, extra = HIDDEN[module]
+    hidden = kubeq.root / "hidden"
+    for path in (hidden / "boto3.py", hidden / "google/cloud/__init__.py"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"raise ModuleNotFoundError('No module named {module}', name={module!r})\n")
+    kubeq.environment["PYTHONPATH"] = f"{hidden}:{kubeq.environment['PYTHONPATH']}"
+    where = ("-o", f"default_url_prefix={url}", "-o", "region=eu-west-1", "-o", "project=some-lab")
+    ran = kubeq(words[0], *where, *words[1:])
+    assert ran.code == 6
+    said = ran.stdout + ran.stderr
+    assert f"pip install 'kubeq[{extra}]'" in said and module in said
+    assert not list(kubeq.state.glob("submissions/*"))
+
+
 def test_an_unknown_kind_of_store_is_told_with_the_known_ones(kubeq: Any) -> None:
     ran = kubeq("status", "-o", "default_url_prefix=ftp://host/me")
     assert ran.code == 2 and "'ftp'; known are file, " in ran.stderr

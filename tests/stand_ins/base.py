@@ -6,12 +6,10 @@ versions. It listens on this machine alone. What cannot be had skips the tests o
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -28,8 +26,14 @@ PATIENCE_S = 60.0
 PORTS = range(20_000, 32_768)
 """Below the kernel's own range, where an outgoing connection may take a port between our look and the bind."""
 PORT_TRIES = 5
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_libc = ctypes.CDLL(None)
+_DIE_WITH_THE_PARENT = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Becomes the server, which the kernel kills when the thread that started it ends: pytest's main thread. Not between
+fork and exec of the tests' own process: gRPC, once it runs there, does not survive a fork."""
 
 
 def cache_folder() -> Path:
@@ -118,13 +122,12 @@ def _started(
     log = folder / f"server-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command(port),
+            [sys.executable, "-S", "-c", _DIE_WITH_THE_PARENT, *command(port)],
             env=environment(port),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            preexec_fn=_die_with_the_parent,
         )
     return Server(process, port, log)
 
@@ -151,11 +154,6 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
-
-
-def _die_with_the_parent() -> None:
-    """Runs in the child. The kernel kills it when the thread that started it ends: pytest's main thread."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager

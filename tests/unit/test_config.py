@@ -190,6 +190,15 @@ def test_three_lines_make_a_queue_of_the_stores_own_cloud(load: Load) -> None:
     assert named.queue_url.startswith("sqlite:")
 
 
+def test_a_queue_over_the_network_is_asked_less_often(load: Load) -> None:
+    assert load().poll_s == 0.25
+    far = load(None, "default_url_prefix=s3://bucket/me", "region=eu-west-1")
+    assert (far.poll_s, far.origins["poll"]) == (3.0, "default")
+    assert load(None, "queue_url=datastore://lab").poll_s == 3.0
+    assert load(None, "default_url_prefix=s3://bucket/me", "queue_url=sqlite:q.db").poll_s == 0.25
+    assert load(None, "queue_url=datastore://lab", "poll=1").poll_s == 1.0
+
+
 def test_the_region_comes_from_the_aws_tool_and_says_so(load: Load, home: Path, tmp_path: Path) -> None:
     given = "[config]\ndefault_url_prefix = s3://bucket/me\n"
     usual = write(
@@ -391,6 +400,9 @@ def test_an_override_sets_exactly_that_key(load: Load) -> None:
         ("env", "KUBEQ_X=1"),
         ("env", "NOT_SET_HERE"),
         ("queue_url", "queue.db"),
+        ("queue_url", "mysql:x"),
+        ("default_url_prefix", "ftp://host/x"),
+        ("cas_url_prefix", "file:///x?token=secret"),
         ("queue_url", "postgres://u:secret@h/db"),
         ("default_url_prefix", "results"),
         ("default_url_prefix", "s3://key:secret@bucket/x"),

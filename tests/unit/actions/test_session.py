@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from kubeq.actions.backplane import check_reach
 from kubeq.actions.finding import find_one, find_stored
 from kubeq.actions.launching import node_request, pool_of_job, pool_of_request
 from kubeq.actions.session import Session
 from kubeq.core.model import Reach
-from kubeq.errors import NotFound
+from kubeq.errors import NotFound, UsageError
+from kubeq.nodes.base import NodeCapabilities
 from kubeq.store.memory import MemoryStore
 from kubeq.store.retry import Retrying
 from tests.jobs import FakeClock, Work, session_in
@@ -33,6 +35,44 @@ def test_inputs_have_a_store_of_their_own_where_one_is_named(tmp_path: Path, clo
     assert [path.name for path in (tmp_path / "cas").rglob("*") if path.is_file()] == [str(digest)]
     request = node_request(session, pool_of_request(session, private=False))
     assert (request.store_url, request.blobs_url) == (session.store.url, f"file://{tmp_path}/cas")
+
+
+@pytest.mark.parametrize(
+    ("queue", "store", "blobs", "refused"),
+    [
+        ("sqlite:/q.db", "file:///s", "file:///s", ""),
+        ("sqlite:/q.db", "s3://b/s", "s3://b/s", ""),
+        ("sqlite:/q.db", "file:///s", "s3://b/s", ""),
+        ("dynamodb://eu-west-1/kubeq", "s3://b/s", "gs://b/s", ""),
+        ("datastore://lab", "file:///s", "s3://b/s", "default_url_prefix = file:///s"),
+        ("datastore://lab", "gs://b/s", "file:///s", "cas_url_prefix = file:///s"),
+        ("datastore://lab", "file:///s", "file:///s", "default_url_prefix = file:///s and cas_url_prefix = file:///s"),
+    ],
+)
+def test_what_agents_elsewhere_could_not_see_is_refused(
+    tmp_path: Path, clock: FakeClock, queue: str, store: str, blobs: str, refused: str
+) -> None:
+    config = replace(
+        session_in(tmp_path, clock).config, queue_url=queue, default_url_prefix=store, cas_url_prefix=blobs
+    )
+    here = NodeCapabilities(reach=Reach.HOST, costs_money=False)
+    elsewhere = NodeCapabilities(reach=Reach.NETWORK, costs_money=True)
+    if refused:
+        with pytest.raises(UsageError, match="gives tasks to any machine, and their files are on this one") as caught:
+            check_reach(config, here)
+        assert caught.value.message.endswith(refused)
+    else:
+        check_reach(config, here)
+    if any(url.startswith(("sqlite:", "file:")) for url in (queue, store, blobs)):
+        with pytest.raises(UsageError, match="are other machines, and cannot see what is on this one"):
+            check_reach(config, elsewhere)
+    else:
+        check_reach(config, elsewhere)
+
+
+def test_nodes_with_a_relay_see_what_this_machine_sees(tmp_path: Path, clock: FakeClock) -> None:
+    relayed = NodeCapabilities(reach=Reach.NETWORK, costs_money=False, relays=True)
+    check_reach(session_in(tmp_path, clock).config, relayed)
 
 
 def test_a_pool_belongs_to_one_person_and_to_what_its_nodes_are_told(tmp_path: Path, clock: FakeClock) -> None:

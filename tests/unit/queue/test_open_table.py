@@ -11,8 +11,9 @@ from kubeq.errors import UsageError
 from kubeq.queue.base import Key, Partition, Row
 from kubeq.queue.datastore import DatastoreTable
 from kubeq.queue.memory import MemoryTable
-from kubeq.queue.open import open_provisioner, open_table, reach_of
+from kubeq.queue.open import BESIDE, TABLES, open_provisioner, open_table, reach_of
 from kubeq.queue.sqlite import SqliteTable
+from kubeq.store.open import STORES
 
 GIVEN = Row(Key(Partition("p"), "a"), 1, "mark", None, None, "{}")
 
@@ -69,8 +70,16 @@ def test_a_password_in_the_url_is_refused_and_not_repeated(scheme: str) -> None:
 
 
 def test_a_kind_reaches_as_far_as_its_table_says(tmp_path: Path) -> None:
-    for url in (f"sqlite:{tmp_path}/q.db", "memory:"):
+    urls = {f"sqlite:{tmp_path}/q.db", "memory:", "dynamodb://eu-west-1/kubeq", "datastore://some-lab"}
+    assert {url.partition(":")[0] for url in urls} == set(TABLES)
+    for url in urls:
         assert reach_of(url) is open_table(url).reach
+
+
+def test_every_store_in_a_cloud_has_a_queue_beside_it() -> None:
+    assert {scheme for scheme, kind in STORES.items() if kind.reach is Reach.NETWORK} == set(BESIDE)
+    for url in BESIDE.values():
+        assert reach_of(url.format(region="eu-west-1", project="some-lab")) is Reach.NETWORK
 
 
 @pytest.mark.parametrize(

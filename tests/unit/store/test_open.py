@@ -10,7 +10,7 @@ from kubeq.core.model import Reach
 from kubeq.errors import UsageError
 from kubeq.store.local import LocalStore
 from kubeq.store.memory import MemoryStore
-from kubeq.store.open import open_provisioner, open_store, reach_of
+from kubeq.store.open import STORES, open_provisioner, open_store, reach_of
 
 
 def test_a_file_url_opens_a_directory_and_touches_nothing(tmp_path: Path) -> None:
@@ -100,7 +100,9 @@ def test_a_url_that_names_no_place_is_refused_with_a_hint(url: str) -> None:
 
 
 def test_a_kind_reaches_as_far_as_its_store_says(tmp_path: Path) -> None:
-    for url in (f"file://{tmp_path}", "memory:", "s3://bucket/x"):
+    urls = {f"file://{tmp_path}", "memory:", "s3://bucket/x", "gs://bucket/x"}
+    assert {url.partition(":")[0] for url in urls} == set(STORES)
+    for url in urls:
         assert reach_of(url) is open_store(url).reach
 
 
