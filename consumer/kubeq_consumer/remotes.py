@@ -4,7 +4,8 @@ A fetched file is cached under its digest, which is known only then; a small fil
 that URL with that pin have. So a second task on the node costs nothing, and what lies in the cache is checked by its
 hash as everything else is.
 
-A source that is out of reach is the task's trouble and not the node's: no other task has to wait for it.
+A source that is out of reach is the task's trouble and not the node's: no other task has to wait for it. What another
+task has stored lies in the node's own store, whose trouble is the node's, as it is with every input.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from kubeq.core.manifest import Remote
 from kubeq.errors import BackendError, IntegrityError, UsageError
 from kubeq.store.copying import copy_hashed, read_into
 from kubeq.store.disk import disk_errors
+from kubeq.store.result_source import SCHEME
 from kubeq.store.sources import Opener, changed, shown
 from kubeq_consumer.blobcache import BlobCache
 
@@ -53,7 +55,7 @@ class Remotes:
         """An open, unbuffered file with the pinned bytes, and their digest; it is not evicted meanwhile.
 
         Raises ObjectNotFound if they are gone, IntegrityError if they have changed, UsageError if they cannot be had,
-        BackendError if they cannot be kept.
+        BackendError if they cannot be kept, or if it is the node's own store that does not give them.
         """
         note = self._folder / hashlib.sha256(f"{remote.url}\n{remote.pin}\n{remote.size}".encode()).hexdigest()
         with self._turns[int(note.name, 16) % _TURNS]:
@@ -106,7 +108,9 @@ class Remotes:
 
 
 class _Source(io.RawIOBase):
-    """The bytes of a source; what keeps them from us is UsageError, so that it is told from our own disk's trouble."""
+    """The bytes of a source. What keeps those of a foreign one from us is UsageError, so that it is told from trouble
+    of our own disk and store.
+    """
 
     def __init__(self, remote: Remote, opener_of: Callable[[str], Opener]) -> None:
         self._remote = remote
@@ -131,6 +135,8 @@ class _Source(io.RawIOBase):
         try:
             yield
         except BackendError as error:
+            if self._remote.url.startswith(f"{SCHEME}://"):
+                raise
             raise UsageError(
                 f"the input {self._remote.path} cannot be fetched: {error.message}", hint=error.hint
             ) from error

@@ -156,6 +156,14 @@ def test_a_source_out_of_reach_is_the_tasks_trouble_and_leaves_nothing(rig: Rig)
     assert rig.read() == CONTENT
 
 
+def test_the_nodes_own_store_out_of_reach_is_the_nodes_trouble_also_for_another_tasks_output(rig: Rig) -> None:
+    rig.source.give = lambda: Breaking(CONTENT)
+    with pytest.raises(BackendError, match="reset by peer") as caught:
+        rig.read(Remote("in/data", result_url(TaskId(JobId("job-1"), 3), 2, "out/p"), f"sha256:{SUM}", len(CONTENT)))
+    assert caught.value.transient
+    assert rig.files() == []
+
+
 def test_a_source_that_refuses_says_why(rig: Rig) -> None:
     def refuse() -> BinaryIO:
         raise AccessDenied("could not read o in gs://b: the permission is not granted", hint="ask for it")
