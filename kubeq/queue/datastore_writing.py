@@ -66,6 +66,18 @@ class Wish(NamedTuple):
     since: int | None
 
 
+class _Ready(NamedTuple):
+    """A wish, and the server's version to write over, 0 for none. What others learn meanwhile does not change it: a
+    change of a row must never become its making.
+    """
+
+    wish: Wish
+    base: int
+
+    def mutation(self) -> Message:
+        return replacement(self.wish.entity, self.base) if self.base else insertion(self.wish.entity)
+
+
 class Writer:
     """Writes rows of one table. Safe to use from several threads."""
 
@@ -78,7 +90,8 @@ class Writer:
         """Each wish come true, or the row that stands instead. Safe to repeat with the same `change_id`s."""
         answers: dict[int, Swapped | Standing] = {}
         size = COMMIT_ROWS
-        ready = {place: wish for place, wish in enumerate(wishes) if self._base(wish) is not None}
+        bases = {place: self._base(wish) for place, wish in enumerate(wishes)}
+        ready = {place: _Ready(wishes[place], base) for place, base in bases.items() if base is not None}
         for attempt in range(ROUNDS):
             if ready and not self._commit(ready, size, answers):
                 size = max(1, size // SMALLER)
@@ -90,23 +103,23 @@ class Writer:
             ready = self._look(left, answers)
         raise BackendError("rows changed faster than they could be written to Datastore", transient=True)
 
-    def _commit(self, wishes: dict[int, Wish], size: int, answers: dict[int, Swapped | Standing]) -> bool:
+    def _commit(self, ready: dict[int, _Ready], size: int, answers: dict[int, Swapped | Standing]) -> bool:
         """Try them, of each row only the first; False if a commit has failed."""
-        firsts = {wish.name: place for place, wish in reversed(wishes.items())}
-        commits = list(_runs([(place, wishes[place]) for place in sorted(firsts.values())], size))
+        firsts = {each.wish.name: place for place, each in reversed(ready.items())}
+        commits = list(_runs([(place, ready[place]) for place in sorted(firsts.values())], size))
         outcomes = self._requests.together(
-            [partial(self._requests.write, [self._mutation(wish) for _, wish in run]) for run in commits]
+            [partial(self._requests.write, [each.mutation() for _, each in run]) for run in commits]
         )
         for run, versions in zip(commits, outcomes, strict=True):
-            for (place, wish), version in zip(run, versions or (), strict=versions is not None):
+            for (place, (wish, _)), version in zip(run, versions or (), strict=versions is not None):
                 self._versions.remember(wish.name, wish.row.version, version)
                 answers[place] = Swapped(wish.row)
         return all(versions is not None for versions in outcomes)
 
-    def _look(self, wishes: dict[int, Wish], answers: dict[int, Swapped | Standing]) -> dict[int, Wish]:
+    def _look(self, wishes: dict[int, Wish], answers: dict[int, Swapped | Standing]) -> dict[int, _Ready]:
         """What has become of them; those that are still to be tried."""
         found = self._requests.lookup([wish.name for wish in wishes.values()])
-        open_ones = {}
+        open_ones: dict[int, _Ready] = {}
         for place, wish in wishes.items():
             row = None
             if wish.name in found:
@@ -115,7 +128,7 @@ class Writer:
             if row is not None and (row.version, row.change_id) == (wish.row.version, wish.row.change_id):
                 answers[place] = Swapped(row)
             elif wish.since == (None if row is None else row.version):
-                open_ones[place] = wish
+                open_ones[place] = _Ready(wish, 0 if row is None else found[wish.name].version)
             else:
                 answers[place] = Standing(row)
         return open_ones
@@ -124,21 +137,17 @@ class Writer:
         """The server's version to write over, 0 for none; None if it is not known."""
         return 0 if wish.since is None else self._versions.find(wish.name, wish.since)
 
-    def _mutation(self, wish: Wish) -> Message:
-        base = self._base(wish)
-        return replacement(wish.entity, base) if base else insertion(wish.entity)
 
-
-def _runs(wishes: Sequence[tuple[int, Wish]], size: int) -> Iterator[Sequence[tuple[int, Wish]]]:
+def _runs(ready: Sequence[tuple[int, _Ready]], size: int) -> Iterator[Sequence[tuple[int, _Ready]]]:
     """As they go together into commits."""
-    run: list[tuple[int, Wish]] = []
+    run: list[tuple[int, _Ready]] = []
     filled = 0
-    for place, wish in wishes:
-        taken = wish.entity.ByteSize()
+    for place, each in ready:
+        taken = each.wish.entity.ByteSize()
         if run and (len(run) == size or filled + taken > COMMIT_BYTES):
             yield run
             run, filled = [], 0
-        run.append((place, wish))
+        run.append((place, each))
         filled += taken
     if run:
         yield run

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kubeq import aws
@@ -40,6 +39,9 @@ class Calls:
         self._connect = connect
         self._patience = Patience(total_s=patience_s, sleep=self._sleep)
         self._local = threading.local()
+        self._making = threading.Lock()
+        self._made: DynamoDBClient | None = None
+        self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="dynamodb")  # starts none before it has work
 
     def ask(self, request: Callable[[DynamoDBClient], Answer]) -> Answer:
         """The answer to a request that may be made any number of times; each has all of the patience."""
@@ -93,10 +95,10 @@ class Calls:
         elif stop.wait(pause):
             raise CancelledError
 
-    @cached_property
+    @property
     def _client(self) -> DynamoDBClient:
-        return self._connect(self.meter)
-
-    @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(PARALLEL, thread_name_prefix="dynamodb")
+        """The one client of all threads."""
+        with self._making:
+            if self._made is None:
+                self._made = self._connect(self.meter)
+            return self._made

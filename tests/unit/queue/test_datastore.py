@@ -25,11 +25,13 @@ from kubeq.core.model import Ending, Exit, Job, JobId, NodeName, Policy, PoolId,
 from kubeq.core.resources import Resources
 from kubeq.core.transitions import Report
 from kubeq.errors import AccessDenied, BackendError
+from kubeq.metering import Meter
 from kubeq.queue.base import Change, Key, Partition, Row, Standing, Swapped, Tally
 from kubeq.queue.claims import Final, Grant, Room
 from kubeq.queue.datastore import DatastoreTable
-from kubeq.queue.datastore_entities import SHARDS, Place
-from kubeq.queue.datastore_writing import COMMIT_ROWS
+from kubeq.queue.datastore_entities import SHARDS, Place, entity_of, name_of
+from kubeq.queue.datastore_requests import Requests
+from kubeq.queue.datastore_writing import COMMIT_ROWS, Versions, Wish, Writer
 from kubeq.queue.patience import Patience
 from kubeq.queue.queue import Queue
 from kubeq.queue.rows import tasks_of
@@ -180,6 +182,26 @@ def test_rows_that_were_not_seen_before_are_read_first(
     before = emulator.counts.copy()
     open_datastore().swap([change(each) for each in given])
     assert emulator.counts - before == {"Lookup": 1, "Commit": 1}
+
+
+def test_a_change_never_makes_a_row_anew_although_its_version_was_forgotten_meanwhile(table: DatastoreTable) -> None:
+    class Forgetful(Versions):
+        """Knows a version until it has been asked for it, as if other threads had read many rows since."""
+
+        def find(self, name: str, version: int) -> int | None:
+            found = super().find(name, version)
+            self._known.pop(name, None)
+            return found
+
+    versions, requests = Forgetful(), Requests(table.place, Meter(), Patience())
+    writer = Writer(requests, versions, time.sleep)
+    standing = row("1")
+    writer.write([Wish(name_of(standing.key), standing, entity_of(standing, table.place), None)])
+    table.delete([standing.key])
+    after = made(change(standing))
+    wish = Wish(name_of(after.key), after, entity_of(after, table.place), standing.version)
+    assert writer.write([wish]) == [Standing(None)]
+    assert table.get([standing.key]) == [None]
 
 
 def test_a_poll_costs_one_query_for_the_open_jobs_and_one_a_shard_of_each(

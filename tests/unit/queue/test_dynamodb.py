@@ -35,6 +35,7 @@ from kubeq.metering import Meter
 from kubeq.queue.base import LARGE, Change, Key, Partition, Row, Standing, Swapped, Tally
 from kubeq.queue.claims import Final, Grant, Room
 from kubeq.queue.dynamodb import NEW, UNCHANGED, DynamoDbTable
+from kubeq.queue.dynamodb_calls import Calls
 from kubeq.queue.dynamodb_items import SHARDS, hash_key
 from kubeq.queue.dynamodb_setup import DynamoDbSetup
 from kubeq.queue.queue import Queue
@@ -140,6 +141,19 @@ def states(queue: Queue, job: Job) -> dict[TaskState, int]:
     for outcome, tasks in queue.outcomes(job.id, consistent=True).items():
         counts[outcome.state] += tasks
     return dict(counts)
+
+
+def test_all_threads_have_one_client(rig: Rig) -> None:
+    made: list[Meter] = []
+
+    def connect(meter: Meter) -> DynamoDBClient:
+        made.append(meter)
+        time.sleep(0.05)
+        return aws.client("dynamodb", REGION, meter)
+
+    calls = Calls("the table", connect, 20.0)
+    calls.each(lambda _: calls.ask(lambda client: client.describe_table(TableName=rig.name)), range(8))
+    assert len(made) == 1
 
 
 # what is sent
