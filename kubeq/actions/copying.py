@@ -1,7 +1,8 @@
 """Files and directories to and from nodes, as tar archives through a command on the node. Nothing is half written.
 
-What is copied arrives under a temporary name beside its place and is moved there when all of it has come. From several
-nodes each copy lies in a directory with the node's name.
+What is copied arrives under a temporary name beside its place and is moved there when all of it has come; into a
+directory that is there already it is copied then. From several nodes each copy lies in a directory with the node's
+name, and what fails on one is told beside what came from the others.
 """
 
 from __future__ import annotations
@@ -15,19 +16,32 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from kubeq.actions.nodes import find_node, list_nodes
 from kubeq.actions.reaching import provider_command
 from kubeq.actions.session import Session
 from kubeq.core.model import Node, NodeState
-from kubeq.errors import BackendError, NotFound, UsageError
+from kubeq.errors import KubeqError, NotFound, UsageError
 
 ALL = "all"
 MOST_AT_ONCE = 16
-_PUT = """\
+PIECE = 2**20
+LONGEST_WORDS = 500
+_CONTENT, _END = "content", "end"
+"""In the archive of what is sent: the folder of the file or directory, and what stands behind it. An archive that was
+cut off between two files looks whole to tar.
+"""
+_PUT = f"""\
 place=$(dirname "$1") && mkdir -p "$place" && there=$(mktemp -d "$place/.kubeq-XXXXXX") || exit 1
 trap 'rm -rf "$there"' EXIT
-tar -xf - -C "$there" && cp -R "$there/$2" "$1"
+tar -xof - -C "$there" || exit 1
+[ -e "$there/{_END}" ] || {{ echo "not all of it has come" >&2; exit 1; }}
+come=$there/{_CONTENT}/$2
+if [ -d "$1" ]; then target=$1/$2; else target=$1; fi
+if [ ! -d "$target" ]; then mv -f "$come" "$target"
+elif [ -d "$come" ]; then cp -R "$come/." "$target"
+else echo "$target is a directory" >&2; exit 1; fi
 """
 
 
@@ -108,26 +122,32 @@ def _get(session: Session, node: Node, path: str, place: Path) -> Copied:
                 _move(Path(folder) / source.name, place)
     except OSError as problem:
         error = f"{problem.filename or place}: {problem.strerror or problem}"
-    except BackendError as problem:
+    except KubeqError as problem:
         error = problem.message
     return Copied(node=node.name, place=str(place), error=error)
 
 
 def _received(command: Sequence[str], folder: Path) -> str | None:
     """What the command's archive holds, in the folder; or why it cannot be had. Nothing in it leaves the folder."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    broken: str | None = None
-    try:
-        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-            archive.extractall(folder, filter="data")
-    except tarfile.TarError as error:
-        broken = str(error)
-    process.stdout.read()
-    _, said = process.communicate()
-    if process.returncode:
-        return _reason(said) or f"it ended with {process.returncode}"
-    return broken
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said) as process,
+    ):
+        assert process.stdout is not None
+        broken: str | None = None
+        try:
+            try:
+                with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+                    archive.extractall(folder, filter="data")
+            except tarfile.TarError as error:
+                broken = str(error)
+            while process.stdout.read(PIECE):
+                pass  # so that the command ends by itself, and says why it failed
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        return _ended(code, said) or broken
 
 
 def _move(source: Path, place: Path) -> None:
@@ -139,18 +159,34 @@ def _move(source: Path, place: Path) -> None:
 
 
 def _put(session: Session, node: Node, path: Path, target: str) -> Copied:
-    command = provider_command(session, node, ["sh", "-c", _PUT, "kubeq", target, path.name], False)
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said)
-        assert process.stdin is not None
-        with suppress(BrokenPipeError), process.stdin, tarfile.open(fileobj=process.stdin, mode="w|") as archive:
-            archive.add(path, arcname=path.name)
-        process.wait()
-        said.seek(0)
-        error = (_reason(said.read()) or f"it ended with {process.returncode}") if process.returncode else None
+    try:
+        command = provider_command(session, node, ["sh", "-c", _PUT, "kubeq", target, path.name], False)
+        error = _sent(command, path)
+    except OSError as problem:
+        error = f"{problem.filename or path}: {problem.strerror or problem}"
+    except KubeqError as problem:
+        error = problem.message
     return Copied(node=node.name, place=target, error=error)
 
 
-def _reason(said: bytes) -> str:
-    """The first line of what was said: what follows are consequences."""
-    return said.decode(errors="replace").strip().partition("\n")[0][:500]
+def _sent(command: Sequence[str], path: Path) -> str | None:
+    """Nothing, if the command has taken the file or directory; else why it has not. Raises OSError for what cannot be
+    read here, of which the command, that does not get the end, has left nothing there.
+    """
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said) as process,
+    ):
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), process.stdin, tarfile.open(fileobj=process.stdin, mode="w|") as archive:
+            archive.add(path, arcname=f"{_CONTENT}/{path.name}")
+            archive.addfile(tarfile.TarInfo(_END))
+        return _ended(process.wait(), said)
+
+
+def _ended(code: int, said: IO[bytes]) -> str | None:
+    """Why the command that ended so has failed, by the first line of what it said: what follows are consequences."""
+    if code == 0:
+        return None
+    said.seek(0)
+    return said.read(LONGEST_WORDS).decode(errors="replace").strip().partition("\n")[0] or f"it ended with {code}"

@@ -63,8 +63,13 @@ def first_node(session: Session) -> Node:
 
 
 def provider_command(session: Session, node: Node, words: Sequence[str], terminal: bool) -> list[str]:
-    """What to run here so that the words run on that node."""
-    provider = next(each for each in session.providers_of(node.pool) if each.name == node.provider)
+    """What to run here so that the words run on that node. Raises Conflict for one that was made by hand elsewhere."""
+    provider = next((each for each in session.providers_of(node.pool) if each.name == node.provider), None)
+    if provider is None:
+        raise Conflict(
+            f"node {node.name} was made by hand on {node.host}, and kubeq has no way into it",
+            hint=f"log in to {node.host} as you did when you started it",
+        )
     return provider.command(node, words, terminal=terminal)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
+import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from kubeq.actions.copying import copy, parse_place
+from kubeq.actions.copying import _PUT, copy, parse_place
 from kubeq.actions.launching import add_nodes, pool_of_request
-from kubeq.actions.reaching import command_in, command_on, first_node
+from kubeq.actions.reaching import command_in, command_on, first_node, provider_command
 from kubeq.actions.session import Session
-from kubeq.core.model import NodeName
+from kubeq.core.model import Node, NodeName, NodeState
 from kubeq.errors import Conflict, NotFound, UsageError
 from kubeq.nodes.local import LocalProvider
 from tests.jobs import Work
@@ -34,6 +37,13 @@ def session(work: Work) -> Session:
 
 def name(session: Session, number: int) -> NodeName:
     return NodeName(f"{pool_of_request(session, private=False).id}-{number}")
+
+
+def on_path(root: Path, program: str, line: str) -> None:
+    """A program of that name in `bin`, which does the line."""
+    (root / "bin").mkdir()
+    (root / "bin" / program).write_text(f"#!/bin/sh\n{line}\n")
+    (root / "bin" / program).chmod(0o755)
 
 
 def test_without_a_name_it_is_the_first_live_node(session: Session) -> None:
@@ -127,3 +137,81 @@ def test_one_of_the_two_places_is_on_a_node(session: Session, source: str, desti
 def test_a_missing_source_is_named(session: Session, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="gone"):
         copy(session, str(tmp_path / "gone"), f"{name(session, 1)}:/x")
+
+
+def test_a_node_made_by_hand_on_another_machine_has_no_way_in(session: Session) -> None:
+    by_hand = NodeName("by-hand")
+    session.queue.report(
+        Node(
+            name=by_hand,
+            pool=pool_of_request(session, private=False).id,
+            number=9,
+            provider="manual",
+            state=NodeState.ACTIVE,
+            host="far",
+            requested_at=session.clock.now(),
+            seen_at=session.clock.now(),
+        )
+    )
+    with pytest.raises(Conflict, match=f"node {by_hand} was made by hand on far, and kubeq has no way into it"):
+        command_on(session, by_hand, ["true"], terminal=False)
+    copied = copy(session, f"all:{__file__}", str(session.config.state_dir / "copies"))
+    assert {each.node: each.error is None for each in copied} == {
+        name(session, 1): True,
+        name(session, 2): True,
+        by_hand: False,
+    }
+
+
+def test_a_node_that_complains_much_is_heard_to_the_end(session: Session, tmp_path: Path) -> None:
+    on_path(tmp_path, "tar", "yes 'tar: a file changed as we read it' | head -n 20000 >&2; exit 1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+        (copied,) = copy(session, f"{name(session, 1)}:{tmp_path}/x", str(tmp_path / "y"))
+    assert copied.error == "tar: a file changed as we read it"
+
+
+def test_what_cannot_be_read_here_leaves_nothing_there(session: Session, tmp_path: Path) -> None:
+    folder, there = tmp_path / "folder", tmp_path / "there"
+    folder.mkdir()
+    there.mkdir()
+    (folder / "a").write_bytes(bytes(4_000_000))
+    on_path(tmp_path, "tar", f'truncate -s 1000 {folder}/a; exec /bin/tar "$@"')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+        (copied,) = copy(session, str(folder), f"{name(session, 1)}:{there}")
+    assert copied.error == f"{folder}: unexpected end of data"
+    assert list(tmp_path.glob(".kubeq-*")) == list(there.iterdir()) == []
+
+
+def test_an_archive_that_was_cut_off_between_two_files_is_not_taken(session: Session, tmp_path: Path) -> None:
+    command = provider_command(
+        session, first_node(session), ["sh", "-c", _PUT, "kubeq", str(tmp_path / "x"), "d"], False
+    )
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w|") as archive:
+        archive.addfile(tarfile.TarInfo("content/d/a"))
+    ended = subprocess.run(command, input=packed.getvalue()[:512], capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, b"not all of it has come\n")
+    assert list(tmp_path.glob("*x")) == list(tmp_path.glob(".kubeq-*")) == []
+
+
+def test_a_file_that_stands_there_is_replaced_at_once_and_a_directory_is_added_to(
+    session: Session, tmp_path: Path
+) -> None:
+    (tmp_path / "new").write_text("new")
+    (tmp_path / "there/d").mkdir(parents=True)
+    standing, node = tmp_path / "there/file", name(session, 1)
+    standing.write_text("old")
+    with standing.open() as held:
+        assert [each.error for each in copy(session, str(tmp_path / "new"), f"{node}:{standing}")] == [None]
+        assert held.read() == "old"
+    assert standing.read_text() == "new"
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/more").write_text("more")
+    (tmp_path / "there/d/kept").write_text("kept")
+    assert [each.error for each in copy(session, str(tmp_path / "d"), f"{node}:{tmp_path}/there")] == [None]
+    assert sorted(path.name for path in (tmp_path / "there/d").iterdir()) == ["kept", "more"]
+    (tmp_path / "there/d/new").mkdir()
+    (copied,) = copy(session, str(tmp_path / "new"), f"{node}:{tmp_path}/there/d")
+    assert copied.error == f"{tmp_path}/there/d/new is a directory"
