@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from secrets import token_hex
 from typing import Any
 
 import pytest
+
+from tests.stand_ins.ministack import REGION, Cloud
 
 Snapshot = Callable[..., None]
 MODES = {"text": (), "json": ("--json",), "quiet": ("-q",), "csv": ("--csv",)}
@@ -56,6 +59,26 @@ def test_a_configuration_that_is_written_loads_and_is_written_once(kubeq: Any, s
     assert kubeq("check", "-o", "image=none").code == 0
     snapshot(kubeq("setup", "-o", "retries=3", "--write-config"), "setup-bad-written-file")
     assert kubeq("setup", "-o", "retries=3", "--write-config", "other").code == 0
+
+
+def test_the_policy_names_the_account_that_the_table_was_seen_in(kubeq: Any, emulated_aws: Cloud) -> None:
+    name = f"setup-{token_hex(4)}"
+    words = ("-o", f"default_url_prefix=s3://{name}/jobs", "-o", f"queue_url=dynamodb://{REGION}/{name}")
+    ran = kubeq("--json", "setup", *words, environment=emulated_aws.environment)
+    assert ran.code == 0, ran.stderr
+    (policy,) = json.loads(ran.stdout)["policies"].values()
+    tables = [each for statement in policy["Statement"] for each in statement["Resource"] if ":dynamodb:" in each]
+    assert len(tables) == 2 and not any(f"{REGION}:*:" in table for table in tables)
+
+
+def test_a_file_that_says_something_else_is_refused_before_anything_is_made(kubeq: Any, emulated_aws: Cloud) -> None:
+    name = f"setup-{token_hex(4)}"
+    kubeq.write(".kubeq-other", "# mine\n")
+    words = ("-o", f"default_url_prefix=s3://{name}/jobs", "-o", f"queue_url=dynamodb://{REGION}/{name}")
+    ran = kubeq("setup", *words, "--write-config", ".kubeq-other", environment=emulated_aws.environment)
+    assert (ran.code, ran.stdout) == (5, "")
+    dry = kubeq("--json", "setup", "--dry-run", *words, environment=emulated_aws.environment)
+    assert {piece["state"] for piece in json.loads(dry.stdout)["pieces"]} == {"missing"}
 
 
 def test_a_dry_run_writes_no_file(kubeq: Any) -> None:

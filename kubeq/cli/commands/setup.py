@@ -37,11 +37,11 @@ def command(settings: Globals, dry_run: bool, write_config: Path | None) -> None
     config = settings.config
     check_reach(config, Session(config).provider.capabilities)
     provisioners = provisioners_of(config)
-    policies = {grant.cloud: policy_of(grant) for grant in node_grants(provisioners)}
-    provisions = list(set_up(provisioners, dry_run=dry_run))
     path = None if write_config is None else config.place.base / write_config
     if path is not None and not dry_run:
         write(config, path)
+    provisions = list(set_up(provisioners, dry_run=dry_run))
+    policies = {grant.cloud: policy_of(grant) for grant in node_grants(provisioners)}  # of what was seen to stand
     settings.output.show(
         SetupView(
             provisions=provisions,
