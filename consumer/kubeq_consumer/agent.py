@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
-import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-import kubeq
 from kubeq.core.clock import Clock
 from kubeq.core.model import GoneReason, NodeOrder, NodeState
 from kubeq.core.model import Node as NodeRecord
@@ -21,19 +18,18 @@ from kubeq.queue.claims import Claims, Grant
 from kubeq_consumer.attempt import Attempt, Phase
 from kubeq_consumer.lease import Renewer
 from kubeq_consumer.ledger import Ledger
-from kubeq_consumer.neighbours import SILENT_S, Neighbours
+from kubeq_consumer.neighbours import Neighbours
+from kubeq_consumer.parting import DELIVERY_PATIENCE_S, Parting
 from kubeq_consumer.preparing import Node
+from kubeq_consumer.rows import own_row
 from kubeq_consumer.settings import AgentConfig
 from kubeq_consumer.slots import free_slot, own_share, room_for, waiting
+from kubeq_consumer.strikes import Strikes
 
 log = logging.getLogger(__name__)
 LONGEST_PAUSE_S = 30.0
 BREATH_S = 0.02
 """The least time between two looks at a queue that keeps changing."""
-FIRST_JOB_S = 10.0
-"""How long the agent of a private pool waits for its job, which is there before it unless somebody has killed it."""
-DELIVERY_PATIENCE_S = 15.0
-"""How long a leaving agent waits for the queue to take its last outcomes; the spool keeps them after that."""
 
 
 class Agent:
@@ -49,19 +45,17 @@ class Agent:
         self._attempts: dict[str, Attempt] = {}
         self._news = threading.Condition()
         self._hungry = True
-        self._leaving: GoneReason | None = None
-        self._had_jobs = False
-        self._open_jobs = 0
         self._neighbours = Neighbours(node.config, claims, node.now)
+        self._parting = Parting(node.config, node.clock, self._neighbours)
+        self._strikes = Strikes(node.config.node)
+        self._struck: str | None = None
         self._ready = False
-        self._waited_since: float | None = None
         self._housekeep: Callable[[], None] = lambda: None
         self._short = False
         self._note: str | None = None
         self._pause = 0.0
         self._claim_again_at = 0.0
-        self._started_at = node.now()
-        self._busy_at = node.clock.monotonic()
+        self._row = own_row(node.config, total, node.now())
         self._ended = threading.Event()
         self._renewer = Renewer(claims, node.clock, held=self._held, describe=self.describe, ordered=self._ordered)
 
@@ -72,12 +66,12 @@ class Agent:
         for part in (self._renewer, self._node.finisher, self._node.shipper):
             part.start()
         if not self._get_ready():
-            return self._leave(self._leaving or GoneReason.SETUP)
+            return self._leave(self._parting.reason or GoneReason.SETUP)
         threading.Thread(target=self._watch, name="watcher", daemon=True).start()
-        while self._leaving is None or (self._attempts and not self._out_of_patience()):
+        while self._parting.reason is None or (self._attempts and not self._out_of_patience()):
             self._turn()
         self._ended.set()
-        return self._leave(self._leaving)
+        return self._leave(self._parting.reason)
 
     def ask_to_leave(self, reason: GoneReason, *, release: bool) -> None:
         """Claim no more and leave; with `release`, what runs is stopped and given back. May be called from a signal."""
@@ -89,35 +83,24 @@ class Agent:
             running = tuple(
                 attempt.grant.task.id for attempt in self._attempts.values() if attempt.phase is Phase.RUNNING
             )
-            leaving, note = self._leaving, self._note
+            leaving, note = self._parting.reason, self._parting.words or self._note
             working = NodeState.ACTIVE if self._ready else NodeState.STARTING
-        return NodeRecord(
-            name=self._config.node,
-            pool=self._config.pool,
-            number=self._config.number,
-            provider=self._config.provider,
+        return replace(
+            self._row,
             state=working if leaving is None else NodeState.DRAINING,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            address=self._config.address,
-            total=self._total,
             tasks=running,
-            requested_at=self._started_at,
-            started_at=self._started_at,
             seen_at=self._node.now(),
             note=note,
-            version=kubeq.__version__,
         )
 
     def _get_ready(self) -> bool:
         """Whether the node is what its pool asks for; a node that is not claims nothing and leaves, saying why."""
-        why = self._node.outfitter.put_on(stopped=lambda: self._leaving is not None)
+        why = self._node.outfitter.put_on(stopped=lambda: self._parting.reason is not None)
         if why is not None:
             log.error("node %s is not ready for attempts: %s", self._config.node, why)
         with self._news:
-            self._ready = why is None
-            self._note = why
-        self._busy_at = self._clock.monotonic()
+            self._ready, self._parting.words = why is None, why
+        self._parting.was_busy()
         return self._ready
 
     def _turn(self) -> None:
@@ -125,8 +108,11 @@ class Agent:
         self._let_go()
         if self._neighbours.look(self._clock.monotonic()):
             self._housekeep()
+        if self._struck is not None and self._parting.reason is None:
+            why, self._struck = self._struck, None
+            self._retire(why)
         claimed = self._claim()
-        if self._leaving is None and not self._attempts and self._time_to_leave() and self._settled_to_leave():
+        if self._parting.reason is None and not self._attempts and self._parting.is_due() and self._settled_to_leave():
             return
         with self._news:
             if not claimed and not self._hungry:
@@ -155,7 +141,7 @@ class Agent:
 
     def _claim(self) -> bool:
         """Whether anything was claimed."""
-        if self._leaving is not None or not self._hungry or self._clock.monotonic() < self._claim_again_at:
+        if self._parting.reason is not None or not self._hungry or self._clock.monotonic() < self._claim_again_at:
             self._hungry = False
             return False
         self._hungry = False
@@ -171,8 +157,7 @@ class Agent:
         except BackendError as error:
             self._back_off(f"nothing can be claimed: {error.message}")
             return False
-        self._open_jobs = claimed.open_jobs
-        self._had_jobs = self._had_jobs or claimed.open_jobs > 0
+        self._parting.saw_jobs(claimed.open_jobs)
         if claimed.too_big:
             self._note = f"task {claimed.too_big[0]} asks for more than this node has ({self._total})"
         for grant in claimed.grants:
@@ -183,7 +168,7 @@ class Agent:
         with self._news:
             attempt = Attempt(self._node, grant, free_slot(self._attempts.values()), self._changed)
             self._attempts[attempt.label] = attempt
-            leaving = self._leaving is not None
+            leaving = self._parting.reason is not None
         if leaving:
             attempt.stop(Stop.RELEASED)  # it was claimed while the order to leave came
         attempt.begin()
@@ -200,7 +185,9 @@ class Agent:
         with self._news:
             if attempt.phase is Phase.DONE:
                 self._attempts.pop(attempt.label, None)
-                self._busy_at = self._clock.monotonic()
+                self._parting.was_busy()
+                if attempt.final is not None:
+                    self._struck = self._strikes.count(attempt.final) or self._struck
             self._hungry = True
             self._news.notify_all()
 
@@ -228,31 +215,11 @@ class Agent:
                 self._hungry = True
                 self._news.notify_all()
 
-    def _time_to_leave(self) -> bool:
-        """Whether there has been nothing to do for long enough.
-
-        While jobs of the pool are open their tasks may come back, from a node that died or a back-off: the first node
-        stays for them, and the others until it is certain that the first is alive.
-        """
-        idle = self._clock.monotonic() - self._busy_at
-        if self._config.until_idle:
-            return self._open_jobs == 0 and (self._had_jobs or idle >= FIRST_JOB_S)
-        if self._open_jobs:
-            certain_s = SILENT_S + self._neighbours.asked_every_s
-            return not self._neighbours.first and idle >= max(self._config.linger_others_s, certain_s)
-        return idle >= (self._config.linger_s if self._neighbours.first else self._config.linger_others_s)
-
     def _out_of_patience(self) -> bool:
-        """Whether a leaving agent has waited long enough for outcomes to be delivered: the spool keeps them."""
+        """Whether this agent, which is to give back what it has, need not wait for its outcomes any longer."""
         if not self._node.leaving.is_set():
             return False
-        if any(attempt.phase is Phase.RUNNING for attempt in self._snapshot()):
-            self._waited_since = None
-            return False
-        now = self._clock.monotonic()
-        if self._waited_since is None:
-            self._waited_since = now
-        return now - self._waited_since > DELIVERY_PATIENCE_S
+        return self._parting.is_overdue(running=any(one.phase is Phase.RUNNING for one in self._snapshot()))
 
     def _settled_to_leave(self) -> bool:
         """Leave for want of work, unless work came just now.
@@ -260,26 +227,43 @@ class Agent:
         The row says that this node leaves before the queue is asked a last time. A submitter seals its job first and
         counts nodes afterwards, so either it sees a node that leaves, or this node sees its job.
         """
-        self._leaving = GoneReason.IDLE
+        self._announce(GoneReason.IDLE)
+        if not self._ask():
+            return True
+        self._parting.take_back(GoneReason.IDLE)
+        return False
+
+    def _retire(self, why: str) -> None:
+        """Leave because tasks fail here one after another, unless nobody else is there to work.
+
+        The row says that this node leaves before it is looked who stays, so that never all leave at once.
+        """
+        self._parting.words = why
+        self._announce(GoneReason.STRIKES)
+        if self._neighbours.alone():
+            self._parting.take_back(GoneReason.STRIKES)
+            self._note = f"{why}; it stays, as the last node of its pool"
+            log.warning("%s", self._note)
+            return
+        log.error("node %s leaves: %s", self._config.node, why)
+        for attempt in waiting(self._snapshot()):
+            attempt.stop(Stop.RELEASED)
+
+    def _announce(self, reason: GoneReason) -> None:
+        """Have this node's row say that it leaves."""
+        self._parting.begin(reason)
         try:
             self._claims.report(self.describe())
         except BackendError as error:
             log.warning("it is not known that node %s leaves: %s", self._config.node, error)
-        if not self._ask():
-            return True
-        with self._news:
-            if self._leaving is GoneReason.IDLE:
-                self._leaving = None
-        return False
 
     def _ordered(self, order: NodeOrder) -> None:
         self._begin_leaving(GoneReason.DRAINED, order is NodeOrder.RELEASE)
 
     def _begin_leaving(self, reason: GoneReason, release: bool) -> None:
+        if self._parting.begin(reason):
+            log.info("node %s leaves: %s", self._config.node, reason)
         with self._news:
-            if self._leaving in (None, GoneReason.IDLE):
-                log.info("node %s leaves: %s", self._config.node, reason)
-                self._leaving = reason
             self._news.notify_all()
         if release:
             self._node.leaving.set()
@@ -293,7 +277,7 @@ class Agent:
             attempt.give_up()
         if not self._node.finisher.stop(DELIVERY_PATIENCE_S):
             log.warning("some outcomes could not be delivered; the next agent of this pool on this machine will")
-        self._note = self._node.outfitter.take_off() or self._note
+        self._parting.words = self._node.outfitter.take_off() or self._parting.words
         self._renewer.stop()
         self._node.shipper.stop()
         gone = replace(self.describe(), state=NodeState.GONE, gone=reason, ended_at=self._node.now(), tasks=())

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from enum import Enum, auto
+from functools import partial
 
 from kubeq.core.model import Ending, Exit, Reason, Task
 from kubeq.core.outcome import Stop, Verdict
@@ -51,6 +52,8 @@ class Attempt:
         self.trouble: str | None = None
         self.gone = False
         self.recorded = False
+        self.final: Final | None = None
+        """How it ended, once the queue has recorded that."""
         self._stored = False
         self._quiet = False
         self._node = node
@@ -269,11 +272,12 @@ class Attempt:
         if self.phase is not Phase.SETTLING:
             self._enter(Phase.SETTLING)
         final = Final(grant=self.grant, ending=verdict.ending, reason=verdict.reason, report=report)
-        self._node.finisher.hand_over(final, self._recorded)
+        self._node.finisher.hand_over(final, partial(self._recorded, final))
 
-    def _recorded(self, task: Task | None) -> None:
+    def _recorded(self, final: Final, task: Task | None) -> None:
         """The queue has answered; clearing up is left to another thread, so that other outcomes need not wait."""
         self.recorded = True
+        self.final = None if task is None else final
         if task is None:
             log.warning("attempt %s had been superseded; its outcome was not recorded", self.label)
         threading.Thread(target=self._clear, name=f"clearing {self.label}", daemon=True).start()

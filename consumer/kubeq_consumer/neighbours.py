@@ -47,11 +47,17 @@ class Neighbours:
             self._ask(self._now())
         return True
 
-    def _ask(self, now: float) -> None:
+    def alone(self) -> bool:
+        """Whether nobody else works in the pool, or it cannot be known that somebody does; asked now."""
+        self._asked_at = float("-inf")
+        return not self._ask(self._now()) or self.count == 1
+
+    def _ask(self, now: float) -> bool:
+        """Look who works; False if that cannot be known now."""
         try:
             peers = self._claims.peers(self._config.pool)
         except BackendError:
-            return
+            return False
         others = [
             peer.number
             for peer in peers
@@ -61,3 +67,4 @@ class Neighbours:
         ]
         self.count = len(others) + 1
         self.first = all(number > self._config.number for number in others)
+        return True

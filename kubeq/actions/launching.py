@@ -26,7 +26,7 @@ from kubeq.queue.open import reach_of
 Say = Callable[[str], None]
 SEEN_RECENTLY_S = 150.0
 """A node reports itself once a minute; after two missed reports it is not counted on."""
-UNFIT = frozenset({GoneReason.SETUP})
+UNFIT = frozenset({GoneReason.SETUP, GoneReason.STRIKES})
 """Why a node leaves by itself although there may be work."""
 
 

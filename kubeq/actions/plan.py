@@ -94,7 +94,11 @@ def make_plan(
         table=table,
         inputs=inputs,
         policy=Policy(
-            retries=config.retries, loss_limit=config.loss_limit, lease_s=config.lease_s, exclusive=config.exclusive
+            retries=config.retries,
+            loss_limit=config.loss_limit,
+            lease_s=config.lease_s,
+            exclusive=config.exclusive,
+            strikes=config.strikes,
         ),
         warnings=(*warnings, *inputs.warnings),
     )

@@ -45,6 +45,7 @@ OPTIONS = (
     ("--ignore", MANY, "GLOB", "Keep no output file that matches."),
     ("--timeout", ONE, "DURATION", "Stop an attempt that runs longer (90, 5m, 1h30m). Default: none."),
     ("--retries", ONE, "N", "Try a failed task so many times more. Default: 0."),
+    ("--strikes", ONE, "N", "A node on which N tasks fail one after another leaves. Default: 0, never."),
     ("--exclusive", FLAG, "", "Stop an attempt whose lease is about to end: no two attempts of a task overlap."),
     (
         "--pre",

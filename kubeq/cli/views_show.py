@@ -77,6 +77,7 @@ class JobShowView:
                 "policy": {
                     "retries": job.policy.retries,
                     "loss_limit": job.policy.loss_limit,
+                    "strikes": job.policy.strikes,
                     "lease_s": job.policy.lease_s,
                     "exclusive": job.policy.exclusive,
                 },

@@ -197,6 +197,9 @@ class Config:
     timeout_s: float | None = key(values.duration, None, "How long one attempt may run.", name="timeout")
     retries: int = key(values.whole(0, 1000), "0", "How often a failed task is tried again.")
     exclusive: bool = key(values.flag, "no", "Stop an attempt whose lease ends, even if nobody else has claimed it.")
+    strikes: int = key(
+        values.whole(0, 1000), "0", "After so many tasks that failed on a node one after another it leaves; 0: never."
+    )
     pre: str | None = key(values.shell_line, None, "Shell line that every node runs once before its first attempt.")
     post: str | None = key(values.shell_line, None, "Shell line that every node runs once after its last attempt.")
     overlay: Path | None = key(

@@ -110,6 +110,8 @@ class GoneReason(StrEnum):
     NEVER_STARTED = "never_started"
     SETUP = "setup"
     """What had to be done before its first attempt could not be done."""
+    STRIKES = "strikes"
+    """Too many tasks failed there one after another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +200,8 @@ class Policy:
     loss_limit: int = 5
     lease_s: float = 120.0
     exclusive: bool = False
+    strikes: int = 0
+    """After so many of the job's tasks that failed in a row a node leaves; 0: never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ from kubeq.store.blobs import Blobs
 from kubeq.store.memory import MemoryStore
 from kubeq.store.open import open_site
 from kubeq.store.outputs import Outputs
-from kubeq_consumer import agent as agent_module
+from kubeq_consumer import agent, parting
 from kubeq_consumer.agent import Agent
 from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.finishing import Finisher
@@ -434,7 +434,8 @@ def test_an_agent_told_to_leave_gives_back_what_runs_and_starts_nothing_more(the
 def test_an_agent_that_leaves_while_the_queue_is_away_keeps_its_outcomes_on_disk(
     theatre: Theatre, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_module, "DELIVERY_PATIENCE_S", 1.0)
+    for module in (agent, parting):
+        monkeypatch.setattr(module, "DELIVERY_PATIENCE_S", 1.0)
     theatre.queue.away = {"finish", "renew"}
     theatre.submit(1)
     theatre.play()
@@ -550,3 +551,42 @@ def test_what_failed_at_the_very_end_stands_in_the_nodes_row(theatre: Theatre) -
     theatre.play()
     assert theatre.end() is GoneReason.IDLE
     assert theatre.queue.peers(POOL)[0].note == "its --post command failed: exit code 4"
+
+
+def neighbour(theatre: Theatre) -> None:
+    """Another node works in the pool."""
+    now = theatre.queue.now()
+    theatre.queue.report(
+        replace(theatre.agent.describe(), name=NodeName("n2"), number=2, state=NodeState.ACTIVE, seen_at=now)
+    )
+
+
+def test_a_node_on_which_everything_fails_leaves_the_rest_to_others(theatre: Theatre) -> None:
+    neighbour(theatre)
+    theatre.stage.exit = Exit(code=1)
+    theatre.submit(40, Policy(strikes=3))
+    theatre.play()
+    assert theatre.end() is GoneReason.STRIKES
+    states = [theatre.task(index).state for index in range(1, 41)]
+    assert 3 <= states.count(TaskState.FAILED) <= 6, "no more than what ran beside the third"
+    assert states.count(TaskState.PENDING) == 40 - states.count(TaskState.FAILED)
+    row = next(node for node in theatre.queue.peers(POOL) if node.name == NODE)
+    assert row.gone is GoneReason.STRIKES
+    assert row.note is not None and "in a row of job j1 failed here, the last one: exit code 1" in row.note
+
+
+def test_the_last_node_of_a_pool_stays_and_its_tasks_fail_by_their_own_limit(theatre: Theatre) -> None:
+    theatre.stage.exit = Exit(code=1)
+    theatre.submit(12, Policy(strikes=3))
+    theatre.play()
+    assert theatre.end() is GoneReason.IDLE
+    assert {theatre.task(index).state for index in range(1, 13)} == {TaskState.FAILED}
+
+
+def test_without_a_limit_no_node_leaves_for_what_fails(theatre: Theatre) -> None:
+    neighbour(theatre)
+    theatre.stage.exit = Exit(code=1)
+    theatre.submit(12)
+    theatre.play()
+    assert theatre.end() is GoneReason.IDLE
+    assert {theatre.task(index).state for index in range(1, 13)} == {TaskState.FAILED}
