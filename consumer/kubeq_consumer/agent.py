@@ -20,6 +20,7 @@ from kubeq_consumer.lease import Renewer
 from kubeq_consumer.ledger import Ledger
 from kubeq_consumer.neighbours import Neighbours
 from kubeq_consumer.parting import DELIVERY_PATIENCE_S, Parting
+from kubeq_consumer.peers import PeerList
 from kubeq_consumer.preparing import Node
 from kubeq_consumer.rows import own_row
 from kubeq_consumer.settings import AgentConfig
@@ -45,7 +46,9 @@ class Agent:
         self._attempts: dict[str, Attempt] = {}
         self._news = threading.Condition()
         self._hungry = True
-        self._neighbours = Neighbours(node.config, claims, node.now)
+        self._row = own_row(node.config, total, node.now())
+        self._peers = PeerList(node.config.folder, self._row)
+        self._neighbours = Neighbours(node.config, claims, node.now, self._peers)
         self._parting = Parting(node.config, node.clock, self._neighbours)
         self._strikes = Strikes(node.config.node)
         self._struck: str | None = None
@@ -55,7 +58,6 @@ class Agent:
         self._note: str | None = None
         self._pause = 0.0
         self._claim_again_at = 0.0
-        self._row = own_row(node.config, total, node.now())
         self._ended = threading.Event()
         self._renewer = Renewer(claims, node.clock, held=self._held, describe=self.describe, ordered=self._ordered)
 
@@ -63,6 +65,7 @@ class Agent:
         """Work until there is a reason to leave; answers with it. `housekeep` is called now and then."""
         self._housekeep = housekeep
         log.info("node %s of pool %s starts with %s", self._config.node, self._config.pool, self._total)
+        self._peers.write(())
         for part in (self._renewer, self._node.finisher, self._node.shipper):
             part.start()
         if not self._get_ready():

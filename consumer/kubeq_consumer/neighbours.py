@@ -1,4 +1,7 @@
-"""The other nodes of the pool, as one agent sees them: how many share it, and whether this one stays for the rest."""
+"""The other nodes of the pool, as one agent sees them: how many share it, and whether this one stays for the rest.
+
+Who they are stands in the list that tasks see (`peers`), as of the last look.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable
 from kubeq.core.model import NodeState
 from kubeq.errors import BackendError
 from kubeq.queue.claims import Claims
+from kubeq_consumer.peers import PeerList
 from kubeq_consumer.settings import AgentConfig
 
 LOOK_AROUND_S = 30.0
@@ -20,10 +24,11 @@ SILENT_S = 180.0
 class Neighbours:
     """What was last seen of them: `count` nodes share the pool, this one too; `first` if none has a lower number."""
 
-    def __init__(self, config: AgentConfig, claims: Claims, now: Callable[[], float]) -> None:
+    def __init__(self, config: AgentConfig, claims: Claims, now: Callable[[], float], peers: PeerList) -> None:
         self._config = config
         self._claims = claims
         self._now = now
+        self._peers = peers
         self.count = 1
         self.first = True
         self._looked_at = float("-inf")
@@ -59,12 +64,13 @@ class Neighbours:
         except BackendError:
             return False
         others = [
-            peer.number
+            peer
             for peer in peers
             if peer.name != self._config.node
             and peer.state is NodeState.ACTIVE
             and now - (peer.seen_at or 0.0) < SILENT_S
         ]
         self.count = len(others) + 1
-        self.first = all(number > self._config.number for number in others)
+        self.first = all(peer.number > self._config.number for peer in others)
+        self._peers.write(others)
         return True

@@ -16,6 +16,7 @@ from kubeq.errors import KubeqError
 from kubeq.store.blobs import Blobs
 from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.overlaying import lay, own_root
+from kubeq_consumer.peers import FILE, FOLDER
 from kubeq_consumer.scripts import Script
 from kubeq_consumer.settings import AgentConfig
 
@@ -34,7 +35,7 @@ class Outfitter:
         self._config = config
         self._blobs = blobs
         self._cache = cache
-        self._folder = config.state_dir / "nodes" / config.node
+        self._folder = config.folder
         self._worn: Outfit | None = None
 
     def put_on(self, stopped: Callable[[], bool]) -> str | None:
@@ -91,4 +92,4 @@ class Outfitter:
         return f"its {option} command failed: {why}"
 
     def _environment(self) -> dict[str, str]:
-        return {"KUBEQ_NODE_NAME": self._config.node}
+        return {"KUBEQ_NODE_NAME": self._config.node, "KUBEQ_PEERS": str(self._folder / FOLDER / FILE)}

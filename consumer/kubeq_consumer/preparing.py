@@ -38,6 +38,7 @@ from kubeq_consumer.capture import Capture
 from kubeq_consumer.environment import environment_of
 from kubeq_consumer.finishing import Finisher
 from kubeq_consumer.outfitting import Outfitter
+from kubeq_consumer.peers import FILE, FOLDER
 from kubeq_consumer.remotes import Remotes
 from kubeq_consumer.runtimes.base import Created, Execution, Runtime
 from kubeq_consumer.settings import AgentConfig
@@ -121,6 +122,7 @@ def _prepare(node: Node, grant: Grant, slot: int, folder: Path) -> Prepared:
     if image is not None:
         _have(node, spec, image, runtime)
     command = command_of(spec, task.values)
+    peers = node.config.folder / FOLDER / FILE
     execution = Execution(
         task=task.id,
         attempt=grant.attempt,
@@ -137,6 +139,7 @@ def _prepare(node: Node, grant: Grant, slot: int, folder: Path) -> Prepared:
         resources=grant.need,
         shm_size=spec.shm_size,
         mounts=spec.mounts,
+        peers=peers if peers.exists() else None,
     )
     with ExitStack() as undo:
         capture = Capture(folder / "stdout.txt", spec.log_limit).open()

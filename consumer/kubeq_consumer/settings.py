@@ -48,6 +48,11 @@ class AgentConfig:
     engine_url: str | None = None
     address: str | None = None
 
+    @property
+    def folder(self) -> Path:
+        """Where this node keeps what is its own."""
+        return self.state_dir / "nodes" / self.node
+
 
 def read_settings(environ: Mapping[str, str]) -> AgentConfig:
     """The settings in the environment. Raises UsageError that names every variable that is missing or wrong.

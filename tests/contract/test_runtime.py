@@ -578,3 +578,20 @@ def test_an_agent_without_descriptors_neither_hangs_nor_leaves_anything_running(
     command = [sys.executable, "-c", program, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S * 2)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_list_of_nodes_is_there_and_each_new_one_takes_its_place_while_the_command_runs(rig: Rig) -> None:
+    peers = rig.folder / "peers" / "nodes.jsonl"
+    peers.parent.mkdir()
+    peers.write_text("one")
+    script = "cat $KUBEQ_PEERS; until [ $(cat $KUBEQ_PEERS) = two ]; do sleep 0.1; done; cat $KUBEQ_PEERS"
+    output = BytesIO()
+    running = rig.runtime.create(rig.execution("sh", "-c", script, peers=peers)).start(output)
+    deadline = time.monotonic() + PATIENCE_S
+    while b"one" not in output.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (peers.parent / "new").write_text("two")
+    (peers.parent / "new").replace(peers)
+    exit = running.wait(PATIENCE_S)
+    running.remove()
+    assert (exit and exit.code, output.getvalue()) == (0, b"onetwo")

@@ -76,7 +76,7 @@ def test_a_container_sees_no_host_path_no_engine_and_no_input(home: Home, busybo
     done = home.run("sub", "--local", "-i", busybox_image, "sh", "-c", script)
     assert "No such file" in done.stdout
     mounts, _, variables = done.stdout.partition("\n\n")
-    own = ["/.kubeq/exec", "/.kubeq/gate", "/kubeq/work"]
+    own = ["/.kubeq/exec", "/.kubeq/gate", "/.kubeq/peers", "/kubeq/work"]
     assert sorted(re.findall(r"^/\S*kubeq\S*$", mounts, re.MULTILINE)) == own
     assert "canary" not in variables
     assert "KUBEQ_AGENT" not in variables
@@ -196,3 +196,17 @@ def test_the_example_on_real_data(home: Home, base_image: str) -> None:
         ["python3", str(example / "summarise.py"), "out"], cwd=home.cwd, check=True, capture_output=True, text=True
     ).stdout
     assert "GPL-3" in table
+
+
+def test_a_task_sees_its_own_node_and_one_that_comes_while_it_runs_and_cannot_change_the_list(
+    home: Home, busybox_image: str
+) -> None:
+    go = "until [ $(wc -l < $KUBEQ_PEERS) = 2 ]; do sleep 0.5; done"
+    script = f"{go}; cat $KUBEQ_PEERS; echo x >> $KUBEQ_PEERS && exit 9; exit 0"
+    job = home.submit("-i", busybox_image, "--user", "65534:65534", "sh", "-c", script)
+    eventually(lambda: home.status(job)["status"] == "running", "it runs", home)
+    home.run("addnodes", "1", job)
+    home.run("watch", job)
+    seen = [json.loads(line) for line in home.run("logs", job).stdout.splitlines() if line.startswith("{")]
+    assert [(node["number"], node["self"]) for node in seen] == [(1, True), (2, False)]
+    assert all(node["address"] and node["host"] for node in seen)

@@ -25,7 +25,8 @@ class Execution:
     `image` is the pinned name (None for the process runtime). `work` is the attempt's work directory on the node;
     `directory` is where in it the command starts. A runtime may keep files of its own beside `work` whose names begin
     with its name. `slot` numbers the place among those that run side by side: two executions at one time never have the
-    same. `uid` and `gid` own the work directory and what the command makes.
+    same. `peers` is the list of the pool's nodes, in a folder that holds nothing else: the command finds it by
+    `KUBEQ_PEERS`, and no container can write it.
     """
 
     task: TaskId
@@ -43,6 +44,7 @@ class Execution:
     resources: Resources
     shm_size: int | None
     mounts: tuple[Mount, ...]
+    peers: Path | None = None
 
 
 class Sink(Protocol):

@@ -2,7 +2,7 @@
 
 Pure: an execution and its surroundings in, the JSON body of "Create a container" out. The bodies are fixed but for what
 is named here, so that no option of a job can make a container more powerful. What a task gets: its own process, mount
-and IPC namespaces, the work directory, what the job mounts, and no path of the node besides.
+and IPC namespaces, the work directory, what the job mounts, the list of the pool's nodes, and nothing of the node's.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from kubeq_consumer.runtimes.base import Execution
 
 Body = dict[str, Any]
 WORK_INSIDE = "/kubeq/work"
+PEERS_INSIDE = "/.kubeq/peers"
 PROGRAM_INSIDE = "/.kubeq/exec"
 GATE_INSIDE = "/.kubeq/gate"
 PIDS_LIMIT = 4096
@@ -62,6 +63,7 @@ def task_body(execution: Execution, around: Surroundings) -> Body:
             *_program_mount(around.program),
             *([] if around.gate is None else [_bind(str(around.gate), GATE_INSIDE, read_only=True)]),
             _bind(str(execution.work), WORK_INSIDE),
+            *_peers_mount(execution.peers),
             *(_bind(mount.source, mount.target, read_only=mount.read_only) for mount in execution.mounts),
         ],
     }
@@ -172,6 +174,8 @@ def _environment(execution: Execution, around: Surroundings, user: str) -> list[
     number = user.partition(":")[0]
     if number.isdigit() and int(number) != 0 and not around.image_sets_home and "HOME" not in named:
         pairs.append("HOME=/tmp")
+    if execution.peers is not None:
+        pairs.append(f"KUBEQ_PEERS={PEERS_INSIDE}/{execution.peers.name}")
     return [*pairs, "TINI_KILL_PROCESS_GROUP=1"]
 
 
@@ -182,3 +186,8 @@ def _bind(source: str, target: str, *, read_only: bool = False) -> Body:
 
 def _program_mount(program: Path | None) -> list[Body]:
     return [] if program is None else [_bind(str(program), PROGRAM_INSIDE, read_only=True)]
+
+
+def _peers_mount(peers: Path | None) -> list[Body]:
+    """The folder and not the file: a mounted file would stay the one that it was."""
+    return [] if peers is None else [_bind(str(peers.parent), PEERS_INSIDE, read_only=True)]

@@ -122,7 +122,7 @@ class ProcessCreated:
                 stdout=output,
                 stderr=output,
                 cwd=execution.work / execution.directory,
-                env=environment_of(execution.environment, os.environ),
+                env=environment_of((*execution.environment, *_told(execution)), os.environ),
                 start_new_session=True,
                 user=self._user[0] if self._user else None,
                 group=self._user[1] if self._user else None,
@@ -137,6 +137,11 @@ class ProcessCreated:
 def environment_of(environment: Sequence[tuple[str, str]], agents: Mapping[str, str]) -> dict[str, str]:
     """The variables of a command: few of the agent's own, then the job's."""
     return {name: agents[name] for name in INHERITED if name in agents} | dict(environment)
+
+
+def _told(execution: Execution) -> tuple[tuple[str, str], ...]:
+    """What only the runtime knows of the command's surroundings."""
+    return () if execution.peers is None else (("KUBEQ_PEERS", str(execution.peers)),)
 
 
 def _refusal(execution: Execution, error: OSError | ValueError) -> str:

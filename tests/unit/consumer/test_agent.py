@@ -568,7 +568,7 @@ def test_a_node_on_which_everything_fails_leaves_the_rest_to_others(theatre: The
     theatre.play()
     assert theatre.end() is GoneReason.STRIKES
     states = [theatre.task(index).state for index in range(1, 41)]
-    assert 3 <= states.count(TaskState.FAILED) <= 6, "no more than what ran beside the third"
+    assert 3 <= states.count(TaskState.FAILED) <= 20, "no more than what began while the third was being recorded"
     assert states.count(TaskState.PENDING) == 40 - states.count(TaskState.FAILED)
     row = next(node for node in theatre.queue.peers(POOL) if node.name == NODE)
     assert row.gone is GoneReason.STRIKES

@@ -38,6 +38,7 @@ EXECUTION = Execution(
     resources=Resources(cpu=1.5, memory=1 << 30),
     shm_size=64 << 20,
     mounts=(Mount(source="/data", target="/input", read_only=True),),
+    peers=Path("/state/peers/nodes.jsonl"),
 )
 AROUND = Surroundings(
     uid=1000,
@@ -55,7 +56,7 @@ GOLDEN = {
     "Cmd": ["python3", "a b.py", ""],
     "WorkingDir": "/kubeq/work",
     "User": "1000:1001",
-    "Env": ["A=1", "B=x=y z", "HOME=/tmp", "TINI_KILL_PROCESS_GROUP=1"],
+    "Env": ["A=1", "B=x=y z", "HOME=/tmp", "KUBEQ_PEERS=/.kubeq/peers/nodes.jsonl", "TINI_KILL_PROCESS_GROUP=1"],
     "Labels": {"kubeq.job": "demo-1"},
     "Healthcheck": {"Test": ["NONE"]},
     "HostConfig": {
@@ -89,6 +90,7 @@ GOLDEN = {
             {"Type": "bind", "Source": "/state/exec/kubeq-exec", "Target": "/.kubeq/exec", "ReadOnly": True},
             {"Type": "bind", "Source": "/state/work.gate", "Target": "/.kubeq/gate", "ReadOnly": True},
             {"Type": "bind", "Source": "/state/work", "Target": "/kubeq/work", "ReadOnly": False},
+            {"Type": "bind", "Source": "/state/peers", "Target": "/.kubeq/peers", "ReadOnly": True},
             {"Type": "bind", "Source": "/data", "Target": "/input", "ReadOnly": True},
         ],
         "Memory": 1 << 30,
@@ -130,7 +132,7 @@ def test_without_our_program_the_command_stands_alone() -> None:
     plain = body(replace(AROUND, program=None, gate=None))
     assert (plain["Entrypoint"], plain["Cmd"]) == (["python3"], ["a b.py", ""])
     assert plain["WorkingDir"] == "/kubeq/work/sub/dir"
-    assert [mount["Target"] for mount in plain["HostConfig"]["Mounts"]] == ["/kubeq/work", "/input"]
+    assert [mount["Target"] for mount in plain["HostConfig"]["Mounts"]] == ["/kubeq/work", "/.kubeq/peers", "/input"]
 
 
 def test_the_work_directory_itself_needs_no_change_of_directory() -> None:
@@ -140,7 +142,8 @@ def test_the_work_directory_itself_needs_no_change_of_directory() -> None:
 def test_a_command_without_a_gate_waits_at_none() -> None:
     plain = body(replace(AROUND, gate=None))
     assert plain["Entrypoint"] == ["/.kubeq/exec", "run", "--cd", "sub/dir", "--"]
-    assert [mount["Target"] for mount in plain["HostConfig"]["Mounts"]] == ["/.kubeq/exec", "/kubeq/work", "/input"]
+    mounts = [mount["Target"] for mount in plain["HostConfig"]["Mounts"]]
+    assert mounts == ["/.kubeq/exec", "/kubeq/work", "/.kubeq/peers", "/input"]
 
 
 @pytest.mark.parametrize(
@@ -218,3 +221,8 @@ def test_our_program_is_installed_once_and_executable(tmp_path: Path) -> None:
     source.write_bytes(b"two")
     assert installed(source, tmp_path / "exec") != first
     assert len(list((tmp_path / "exec").iterdir())) == 2
+
+
+def test_without_a_list_of_nodes_there_is_none() -> None:
+    plain = body(peers=None)
+    assert "/.kubeq/peers" not in str(plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -12,6 +13,7 @@ from kubeq.core.model import Node, NodeName, NodeState, PoolId
 from kubeq.errors import BackendError
 from kubeq.queue.claims import Claims
 from kubeq_consumer.neighbours import LOOK_AROUND_S, SILENT_S, Neighbours
+from kubeq_consumer.peers import PeerList
 from kubeq_consumer.settings import AgentConfig
 
 NOW = 1_000_000.0
@@ -66,7 +68,7 @@ def config(tmp_path: Path) -> AgentConfig:
 
 
 def neighbours(config: AgentConfig, pool: Pool) -> Neighbours:
-    return Neighbours(config, cast(Claims, pool), lambda: NOW)
+    return Neighbours(config, cast(Claims, pool), lambda: NOW, PeerList(config.folder, node(3)))
 
 
 def test_others_count_while_they_report_themselves_as_active(config: AgentConfig) -> None:
@@ -98,3 +100,24 @@ def test_ten_thousand_nodes_read_no_more_rows_of_each_other_than_one_place_in_a_
     assert looks == 3600 / LOOK_AROUND_S
     assert seen.count == 10_000
     assert pool.asked == 2  # now, and every 50 minutes: all of them read 33,000 rows of 0.3 KB, 2,500 units, a second
+
+
+def test_whoever_works_beside_this_node_stands_in_the_list_that_tasks_see(config: AgentConfig) -> None:
+    peers = PeerList(config.folder, node(3))
+    pool = Pool(node(10), node(2), node(3), node(4, NodeState.DRAINING))
+    seen = Neighbours(config, cast(Claims, pool), lambda: NOW, peers)
+    seen.look(0.0)
+    assert [json.loads(line)["name"] for line in peers.path.read_text().splitlines()] == ["p-2", "p-3", "p-10"]
+    pool.away = True
+    seen.look(LOOK_AROUND_S)
+    assert len(peers.path.read_text().splitlines()) == 3, "what was seen last stands"
+
+
+def test_a_node_is_alone_when_nobody_else_works_or_nobody_can_be_asked(config: AgentConfig) -> None:
+    pool = Pool(node(3), node(4, NodeState.DRAINING))
+    assert neighbours(config, pool).alone()
+    pool.nodes = (node(3), node(4))
+    seen = neighbours(config, pool)
+    assert not seen.alone()
+    pool.away = True
+    assert seen.alone()
