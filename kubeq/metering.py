@@ -1,6 +1,6 @@
 """Counting the requests that a backend makes of its service, by the service's own name for them.
 
-What they cost is in docs/cost.md, what a step of a task's journey may make in tests/unit/queue/test_request_budget.py.
+What a step of a task's journey may make is held by tests/unit/queue/test_request_budget.py.
 """
 
 from __future__ import annotations
@@ -26,3 +26,8 @@ class Meter:
         """The counts so far."""
         with self._lock:
             return dict(self._counts)
+
+
+def added(*counts: Mapping[str, int]) -> Mapping[str, int]:
+    """The sums, by kind."""
+    return dict(sum(map(Counter, counts), Counter()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from kubeq.core.model import (
     NodeState,
     Policy,
     PoolId,
+    Requests,
     TaskId,
     Usage,
 )
@@ -105,6 +106,7 @@ class Work:
         written: int | None = None,
         resources: Resources | None = None,
         pool: PoolId = POOL,
+        requests: Requests | None = None,
         **policy: Any,
     ) -> Job:
         """A job with a task for each row of values; `written` of them are there if it was interrupted."""
@@ -142,7 +144,7 @@ class Work:
         queue.begin(job)
         bodies = [wire.pending_body(json.dumps(list(row)), manifest) for row in values]
         queue.add_tasks(job, bodies[: len(bodies) if written is None else written])
-        return queue.seal(job) if seal and written is None else job
+        return queue.seal(replace(job, requests=requests)) if seal and written is None else job
 
     def claim(self, count: int = 1, *, pool: PoolId = POOL, node: NodeName = NODE) -> list[Grant]:
         """Up to so many tasks of the pool claimed by the node, the oldest first."""

@@ -94,6 +94,7 @@ class Agent:
             tasks=running,
             seen_at=self._node.now(),
             note=note,
+            requests=self._node.requests(),
         )
 
     def _get_ready(self) -> bool:
@@ -288,7 +289,7 @@ class Agent:
             self._claims.report(gone)
         except BackendError as error:
             log.warning("the end of node %s could not be reported: %s", self._config.node, error)
-        log.info("node %s has left: %s", self._config.node, reason)
+        log.info("node %s has left: %s; requests: %s", self._config.node, reason, self._node.requests())
         return reason
 
     def _held(self) -> list[Attempt]:

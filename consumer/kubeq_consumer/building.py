@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from kubeq.core.clock import Clock
+from kubeq.core.model import Requests
 from kubeq.core.resources import fits
 from kubeq.core.spec import JobSpec
 from kubeq.errors import UsageError
@@ -20,7 +21,7 @@ from kubeq.queue.granting import Granting
 from kubeq.queue.open import open_table
 from kubeq.store.base import ObjectStore
 from kubeq.store.blobs import Blobs
-from kubeq.store.open import open_site, open_store
+from kubeq.store.open import asked_of, open_site, open_store
 from kubeq.store.outputs import Outputs
 from kubeq.store.result_source import SCHEME, ResultSite
 from kubeq.store.retry import Retrying
@@ -133,7 +134,8 @@ def build(config: AgentConfig, clock: Clock) -> Built:
     claims = Granting(open_table(config.queue_url), clock)
     store: ObjectStore = Retrying(open_store(config.store_url), time.sleep)
     shared = config.blobs_url == config.store_url
-    blobs = Blobs(store if shared else Retrying(open_store(config.blobs_url), time.sleep))
+    inputs_store = store if shared else Retrying(open_store(config.blobs_url), time.sleep)
+    blobs = Blobs(inputs_store)
     finisher = Finisher(claims, Spool(config.state_dir / "nodes" / config.node / "spool"))
     runtimes = Runtimes(config)
     outputs, cached = Outputs(store), config.cache_dir / "blobs"
@@ -142,6 +144,7 @@ def build(config: AgentConfig, clock: Clock) -> Built:
         config=config,
         clock=clock,
         now=claims.now,
+        requests=lambda: Requests(queue=claims.requests, store=asked_of(store, inputs_store)),
         claims=claims,
         blobs=blobs,
         outputs=outputs,

@@ -17,7 +17,7 @@ from kubeq.core.clock import Clock
 from kubeq.core.digest import Digest
 from kubeq.core.images import is_image_id
 from kubeq.core.manifest import Manifest
-from kubeq.core.model import Reach
+from kubeq.core.model import Reach, Requests
 from kubeq.core.spec import JobSpec, command_of
 from kubeq.core.wire import decode_spec
 from kubeq.errors import (
@@ -55,6 +55,8 @@ class Node:
     config: AgentConfig
     clock: Clock
     now: Callable[[], float]
+    requests: Callable[[], Requests]
+    """How many requests this agent has made of queue and store."""
     claims: Claims
     blobs: Blobs
     outputs: Outputs

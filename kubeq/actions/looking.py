@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kubeq.actions.finding import EVERYTHING, Choice, Chosen, tasks_of
+from kubeq.actions.launching import SEEN_RECENTLY_S
 from kubeq.actions.session import Session
 from kubeq.actions.status import Situation, situation_of, why_task
 from kubeq.core.manifest import Manifest
-from kubeq.core.model import Job, Task, TaskId
+from kubeq.core.model import Job, Node, NodeState, Task, TaskId
 from kubeq.core.spec import JobSpec, command_of
 from kubeq.core.wire import decode_spec
 from kubeq.errors import IntegrityError, ObjectNotFound
@@ -84,6 +85,23 @@ def skipped_of(session: Session, job: Job) -> NotStored | None:
         return None
     found = {task.id: _skipped(session, task) or 0 for task in session.queue.tasks(job.id)}
     return NotStored(files=sum(found.values()), first=next((id for id, files in found.items() if files), None))
+
+
+def nodes_during(session: Session, job: Job) -> Sequence[Node]:
+    """The nodes of the job's pool that were there while it was open and have told the requests they made, by number.
+
+    A pool may have other jobs at the same time, and a node counts its requests for all of them together. One list.
+    """
+    return sorted(
+        (node for node in session.queue.peers(job.pool) if node.requests is not None and _was_there(node, job)),
+        key=lambda node: node.number,
+    )
+
+
+def _was_there(node: Node, job: Job) -> bool:
+    last = node.ended_at if node.state is NodeState.GONE else (node.seen_at or node.requested_at) + SEEN_RECENTLY_S
+    came_in_time = job.closed_at is None or (node.started_at or node.requested_at) <= job.closed_at
+    return came_in_time and (last is None or last >= job.submitted_at)
 
 
 def _skipped(session: Session, task: Task) -> int | None:

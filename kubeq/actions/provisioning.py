@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kubeq.config import Config
+from kubeq.core.model import Requests
 from kubeq.core.provisioning import Permission, Piece, Provisioner
+from kubeq.metering import added
 from kubeq.queue import open as queues
 from kubeq.store import open as stores
 
@@ -49,6 +51,13 @@ def provisioners_of(config: Config) -> Provisioners:
     region, project = config.region, config.project
     found = {url: stores.open_provisioner(url, region, project) for url in (config.store_url, config.blobs_url)}
     return found | {config.queue_url: queues.open_provisioner(config.queue_url, region)}
+
+
+def asked_of(provisioners: Provisioners, config: Config) -> Requests:
+    """How many requests they have made so far."""
+    counts = {url: each.requests for url, each in provisioners.items() if each is not None}
+    queue = counts.pop(config.queue_url, {})
+    return Requests(queue=queue, store=added(*counts.values()))
 
 
 def set_up(provisioners: Provisioners, *, dry_run: bool) -> Iterator[Provision]:

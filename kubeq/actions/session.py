@@ -14,7 +14,7 @@ from kubeq.actions.folders import check_state_dir
 from kubeq.actions.outfits import Dressing, dressing_of
 from kubeq.config import Config
 from kubeq.core.clock import Clock, SystemClock
-from kubeq.core.model import Pool, PoolId
+from kubeq.core.model import Pool, PoolId, Requests
 from kubeq.nodes.base import NodeProvider
 from kubeq.nodes.open import HERE, ProviderSettings, open_provider
 from kubeq.queue.base import RecordTable
@@ -22,7 +22,7 @@ from kubeq.queue.open import open_table
 from kubeq.queue.queue import Queue
 from kubeq.store.base import ObjectStore
 from kubeq.store.blobs import Blobs
-from kubeq.store.open import open_store
+from kubeq.store.open import asked_of, open_store
 from kubeq.store.outputs import Outputs
 from kubeq.store.retry import Retrying
 
@@ -48,6 +48,15 @@ class Session:
         """
         check_reach(self.config, self.provider.capabilities)
         check_state_dir(self.config.state_dir)
+
+    @property
+    def requests(self) -> Requests:
+        """How many requests were made of what it has opened so far, and of where inputs are looked up."""
+        opened = vars(self)
+        return Requests(
+            queue=self.table.requests if "table" in opened else {},
+            store=asked_of(*(opened[name] for name in ("store", "inputs_store") if name in opened)),
+        )
 
     @cached_property
     def table(self) -> RecordTable:

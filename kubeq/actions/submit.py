@@ -197,7 +197,7 @@ def complete(session: Session, draft: Draft, report: Report | None = None) -> Su
     if found and session.blobs.missing(found):
         _send(session, draft, Silent())  # a `clean --blobs` elsewhere did not see this job before it removed them
     try:
-        sealed = session.queue.seal(job)
+        sealed = session.queue.seal(replace(job, requests=session.requests))
     except NotFound:
         drop_draft(session, job.id)
         raise

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -53,6 +54,8 @@ class Globals:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
+        self.counted: list[Callable[[], Any]] = []
+        """What tells the requests made so far, of everything that was opened."""
 
     def set(self, name: str, value: Any) -> None:
         if name == "set":
@@ -107,10 +110,16 @@ class Globals:
 
     @cached_property
     def session(self) -> Any:
+        session = self.open_session(self.config)
+        session.check()
+        return session
+
+    def open_session(self, config: Any) -> Any:
+        """A session of that configuration, whose requests are told in the end."""
         from kubeq.actions.session import Session
 
-        session = Session(self.config)
-        session.check()
+        session = Session(config)
+        self.counted.append(lambda: session.requests)
         return session
 
 
@@ -136,7 +145,7 @@ def global_options(command: F) -> F:
         option("--json", is_flag=True, help="Same as --output json."),
         option("--csv", is_flag=True, help="Same as --output csv (tables only)."),
         option("-q", "--quiet", is_flag=True, help="Same as --output quiet: ids only."),
-        option("-v", "--verbose", count=True, help="Say more; twice: say everything."),
+        option("-v", "--verbose", count=True, help="Say more; twice: everything, and the requests made."),
         option("--color", type=click.Choice(["auto", "always", "never"]), help="Colours on stderr."),
         option("-y", "--yes", is_flag=True, help="Answer every question with yes."),
     ):
@@ -211,7 +220,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _fail(settings, error)
     except Exception as error:
         code = _fail(settings, _unexpected(error))
+    if settings.values.get("verbose", 0) >= 2:
+        _tell_requests(settings)
     sys.exit(code)
+
+
+def _tell_requests(settings: Globals) -> None:
+    """How many requests the command has made, whatever came of it: they cost money in a cloud."""
+    with suppress(UsageError):  # there is no such output mode, and that has been told
+        for requests in settings.counted or [lambda: "none"]:
+            settings.output.say(f"requests: {requests()}")
 
 
 def _unexpected(error: Exception) -> KubeqError:

@@ -108,6 +108,10 @@ class Output:
         if self.mode is not Mode.QUIET:
             self._tell(self.safe(line, sys.stderr.isatty()))
 
+    def say(self, line: str) -> None:
+        """What the user has asked to be told; in every mode."""
+        self._tell(self.safe(line, sys.stderr.isatty()))
+
     def warn(self, line: str) -> None:
         """Something the user ought to mend; in every mode."""
         self._tell(self.paint("warning: ", "33") + self.safe(line, sys.stderr.isatty()))

@@ -12,6 +12,7 @@ from kubeq.cli.output import columns
 from kubeq.cli.shown import cell, iso
 from kubeq.core.model import NodeState
 from kubeq.core.quantities import format_duration
+from kubeq.core.wire import encode_requests
 
 HEADER = ("no", "name", "class", "state", "age", "slots", "tasks", "because")
 FIELDS = (
@@ -83,6 +84,7 @@ def _record(facts: NodeFacts) -> dict[str, Any]:
         "pid": node.pid,
         "price_per_hour": None,
         "because": facts.because,
+        "requests": node.requests and encode_requests(node.requests),
     }
 
 

@@ -14,9 +14,10 @@ from kubeq.cli.shown import count, iso, moment, one_line, pairs
 from kubeq.cli.views_jobs import counts_text, job_record
 from kubeq.cli.views_tasks import outcome_text, reason_text, task_record
 from kubeq.core.manifest import Entry, Manifest
-from kubeq.core.model import Attempt
+from kubeq.core.model import Attempt, Job, Node, Requests
 from kubeq.core.quantities import format_duration, format_size
-from kubeq.core.wire import encode_usage
+from kubeq.core.wire import encode_requests, encode_usage
+from kubeq.metering import added
 from kubeq.store.sources import shown
 
 SHOWN_FILES = 20
@@ -31,6 +32,7 @@ class JobShowView:
     facts: JobFacts
     inputs: Manifest
     skipped: int | None
+    nodes: Sequence[Node]
 
     def text(self) -> Iterable[str]:
         job, spec = self.facts.job, self.facts.spec
@@ -60,6 +62,7 @@ class JobShowView:
             ("ended", "" if job.closed_at is None else moment(job.closed_at)),
             ("because", self.summary.because or ""),
             ("results", self.summary.results_url),
+            ("requests", "\n".join(_requests_lines(job, self.nodes))),
         ]
         yield from pairs([(name, value) for name, value in lines if value])
 
@@ -104,6 +107,12 @@ class JobShowView:
             },
             "inputs": input_records(self.inputs),
             "skipped": self.skipped,
+            "requests": {
+                "submission": job.requests and encode_requests(job.requests),
+                "nodes": [
+                    {"node": node.name, **encode_requests(node.requests)} for node in self.nodes if node.requests
+                ],
+            },
         }
 
     def quiet(self) -> Iterable[str]:
@@ -206,6 +215,16 @@ def entry_record(entry: Entry) -> dict[str, Any]:
         "size": entry.digest.size,
         "executable": entry.executable,
     }
+
+
+def _requests_lines(job: Job, nodes: Sequence[Node]) -> Iterable[str]:
+    """What the submission and the nodes have asked of queue and store, where that is known."""
+    if job.requests is not None:
+        yield f"by the submission: {job.requests}"
+    told = [node.requests for node in nodes if node.requests is not None]
+    if told:
+        total = Requests(queue=added(*(each.queue for each in told)), store=added(*(each.store for each in told)))
+        yield f"by {count(len(told), 'node')}: {total}"
 
 
 def _attempt_line(attempt: Attempt) -> Sequence[object]:

@@ -7,11 +7,13 @@ Times end in `_at` (epoch seconds), durations in `_s` (seconds), sizes are bytes
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
 from kubeq.core.digest import Digest
+from kubeq.core.quantities import format_counts
 from kubeq.core.resources import Resources
 
 JobId = NewType("JobId", str)
@@ -205,8 +207,22 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Requests:
+    """How many requests somebody made of queue and store, by the services' own names for each kind."""
+
+    queue: Mapping[str, int] = field(default_factory=dict, hash=False)
+    store: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    def __str__(self) -> str:
+        return f"queue {format_counts(self.queue)}; store {format_counts(self.store)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What one submission created. After the seal only the gates change: sealed_at, paused, cancelled, open."""
+    """What one submission created. After the seal only the gates change: sealed_at, paused, cancelled, open.
+
+    `requests` are those that the command which sealed it had made until then.
+    """
 
     id: JobId
     name: str
@@ -225,13 +241,15 @@ class Job:
     cancelled: bool = False
     open: bool = True
     closed_at: float | None = None
+    requests: Requests | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One agent on one machine, as it last reported itself.
 
-    `total` is what it has to give, `tasks` are what runs there now, `order` is what the user asked of it.
+    `total` is what it has to give, `tasks` are what runs there now, `order` is what the user asked of it, `requests`
+    are those it made in its life, for whatever job.
     """
 
     name: NodeName
@@ -252,6 +270,7 @@ class Node:
     note: str | None = None
     version: str | None = None
     order: NodeOrder | None = None
+    requests: Requests | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ The protocol lives here because stores and queues share it and do not know each 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -37,6 +37,11 @@ class Provisioner(Protocol):
 
     cloud: ClassVar[str]
     """`aws` or `gcp`: in whose policy language the permissions are."""
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """How many requests it has made so far, by the service's own name for each kind."""
+        ...
 
     def survey(self) -> Sequence[Piece]:
         """Everything that is needed, in the order to make it; asks which of it stands."""

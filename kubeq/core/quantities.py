@@ -1,4 +1,4 @@
-"""Sizes and durations: how they are typed and how they are shown.
+"""Sizes, durations and counts: how they are typed and how they are shown.
 
 A bare duration is seconds. `M` is 10^6 and `Mi` is 2^20; a trailing `B` changes nothing.
 """
@@ -6,6 +6,7 @@ A bare duration is seconds. `M` is 10^6 and `Mi` is 2^20; a trailing `B` changes
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 
 from kubeq.errors import UsageError
@@ -69,3 +70,9 @@ def format_duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
     return f"{whole // 86400}d{whole % 86400 // 3600}h"
+
+
+def format_counts(counts: Mapping[str, int]) -> str:
+    """`1,200 PutItem, 4 Query`: the most first; `none` for nothing."""
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{number:,} {kind}" for kind, number in ordered) or "none"

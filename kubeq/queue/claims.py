@@ -6,7 +6,7 @@ over HTTP. What an agent holds is a Grant; every call that changes a task takes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -88,6 +88,11 @@ class Claims(Protocol):
     @property
     def reach(self) -> Reach:
         """Whether asking often costs anything."""
+        ...
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """How many requests it has made so far, by the service's own name for each kind."""
         ...
 
     def claim(self, pool: PoolId, node: NodeName, room: Room) -> Claimed:

@@ -20,6 +20,7 @@ from google.auth.transport.requests import AuthorizedSession
 from kubeq.core.provisioning import Permission, Piece
 from kubeq.errors import BackendError, Conflict
 from kubeq.gcp import Account, find_account, google_errors
+from kubeq.metering import Meter
 from kubeq.queue.datastore_entities import Place
 from kubeq.queue.datastore_requests import EMULATOR
 from kubeq.queue.patience import Patience
@@ -61,7 +62,13 @@ class DatastoreProvisioner:
         self._admin = admin
         self._account = account
         self._patience = patience or Patience()
+        self._meter = Meter()
         self._opened: AuthorizedSession | None = None
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """See Provisioner."""
+        return self._meter.read()
 
     def survey(self) -> Sequence[Piece]:
         """The database. Request: `databases.get`. Raises Conflict for one that is in Native mode."""
@@ -119,7 +126,10 @@ class DatastoreProvisioner:
     ) -> Mapping[str, Any] | None:
         """The answer's JSON; None for the error that is to mean nothing."""
 
+        kind = "databases.create" if verb == "POST" else "operations.get" if "/operations/" in path else "databases.get"
+
         def once() -> Mapping[str, Any] | None:
+            self._meter.count(kind)
             with google_errors(doing, missing=f"the project {self._place.project}"):
                 url = f"{self._admin}/{path}"
                 response = self._session.request(verb, url, json=body, timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]

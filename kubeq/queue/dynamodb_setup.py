@@ -58,6 +58,11 @@ class DynamoDbSetup:
             self._thing, connect or (lambda meter: aws.client("dynamodb", region, meter)), patience_s=PATIENCE_S
         )
 
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """See Provisioner."""
+        return self._calls.meter.read()
+
     def survey(self) -> Sequence[Piece]:
         """The table and its index. Raises BackendError for a table of that name that is not a queue's."""
         table = self._describe()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from kubeq.core import transitions
@@ -29,6 +29,11 @@ class Granting:
     @property
     def reach(self) -> Reach:
         return self._table.reach
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """Those of the table."""
+        return self._table.requests
 
     def now(self) -> float:
         """The backend's time as well as this machine knows it, epoch seconds."""

@@ -84,14 +84,18 @@ class Queue(Granting, Looking, Pools):
     def seal(self, job: Job) -> Job:
         """Make the job claimable; safe to repeat. Every task row must have been written.
 
-        One request where nobody has touched the row since `begin`, as is usual. Raises NotFound if the job has been
-        forgotten meanwhile; then what was written of it is removed.
+        One request where nobody has touched the row since `begin`, as is usual. `job.requests` are written with it.
+        Raises NotFound if the job has been forgotten meanwhile; then what was written of it is removed.
         """
         sealed = replace(job, sealed_at=self.now())
         if isinstance(swap_all(self._table, [job_change(sealed, 1)])[0], Swapped):
             return sealed
+
+        def seal(old: Job) -> Job:
+            return old if old.sealed_at else replace(old, sealed_at=self.now(), requests=job.requests)
+
         try:
-            return self._edit_job(job, lambda old: old if old.sealed_at else replace(old, sealed_at=self.now()))
+            return self._edit_job(job, seal)
         except NotFound:  # `forget` was here while rows were still being added: nobody else knows of those
             self.forget_tasks(job.id)
             raise NotFound(f"job {job.id} was removed while it was being submitted", hint="submit it again") from None

@@ -8,13 +8,14 @@ permission more). The name in the URL is the object's own, as in the clouds' too
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from kubeq.core.manifest import Remote
 from kubeq.errors import UsageError
+from kubeq.metering import Meter, added
 from kubeq.store.sources import Pinned, changed, check_count, gone, nothing_at
 
 
@@ -29,6 +30,8 @@ class Standing:
 
 class Pinning(Protocol):
     """A bucket that pins its objects. Every call may raise BackendError, also when there is no such bucket."""
+
+    meter: Meter
 
     def standing(self, name: str) -> Standing | None:
         """The object as it is now; None if there is none. One request."""
@@ -51,6 +54,12 @@ class BucketSite:
         self._open_bucket = open_bucket
         self._lock = threading.Lock()
         self._buckets: dict[str, Pinning] = {}
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """Those of all its buckets."""
+        with self._lock:
+            return added(*(bucket.meter.read() for bucket in self._buckets.values()))
 
     def look(self, url: str) -> Sequence[Pinned]:
         """See Site. A name that is both an object and a prefix is the object, unless it ends in a slash."""

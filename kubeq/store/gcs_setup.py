@@ -7,7 +7,7 @@ deletes would be paid for another week). Everything else about a bucket is its o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import SplitResult
 
@@ -52,6 +52,11 @@ class GcsProvisioner:
         self._region = region
         self._project = project
         self._again = (patience or Patience()).repeat
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """See Provisioner."""
+        return self._bucket.meter.read()
 
     def survey(self) -> Sequence[Piece]:
         """The bucket, its being closed to the public, and the rule. Request: `buckets.get`.

@@ -19,7 +19,7 @@ import ssl
 import string
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from email.message import Message
 from functools import partial
@@ -29,6 +29,7 @@ from urllib.parse import quote, urldefrag, urlsplit
 from kubeq import __version__
 from kubeq.core.manifest import Remote
 from kubeq.errors import AccessDenied, BackendError, ObjectNotFound, UsageError
+from kubeq.metering import Meter
 from kubeq.store.sources import Pinned, changed, gone, nothing_at, shown
 
 if TYPE_CHECKING:
@@ -64,6 +65,12 @@ class HttpSite:
             urllib.request.UnknownHandler(),
         ):
             self._opener.add_handler(handler)
+        self._meter = Meter()
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """`GET`, of whatever server; redirects are not told apart."""
+        return self._meter.read()
 
     def look(self, url: str) -> Sequence[Pinned]:
         """See Site. One GET of which only the head is read: what is signed for a GET is not always for a HEAD."""
@@ -108,6 +115,7 @@ class HttpSite:
         headers = {"Accept-Encoding": "identity", "User-Agent": f"kubeq/{__version__}"}
         if start:
             headers["Range"] = f"bytes={start}-"
+        self._meter.count("GET")
         try:
             answer: http.client.HTTPResponse = self._opener.open(
                 urllib.request.Request(url, headers=headers), None, TIMEOUT_S

@@ -27,6 +27,8 @@ class LogWriter:
         self._store = store
         self._prefix = _prefix(task, attempt)
         self._number = 1
+        self._tried = 0
+        """The highest number of a segment that may stand, should the answer to its put have been lost."""
 
     def append(self, chunk: bytes) -> None:
         """Store the chunk as the next segment; nothing for an empty one. One put.
@@ -37,6 +39,7 @@ class LogWriter:
         if not chunk:
             return
         key, digest = self._key(self._number), Digest.of(chunk)
+        self._tried = self._number
         if self._store.put(key, lambda: io.BytesIO(chunk), digest.size, digest.sha256):
             self._number += 1
             return
@@ -48,8 +51,12 @@ class LogWriter:
         self.append(chunk[len(standing) :])
 
     def delete(self) -> None:
-        """Remove the segments, once the stdout is stored and the attempt is finished. May be repeated."""
-        keys = [stored.key for stored in self._store.list(self._prefix)]
+        """Remove what it has written, once the stdout is stored and the attempt is finished. May be repeated.
+
+        It knows the names, so nothing is listed: where nothing was written, as for most short attempts, that costs
+        nothing at all.
+        """
+        keys = [self._key(number) for number in range(1, self._tried + 1)]
         for start in range(0, len(keys), _DELETE_BATCH):
             self._store.delete(keys[start : start + _DELETE_BATCH])
 

@@ -6,6 +6,7 @@ The registries of schemes live here and nowhere else. A backend whose module nee
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,7 @@ from kubeq.core.model import Reach
 from kubeq.core.provisioning import Provisioner
 from kubeq.errors import UsageError
 from kubeq.extras import extra
+from kubeq.metering import added
 from kubeq.store.base import ObjectStore
 from kubeq.store.bucket_source import BucketSite
 from kubeq.store.local import LocalStore
@@ -67,12 +69,19 @@ def open_site(url: str) -> Site:
         raise UsageError(
             f"no input can be at a URL of the scheme {scheme!r}", hint=f"the schemes are {', '.join(sorted(SITES))}"
         )
-    return _site(scheme)
+    with _opening:
+        if scheme not in _sites:
+            _sites[scheme] = RetryingSite(SITES[scheme](), Patience())
+        return _sites[scheme]
 
 
-@cache
-def _site(scheme: str) -> Site:
-    return RetryingSite(SITES[scheme](), Patience())
+def asked_of(*stores: ObjectStore) -> Mapping[str, int]:
+    """How many requests were made of those stores, and of the sources that this process has opened, by kind."""
+    with _opening:
+        sites = list(_sites.values())
+    return added(
+        *(each.requests for each in {id(store): store for store in stores}.values()), *(site.requests for site in sites)
+    )
 
 
 def _parse(url: str) -> tuple[Kind, SplitResult]:
@@ -172,4 +181,6 @@ def _http_site() -> Site:
     return HttpSite()
 
 
+_opening = threading.Lock()
+_sites: dict[str, Site] = {}
 SITES: Mapping[str, Callable[[], Site]] = {"gs": _gs_site, "http": _http_site, "https": _http_site, "s3": _s3_site}

@@ -51,6 +51,11 @@ class S3Provisioner:
         self._root = f"{prefix}/" if prefix else ""
         self._again = (patience or Patience()).repeat
 
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """See Provisioner."""
+        return self._bucket.meter.read()
+
     def survey(self) -> Sequence[Piece]:
         """The bucket, its being closed to the public, and the rule. Service requests: HeadBucket, and two if it stands.
 

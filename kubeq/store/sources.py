@@ -7,7 +7,7 @@ is the affair of each kind of source (`bucket_source`, `http_source`, `result_so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
@@ -47,6 +47,11 @@ class Opener(Protocol):
 class Site(Opener, Protocol):
     """A kind of source. Safe to use from several threads."""
 
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """How many requests it has made so far, by the service's own name for each kind."""
+        ...
+
     def look(self, url: str) -> Sequence[Pinned]:
         """What the URL names: one file, or all files below it as in a directory.
 
@@ -61,6 +66,11 @@ class RetryingSite:
     def __init__(self, site: Site, patience: Patience) -> None:
         self._site = site
         self._patience = patience
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """Those of the site inside; each try counts."""
+        return self._site.requests
 
     def look(self, url: str) -> Sequence[Pinned]:
         """As the site."""

@@ -21,7 +21,7 @@ from kubeq.actions.launching import pool_of_job
 from kubeq.actions.session import Session
 from kubeq.cli.main import main
 from kubeq.config import load_config
-from kubeq.core.model import Exit, GoneReason, Job, NodeState
+from kubeq.core.model import Exit, GoneReason, Job, NodeState, Requests
 from tests.jobs import FakeClock, Work
 
 Kubeq = Any
@@ -72,12 +72,18 @@ def sweep(work: Work) -> Job:
     """A job of six tasks that has ended: four succeeded, one failed, one could not be started."""
     rows = [(f"0.{n}", name) for n, name in enumerate(["plain", "two words", 'quo"te', "", "zwölf", "last"], 1)]
     job = work.submit(
-        rows, ["x", "name"], name="sweep", command=["python3", "^plot.py", "{x}"], inputs={"plot.py": b"print()\n"}
+        rows,
+        ["x", "name"],
+        name="sweep",
+        command=["python3", "^plot.py", "{x}"],
+        inputs={"plot.py": b"print()\n"},
+        requests=Requests(queue={"write": 3}, store={"put": 3, "stat": 1}),
     )
     work.run(4, files={"plot.png": b"p" * 2000, "deep/data.csv": b"1,2\n"}, stdout=b"one\ntwo \xc3\xa4\nthree\n")
     work.run(1, Exit(code=3), files={"partial": b"x"}, stdout=b"Traceback: oops\n")
     work.clock.advance(30)
     work.run(1, Exit(never_started="no such image"), publish=False)
+    work.report_node(requests=Requests(queue={"write": 1200, "read": 34}, store={"put": 16}))
     journal = Journal(Path(work.session.config.state_dir), work.session.config.queue_url)
     journal.write(job.id, Step.SEALED, job.name, work.clock.now())
     return job

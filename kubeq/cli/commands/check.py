@@ -18,10 +18,9 @@ def command(settings: Globals, node: bool) -> None:
     engine for the image: each passes or fails, with what mends it. Nothing is left behind. Exit code 6 if any fails.
     """
     from kubeq.actions.checking import check
-    from kubeq.actions.session import Session
     from kubeq.cli.views_check import CheckView
 
-    view = CheckView(check(Session(settings.config), node=node))
+    view = CheckView(check(settings.open_session(settings.config), node=node))
     settings.output.show(view)
     if view.failed:
         raise BackendError(f"not everything works: {listing(view.failed)} failed")

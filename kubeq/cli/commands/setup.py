@@ -29,14 +29,14 @@ def command(settings: Globals, dry_run: bool, write_config: Path | None) -> None
     """
     from kubeq.actions.backplane import check_reach
     from kubeq.actions.policies import policy_of
-    from kubeq.actions.provisioning import node_grants, provisioners_of, set_up
-    from kubeq.actions.session import Session
+    from kubeq.actions.provisioning import asked_of, node_grants, provisioners_of, set_up
     from kubeq.cli.views_setup import SetupView
     from kubeq.config.writing import write_config as write
 
     config = settings.config
-    check_reach(config, Session(config).provider.capabilities)
+    check_reach(config, settings.open_session(config).provider.capabilities)
     provisioners = provisioners_of(config)
+    settings.counted[:] = [lambda: asked_of(provisioners, config)]
     path = None if write_config is None else config.place.base / write_config
     if path is not None and not dry_run:
         write(config, path)

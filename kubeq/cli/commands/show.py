@@ -16,7 +16,7 @@ from kubeq.errors import UsageError
 def command(settings: Globals, text: str) -> None:
     """Show the whole record of JOB, or of the task JOB/17 with its attempts and what it stored."""
     from kubeq.actions.finding import find_stored
-    from kubeq.actions.looking import inputs_of, job_facts, list_tasks, result_of, skipped_of
+    from kubeq.actions.looking import inputs_of, job_facts, list_tasks, nodes_during, result_of, skipped_of
     from kubeq.actions.status import summarize
     from kubeq.cli.views_show import JobShowView, TaskShowView
 
@@ -27,7 +27,8 @@ def command(settings: Globals, text: str) -> None:
         (summary,) = summarize(session, [chosen.job])
         skipped = skipped_of(session, chosen.job)
         inputs = inputs_of(session, facts)
-        settings.output.show(JobShowView(summary, facts, inputs, None if skipped is None else skipped.files))
+        nodes = nodes_during(session, chosen.job)
+        settings.output.show(JobShowView(summary, facts, inputs, None if skipped is None else skipped.files, nodes))
         return
     tasks = list(list_tasks(session, chosen, facts=facts))
     if len(tasks) != 1:

@@ -43,10 +43,9 @@ def command(settings: Globals, /, words: tuple[str, ...], **flags: Any) -> None:
 
     Options end at the first word of COMMAND.
     """
-    from kubeq.actions.session import Session
     from kubeq.cli.submission import run_submission
     from kubeq.config import with_flags
 
-    session = Session(with_flags(settings.config, flags))
+    session = settings.open_session(with_flags(settings.config, flags))
     session.check()
     run_submission(session, settings.output, words)

@@ -5,7 +5,15 @@ of a newer schema is refused and left as it is; fields that an older kubeq did n
 """
 
 from kubeq.core.wire.base import SCHEMA, Document, dumps, loads
-from kubeq.core.wire.jobs import decode_job, decode_node, decode_pool, encode_job, encode_node, encode_pool
+from kubeq.core.wire.jobs import (
+    decode_job,
+    decode_node,
+    decode_pool,
+    encode_job,
+    encode_node,
+    encode_pool,
+    encode_requests,
+)
 from kubeq.core.wire.outfits import decode_outfit, encode_outfit
 from kubeq.core.wire.specs import decode_spec, encode_spec, unpinned
 from kubeq.core.wire.tasks import (
@@ -39,6 +47,7 @@ __all__ = [
     "encode_node",
     "encode_outfit",
     "encode_pool",
+    "encode_requests",
     "encode_spec",
     "encode_task",
     "encode_usage",

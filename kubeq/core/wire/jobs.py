@@ -14,6 +14,7 @@ from kubeq.core.model import (
     Policy,
     Pool,
     PoolId,
+    Requests,
     TaskId,
 )
 from kubeq.core.wire.base import SCHEMA, Document, decode_resources, dumps, encode_resources, optional, read, sparse
@@ -47,6 +48,7 @@ def encode_job(job: Job) -> str:
                 "cancelled": job.cancelled or None,
                 "open": job.open,
                 "closed_at": job.closed_at,
+                "requests": job.requests and encode_requests(job.requests),
             }
         )
     )
@@ -81,6 +83,7 @@ def decode_job(id: JobId, body: str) -> Job:
             cancelled=document.get("cancelled", False),
             open=document["open"],
             closed_at=document.get("closed_at"),
+            requests=_requests_of(document),
         )
 
     return read(f"job {id}", body, build)
@@ -109,6 +112,7 @@ def encode_node(node: Node) -> str:
                 "note": node.note,
                 "version": node.version,
                 "order": node.order,
+                "requests": node.requests and encode_requests(node.requests),
             }
         )
     )
@@ -138,6 +142,7 @@ def decode_node(name: NodeName, body: str) -> Node:
             note=document.get("note"),
             version=document.get("version"),
             order=optional(NodeOrder, document.get("order")),
+            requests=_requests_of(document),
         )
 
     return read(f"node {name}", body, build)
@@ -177,3 +182,13 @@ def decode_pool(id: PoolId, body: str) -> Pool:
         )
 
     return read(f"pool {id}", body, build)
+
+
+def encode_requests(requests: Requests) -> Document:
+    """Counts as they stand in rows and in answers, by name."""
+    return {"queue": dict(sorted(requests.queue.items())), "store": dict(sorted(requests.store.items()))}
+
+
+def _requests_of(document: Document) -> Requests | None:
+    counts = document.get("requests")
+    return None if counts is None else Requests(queue=dict(counts["queue"]), store=dict(counts["store"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -13,12 +13,13 @@ from typing import ClassVar
 import pytest
 
 from kubeq.actions.policies import policy_of
-from kubeq.actions.provisioning import State, node_grants, provisioners_of, set_up
+from kubeq.actions.provisioning import State, asked_of, node_grants, provisioners_of, set_up
 from kubeq.cli.views_setup import SetupView
 from kubeq.config import Config, load_config, settings
 from kubeq.config.writing import config_text, write_config
 from kubeq.core.provisioning import Permission, Piece
 from kubeq.errors import BackendError, Conflict
+from kubeq.metering import added
 
 
 @dataclass
@@ -38,8 +39,11 @@ class Bucket:
         self._account = account
         self._name = name
         self._prefix = prefix
+        self.requests: Mapping[str, int] = {}
 
     def survey(self) -> Sequence[Piece]:
+        self.requests = added(self.requests, {"HeadBucket": 1})
+
         def piece(kind: str, about: str, mark: str) -> Piece:
             return Piece(kind=kind, name=self._name, stands=(kind, mark) in self._account.standing, about=about)
 
@@ -63,6 +67,7 @@ class Table:
     """A provisioner of Google's."""
 
     cloud: ClassVar[str] = "gcp"
+    requests: ClassVar[Mapping[str, int]] = {"databases.get": 1}
 
     def survey(self) -> Sequence[Piece]:
         return [Piece(kind="database", name="(default)", stands=True, about="in eur3")]
@@ -96,6 +101,16 @@ def test_what_is_missing_is_made_in_its_order_and_the_second_time_nothing() -> N
     again = list(set_up(account_of(account), dry_run=False))
     assert len(account.created) == 3
     assert {each.state for each in again} == {State.STANDS}
+
+
+def test_the_requests_of_all_stores_are_added_and_told_apart_from_those_of_the_queue(tmp_path: Path) -> None:
+    provisioners = account_of(Account())
+    list(set_up(provisioners, dry_run=True))
+    config = load_config(
+        file=None, profile=None, overrides=("queue_url=datastore://lab",), environ={}, cwd=tmp_path, home=tmp_path
+    )
+    asked = asked_of(provisioners, config)
+    assert (asked.queue, asked.store) == ({"databases.get": 1}, {"HeadBucket": 2})
 
 
 def test_a_dry_run_makes_nothing_and_tells_each_piece_once() -> None:

@@ -182,6 +182,26 @@ def test_a_submission_makes_the_stated_number_of_requests(world: World) -> None:
     assert len(calls) == 6 + 1 + 9
 
 
+def test_a_job_tells_every_machine_what_its_submission_had_asked_for_before_the_seal(tmp_path: Path) -> None:
+    clock = FakeClock()
+    session = session_in(tmp_path, clock)
+    (tmp_path / "work.py").write_text("print('work')")
+    before = session.requests
+    job = submitted(session, "python3", "^work.py").job
+    elsewhere = Queue(session.table, clock).job(job.id)
+    assert (before.queue, before.store) == ({}, {})
+    assert elsewhere.requests == job.requests is not None
+    assert job.requests.queue["write"] == session.requests.queue["write"] - 1, "all but the seal itself"
+    assert job.requests.store == session.requests.store == {"stat": 1, "put": 3}
+
+
+def test_whoever_completes_a_submission_tells_what_that_took(world: World) -> None:
+    job = killed_at(world, "put", **sweep_of(world))
+    assert world.session().queue.refresh(job).requests is None
+    done = resume(world.session(), job).job
+    assert done.requests is not None and done.requests.store == world.blobs.requests
+
+
 def test_the_row_of_the_job_stands_before_the_store_is_asked_and_the_seal_comes_last(world: World) -> None:
     submitted(world.session(**sweep_of(world)), *SWEEP, if_exists=IfExists.NEW)
     assert world.calls[:2] == ["insert", "stat"]

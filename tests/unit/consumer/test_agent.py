@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from kubeq.core.model import (
     PoolId,
     Reach,
     Reason,
+    Requests,
     Task,
     TaskState,
     Usage,
@@ -213,6 +215,7 @@ class Theatre:
             config=self.config,
             clock=SystemClock(),
             now=self.queue.now,
+            requests=lambda: Requests(queue=self.queue.requests, store=self.store.requests),
             claims=self.queue,
             blobs=self.blobs,
             outputs=self.outputs,
@@ -590,3 +593,19 @@ def test_without_a_limit_no_node_leaves_for_what_fails(theatre: Theatre) -> None
     theatre.play()
     assert theatre.end() is GoneReason.IDLE
     assert {theatre.task(index).state for index in range(1, 13)} == {TaskState.FAILED}
+
+
+def test_a_node_tells_the_requests_it_has_made_with_its_reports_and_in_its_log(
+    theatre: Theatre, caplog: pytest.LogCaptureFixture
+) -> None:
+    theatre.submit(2)
+    with caplog.at_level("INFO"):
+        theatre.play()
+        eventually(lambda: any(node.requests for node in theatre.queue.peers(POOL)), "a first report tells some")
+        theatre.end()
+    (node,) = theatre.queue.peers(POOL)
+    assert node.requests is not None and node.state is NodeState.GONE
+    assert node.requests.store == theatre.store.requests
+    assert node.requests.queue["write"] > 2
+    (said,) = [record.getMessage() for record in caplog.records if "has left" in record.getMessage()]
+    assert re.search(r"requests: queue [\d,]+ (read|write), .*; store [\d,]+ put", said), said

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kubeq.core.quantities import (
     LARGEST_SIZE,
     LONGEST_DURATION_S,
+    format_counts,
     format_duration,
     format_size,
     parse_duration,
@@ -132,3 +133,8 @@ def test_a_size_is_shown_in_three_digits(size: int, shown: str) -> None:
 )
 def test_a_duration_is_shown_in_two_units(seconds: float, shown: str) -> None:
     assert format_duration(seconds) == shown
+
+
+def test_counts_are_shown_with_the_most_first() -> None:
+    assert format_counts({"Query": 4, "PutItem": 1200, "GetItem": 4}) == "1,200 PutItem, 4 GetItem, 4 Query"
+    assert format_counts({}) == "none"

@@ -75,10 +75,11 @@ def test_each_read_gives_what_came_since_the_last() -> None:
 
 def test_attempts_have_logs_of_their_own() -> None:
     store = MemoryStore()
-    log(store, attempt=1)[0].append(b"first")
+    first = log(store, attempt=1)[0]
+    first.append(b"first")
     log(store, attempt=10)[0].append(b"tenth")
     assert log(store, attempt=1)[1].read_new() == b"first"
-    log(store, attempt=1)[0].delete()
+    first.delete()
     assert log(store, attempt=10)[1].read_new() == b"tenth"
 
 
@@ -161,6 +162,28 @@ def test_deleting_takes_all_segments_and_may_be_repeated() -> None:
     writer.delete()
     writer.delete()
     assert list(store.list("")) == []
+
+
+def test_deleting_takes_a_segment_whose_put_got_no_answer() -> None:
+    store = Unreliable()
+    writer, _ = log(store)
+    writer.append(b"one")
+    store.lose_answer = True
+    with pytest.raises(BackendError):
+        writer.append(b"two")
+    writer.delete()
+    assert list(store.list("")) == []
+
+
+def test_deleting_asks_for_no_listing_and_for_nothing_at_all_where_nothing_was_written() -> None:
+    store = MemoryStore()
+    writer, _ = log(store)
+    writer.append(b"")
+    writer.delete()
+    assert store.requests == {}
+    writer.append(b"one")
+    writer.delete()
+    assert store.requests == {"put": 1, "delete": 1}
 
 
 STEP = st.one_of(
