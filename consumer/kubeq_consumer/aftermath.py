@@ -6,11 +6,13 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from kubeq.core.model import PoolId, TaskId
+from kubeq.core.model import PoolId, Task, TaskId
 from kubeq.errors import BackendError
 from kubeq.machine import ProcessMark, has_ended, own_mark
+from kubeq.queue.claims import Final
 from kubeq_consumer.finishing import Finisher
 from kubeq_consumer.settings import AgentConfig
 from kubeq_consumer.spool import Spool
@@ -53,7 +55,7 @@ class Aftermath:
                 name = (final.grant.task.id, final.grant.attempt)
                 if name not in self._handed_over:
                     self._handed_over.add(name)
-                    self._finisher.hand_over(final, lambda _, spool=spool, final=final: spool.remove(final))  # type: ignore[misc]
+                    self._finisher.hand_over(final, partial(_remove, spool, final), own=False)
 
     def _dead(self) -> Iterator[tuple[Path, PoolId]]:
         """The folders of agents that have certainly ended, and their pools."""
@@ -66,3 +68,7 @@ class Aftermath:
                 continue
             if mark is not None and has_ended(mark):
                 yield path.parent, pool
+
+
+def _remove(spool: Spool, final: Final, recorded: Task | None) -> None:
+    spool.remove(final)

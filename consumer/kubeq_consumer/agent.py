@@ -24,6 +24,7 @@ from kubeq_consumer.peers import PeerList
 from kubeq_consumer.preparing import Node
 from kubeq_consumer.rows import own_row
 from kubeq_consumer.settings import AgentConfig
+from kubeq_consumer.silence import Silence
 from kubeq_consumer.slots import free_slot, own_share, room_for, waiting
 from kubeq_consumer.strikes import Strikes
 
@@ -58,6 +59,7 @@ class Agent:
         self._note: str | None = None
         self._pause = 0.0
         self._claim_again_at = 0.0
+        self._silence = Silence(node.clock)
         self._ended = threading.Event()
         self._renewer = Renewer(claims, node.clock, held=self._held, describe=self.describe, ordered=self._ordered)
 
@@ -116,6 +118,9 @@ class Agent:
             why, self._struck = self._struck, None
             self._retire(why)
         claimed = self._claim()
+        if self._parting.reason is None and self._silence.is_final and not any(one.running for one in self._snapshot()):
+            log.error("the queue has been out of reach for too long; what could not be delivered stays in the spool")
+            self._begin_leaving(GoneReason.LOST, release=True)
         if self._parting.reason is None and not self._attempts and self._parting.is_due() and self._settled_to_leave():
             return
         with self._news:
@@ -159,8 +164,10 @@ class Agent:
             room = room_for(attempts, free, self._total, self._neighbours.count, ahead=self._short)
             claimed = self._claims.claim(self._config.pool, self._config.node, room)
         except BackendError as error:
+            self._silence.go_on(error)
             self._back_off(f"nothing can be claimed: {error.message}")
             return False
+        self._silence.end()
         self._parting.saw_jobs(claimed.open_jobs)
         if claimed.too_big:
             self._note = f"task {claimed.too_big[0]} asks for more than this node has ({self._total})"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kubeq.core.model import Task
-from kubeq.errors import BackendError
+from kubeq.errors import AccessDenied, BackendError
 from kubeq.queue.claims import Claims, Final
 from kubeq_consumer.spool import Spool
 
@@ -26,6 +26,7 @@ BATCH = 100
 class _Delivery:
     final: Final
     done: Callable[[Task | None], None]
+    own: bool
 
 
 class Finisher:
@@ -41,9 +42,12 @@ class Finisher:
     def start(self) -> None:
         self._thread.start()
 
-    def hand_over(self, final: Final, done: Callable[[Task | None], None]) -> None:
-        """Deliver it, sooner or later; `done` gets the recorded task, or None if the attempt had been superseded."""
-        self._waiting.put(_Delivery(final, done))
+    def hand_over(self, final: Final, done: Callable[[Task | None], None], *, own: bool = True) -> None:
+        """Deliver it, sooner or later; `done` gets the recorded task, or None if the attempt had been superseded.
+
+        What is not this agent's own is given up, and `done` not called, if it may not be told by this agent.
+        """
+        self._waiting.put(_Delivery(final, done, own))
 
     def stop(self, patience_s: float) -> bool:
         """Try to deliver what is waiting, for at most that long; what is left is in the spool. True if nothing is."""
@@ -59,8 +63,8 @@ class Finisher:
             if batch and not self._insist(batch):
                 self._waiting.put(batch[-1])  # it is in the spool too; this only tells `stop` that something is left
                 return
-            if not more:
-                return
+            if not more or (self._stopping.is_set() and self._waiting.empty()):
+                return  # the order to stop may have been taken while a batch waited for the queue
 
     def _take(self, batch: list[_Delivery], *, wait: bool = False) -> bool:
         """Move what is waiting into the batch, with `wait` at least one thing; False at the order to stop."""
@@ -71,14 +75,19 @@ class Finisher:
             batch.append(item)
         return True
 
-    def _insist(self, batch: list[_Delivery]) -> bool:
-        """Deliver the batch, however long it takes; False if that was given up because the agent leaves."""
-        pause, kept = 0.5, 0
+    def _insist(self, batch: list[_Delivery], kept: int = 0) -> bool:
+        """Deliver the batch, however long it takes; False if that was given up because the agent leaves.
+
+        The first `kept` of it are in the spool already.
+        """
+        pause = 0.5
         while True:
             try:
                 answers = self._claims.finish([delivery.final for delivery in batch])
                 break
             except BackendError as error:
+                if isinstance(error, AccessDenied) and not all(delivery.own for delivery in batch):
+                    return self._sort_out(batch, kept, error)
                 log.warning("%d outcomes cannot be delivered yet: %s", len(batch), error)
                 self._take(batch)
                 kept += self._keep(batch[kept:])
@@ -91,6 +100,14 @@ class Finisher:
                 self._spool.remove(delivery.final)
             delivery.done(answer)
         return True
+
+    def _sort_out(self, batch: list[_Delivery], kept: int, error: AccessDenied) -> bool:
+        """Deliver them one by one, so that one which may not be told by this agent holds up no other."""
+        if len(batch) == 1:
+            log.warning("an outcome of a dead agent stays in its spool: %s", error)
+            return True
+        done = [self._insist([delivery], int(place < kept)) for place, delivery in enumerate(batch)]
+        return all(done)
 
     def _keep(self, deliveries: list[_Delivery]) -> int:
         """How many of them, in order, are in the spool now; a full disk keeps the rest in memory only."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kubeq.core.model import Ending, Exit, Reason, Task, TaskState, Usage
 from kubeq.core.transitions import Report
-from kubeq.errors import BackendError
+from kubeq.errors import AccessDenied, BackendError
 from kubeq.queue.claims import Final, Grant
 from kubeq.queue.queue import Queue
 from kubeq_consumer.finishing import Finisher
@@ -108,3 +109,58 @@ def test_a_spooled_file_that_cannot_be_read_is_passed_over(grants: Callable[...,
     for length in range(0, len(whole), 37):
         (tmp_path / "spool" / "cut.json").write_text(whole[:length])
         assert len(list(spool.load())) == 1
+
+
+class Choosy(Flaky):
+    """A queue that takes no outcome of one task."""
+
+    def __init__(self, queue: Queue, refused: int) -> None:
+        super().__init__(queue, 0)
+        self._refused = refused
+
+    def finish(self, finals: Sequence[Final]) -> Sequence[Task | None]:
+        if any(final.grant.task.id.index == self._refused for final in finals):
+            raise AccessDenied("that is another node's")
+        return super().finish(finals)
+
+
+def test_an_outcome_that_may_not_be_told_holds_up_no_other_and_stays_in_its_spool(
+    queue: Queue, grants: Callable[..., list[Grant]], tmp_path: Path
+) -> None:
+    finisher = Finisher(Choosy(queue, 2), Spool(tmp_path / "spool"))  # type: ignore[arg-type]
+    told: list[Task | None] = []
+    for grant in grants(3):
+        finisher.hand_over(final(grant), told.append, own=grant.task.id.index != 2)
+    finisher.start()
+    assert finisher.stop(10)
+    assert [task.id.index for task in told if task] == [1, 3]
+
+
+class Away(Flaky):
+    """A queue whose first answer, a failure, comes when the test says."""
+
+    def __init__(self, queue: Queue) -> None:
+        super().__init__(queue, 1)
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def finish(self, finals: Sequence[Final]) -> Sequence[Task | None]:
+        self.asked.set()
+        assert self.go_on.wait(10)
+        return super().finish(finals)
+
+
+def test_an_agent_told_to_stop_while_the_queue_is_away_knows_when_all_is_delivered(
+    queue: Queue, grants: Callable[..., list[Grant]], tmp_path: Path
+) -> None:
+    claims = Away(queue)
+    finisher = Finisher(claims, Spool(tmp_path / "spool"))  # type: ignore[arg-type]
+    finisher.hand_over(final(grants(1)[0]), lambda _: None)
+    finisher.start()
+    assert claims.asked.wait(10)
+    with ThreadPoolExecutor(1) as threads:
+        stopped = threads.submit(finisher.stop, 10)
+        while finisher._waiting.empty():  # the order to stop, which is taken together with what waits for the queue
+            threading.Event().wait(0.01)
+        claims.go_on.set()
+        assert stopped.result()
+    assert claims.batches == [1]
