@@ -22,7 +22,7 @@ from kubeq.queue.claims import Claimed, Grant, Room
 from kubeq.queue.rows import job_of, jobs_of, task_change, task_key, task_of, tasks_of
 from kubeq.queue.swaps import get_all, insist, swap_all
 from kubeq.queue.sweeping import close_if_done, sweep
-from kubeq.queue.takeover import TakeoverGuard
+from kubeq.queue.takeover import TakeoverGuard, Takeovers
 
 OPEN_JOBS_PAGE = 1000
 JOB_PAGES_PER_CLAIM = 4
@@ -46,10 +46,10 @@ class Claimer:
     """Claims for one agent: it remembers collisions, unanswered claims, and where it left off among rows too big and
     among more jobs than one claim asks."""
 
-    def __init__(self, table: RecordTable, clock: Clock) -> None:
+    def __init__(self, table: RecordTable, clock: Clock, takeovers: Takeovers | None = None) -> None:
         self._table = table
         self._clock = clock
-        self._guard = TakeoverGuard(clock)
+        self._takeovers = takeovers or TakeoverGuard(clock)
         self._unanswered: dict[Key, tuple[Job, Change, str]] = {}
         self._collisions = 0
         self._held: dict[Key, str] = {}
@@ -71,7 +71,7 @@ class Claimer:
     def claim(self, pool: PoolId, node: NodeName, room: Room) -> Claimed:
         """See `Claims.claim`. Takes the oldest tasks first until it meets a collision, then spreads at random."""
         grants = self._answered()
-        room = _left(room, grants)
+        room = less(room, grants)
         too_big: list[TaskId] = []
         wanted = 0
         start = cursor = self._left_off.pop(pool, None)
@@ -79,7 +79,7 @@ class Claimer:
             jobs, cursor = self._open_jobs(pool, cursor)
             for job, version in jobs:
                 asked = self._ask(job, version, node, room)
-                room = _left(room, asked.granted)
+                room = less(room, asked.granted)
                 grants.extend(asked.granted)
                 too_big.extend(asked.too_big)
                 wanted += not job.paused and not job.cancelled
@@ -139,7 +139,7 @@ class Claimer:
             too_big.extend(rejected)
             won = self._take(job, node, candidates)
             granted.extend(won)
-            room = _left(room, won)
+            room = less(room, won)
             cursor = page.after
             if cursor is None:
                 break
@@ -150,7 +150,7 @@ class Claimer:
 
     def _candidates(self, job: Job, rows: Sequence[Row], room: Room) -> tuple[list[tuple[Task, int]], list[TaskId]]:
         """The due tasks of a page to try for, chosen among those that fit, and those that never can."""
-        takeover = self._guard.allows(clock_offset=self._table.clock_offset(), lease_s=job.policy.lease_s)
+        takeover = self._takeovers.allows(clock_offset=self._table.clock_offset(), lease_s=job.policy.lease_s)
         fitting: list[tuple[Task, int]] = []
         too_big: list[TaskId] = []
         for row in rows:
@@ -241,7 +241,7 @@ class Claimer:
         last = self._swept_at.get(job.id)
         if last is not None and monotonic - last < job.policy.lease_s / 3:
             return
-        if not self._guard.allows(clock_offset=self._table.clock_offset(), lease_s=job.policy.lease_s):
+        if not self._takeovers.allows(clock_offset=self._table.clock_offset(), lease_s=job.policy.lease_s):
             return
         self._swept_at[job.id] = monotonic
         if sweep(self._table, job, now):
@@ -266,7 +266,7 @@ def _claim_in(row: Row, job: Job, nonce: str) -> Task | None:
     return task if task.state is TaskState.CLAIMED and current is not None and current.nonce == nonce else None
 
 
-def _left(room: Room, grants: Sequence[Grant]) -> Room:
+def less(room: Room, grants: Sequence[Grant]) -> Room:
     """The room left when those have been granted."""
     for grant in grants:
         room = _less(room, grant.need)

@@ -95,6 +95,10 @@ class Claims(Protocol):
         """How many requests it has made so far, by the service's own name for each kind."""
         ...
 
+    def now(self) -> float:
+        """The queue's time as well as this machine knows it, epoch seconds; makes no request."""
+        ...
+
     def claim(self, pool: PoolId, node: NodeName, room: Room) -> Claimed:
         """Up to `starts + ahead` attempts of open jobs of the pool that fit. A collision is never an error.
 

@@ -16,14 +16,18 @@ from kubeq.queue.looking import Listings
 from kubeq.queue.rows import node_change, node_of, node_row, nodes_of, pin_of, pin_row, task_change, task_key, task_of
 from kubeq.queue.swaps import batches, edit_row, edit_tasks, get_all, insist, swap_all
 from kubeq.queue.sweeping import list_all
+from kubeq.queue.takeover import Takeovers
 
 
 class Granting:
-    """The Claims protocol over a table. One object an agent."""
+    """The Claims protocol over a table. One object an agent.
 
-    def __init__(self, table: RecordTable, clock: Clock) -> None:
+    `takeovers` decides when expired leases may be taken over; without it, this machine's own clocks do.
+    """
+
+    def __init__(self, table: RecordTable, clock: Clock, takeovers: Takeovers | None = None) -> None:
         self._table = table
-        self._claimer = Claimer(table, clock)
+        self._claimer = Claimer(table, clock, takeovers)
         self._listings = Listings()
 
     @property
@@ -36,7 +40,7 @@ class Granting:
         return self._table.requests
 
     def now(self) -> float:
-        """The backend's time as well as this machine knows it, epoch seconds."""
+        """See `Claims.now`."""
         return self._claimer.now()
 
     def claim(self, pool: PoolId, node: NodeName, room: Room) -> Claimed:
@@ -138,9 +142,9 @@ class Granting:
             return None
         mine = final.grant.task.current
         standing = task_of(row, final.grant.job.id)
-        for attempt in standing.attempts:
-            if mine is not None and attempt.nonce == mine.nonce and attempt.ended_at is not None:
-                return standing if attempt.ending in _recorded_as(final.ending) else None
+        ended = ending_of(standing, mine.nonce) if mine is not None else None
+        if ended is not None:
+            return standing if stands_as(final.ending, ended) else None
         answer = edit_tasks(self._table, final.grant.job.id, [row], lambda task: _ended(task, final))[0]
         if isinstance(answer, IllegalTransition):
             return None
@@ -149,10 +153,15 @@ class Granting:
         return answer[0]
 
 
-def _recorded_as(ending: Ending) -> tuple[Ending, ...]:
-    """How an end may stand in the history: whether a stop was a release or a cancel, the row's own flag decided."""
+def ending_of(task: Task, nonce: str) -> Ending | None:
+    """How the attempt of that mark stands in the task's history; None if it has not ended, or is not there."""
+    return next((attempt.ending for attempt in task.attempts if attempt.nonce == nonce), None)
+
+
+def stands_as(said: Ending, recorded: Ending) -> bool:
+    """Whether that is how the end stands that an agent told: if a stop was a release or a cancel, the row decided."""
     stops = (Ending.RELEASED, Ending.CANCELLED)
-    return stops if ending in stops else (ending,)
+    return said is recorded or (said in stops and recorded in stops)
 
 
 def _same_claim(grant: Grant, row: Row) -> bool:

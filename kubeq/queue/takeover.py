@@ -7,9 +7,19 @@ expired although its holder is about to wake up too, so nothing is taken over fo
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from kubeq.core.clock import Clock
 
 HARMLESS_OFFSET_S = 30.0
+
+
+class Takeovers(Protocol):
+    """Who decides whether silence proves anything now."""
+
+    def allows(self, *, clock_offset: float, lease_s: float) -> bool:
+        """Whether an expired lease of that term may be taken over now."""
+        ...
 
 
 class TakeoverGuard:
@@ -21,7 +31,7 @@ class TakeoverGuard:
         self._closed_until = float("-inf")
 
     def allows(self, *, clock_offset: float, lease_s: float) -> bool:
-        """Whether an expired lease of that term may be taken over now."""
+        """See `Takeovers.allows`."""
         monotonic = self._clock.monotonic()
         drift = self._clock.now() - monotonic
         if self._drift is not None and abs(drift - self._drift) > lease_s / 3:

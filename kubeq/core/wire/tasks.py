@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from kubeq.core.digest import Digest
 from kubeq.core.model import Attempt, Ending, Exit, NodeName, Reason, Task, TaskId, TaskState, Usage
+from kubeq.core.transitions import Report
+from kubeq.core.wire import checks
 from kubeq.core.wire.base import SCHEMA, Document, decode_resources, dumps, encode_resources, optional, read, sparse
+
+LONGEST_MESSAGE = 20_000
+"""Characters that are kept of a message or of an engine's words."""
 
 
 def pending_body(values_json: str, inputs: Digest | None = None) -> str:
@@ -77,7 +82,7 @@ def encode_attempt(attempt: Attempt) -> Document:
             "reason": attempt.reason,
             "exit": attempt.exit and encode_exit(attempt.exit),
             "usage": attempt.usage and encode_usage(attempt.usage),
-            "message": attempt.message,
+            "message": _cut(attempt.message),
         }
     )
 
@@ -107,20 +112,21 @@ def encode_exit(exit: Exit) -> Document:
             "code": exit.code,
             "signal": exit.signal,
             "out_of_memory": exit.out_of_memory or None,
-            "never_started": exit.never_started,
+            "never_started": _cut(exit.never_started),
             "vanished": exit.vanished or None,
         }
     )
 
 
 def decode_exit(document: Document) -> Exit:
-    """The exit that `encode_exit` wrote."""
+    """The exit that `encode_exit` wrote. Raises ValueError for anything else."""
+    never_started = document.get("never_started")
     return Exit(
-        code=document.get("code"),
-        signal=document.get("signal"),
-        out_of_memory=document.get("out_of_memory", False),
-        never_started=document.get("never_started"),
-        vanished=document.get("vanished", False),
+        code=_whole(document.get("code")),
+        signal=_whole(document.get("signal")),
+        out_of_memory=checks.flag(document.get("out_of_memory", False)),
+        never_started=None if never_started is None else checks.text(never_started, LONGEST_MESSAGE),
+        vanished=checks.flag(document.get("vanished", False)),
     )
 
 
@@ -138,11 +144,49 @@ def encode_usage(usage: Usage) -> Document:
 
 
 def decode_usage(document: Document) -> Usage:
-    """The usage that `encode_usage` wrote."""
+    """The usage that `encode_usage` wrote. Raises ValueError for anything else."""
     return Usage(
-        wall_s=document.get("wall_s"),
-        cpu_s=document.get("cpu_s"),
-        peak_memory_bytes=document.get("peak_memory_bytes"),
-        read_bytes=document.get("read_bytes"),
-        written_bytes=document.get("written_bytes"),
+        wall_s=_number(document.get("wall_s")),
+        cpu_s=_number(document.get("cpu_s")),
+        peak_memory_bytes=_whole(document.get("peak_memory_bytes")),
+        read_bytes=_whole(document.get("read_bytes")),
+        written_bytes=_whole(document.get("written_bytes")),
     )
+
+
+def encode_report(report: Report) -> Document:
+    """What an agent says at the end of an attempt; every key is there."""
+    return {
+        "ended_at": report.ended_at,
+        "started_at": report.started_at,
+        "exit": report.exit and encode_exit(report.exit),
+        "usage": report.usage and encode_usage(report.usage),
+        "outputs": report.outputs,
+        "message": _cut(report.message),
+    }
+
+
+def decode_report(document: Document) -> Report:
+    """The report that `encode_report` wrote. Raises ValueError for anything else."""
+    exit, usage, message = document["exit"], document["usage"], document["message"]
+    return Report(
+        ended_at=checks.number(document["ended_at"]),
+        started_at=_number(document["started_at"]),
+        exit=None if exit is None else decode_exit(exit),
+        usage=None if usage is None else decode_usage(usage),
+        outputs=checks.whole(document["outputs"]),
+        message=None if message is None else checks.text(message, LONGEST_MESSAGE),
+    )
+
+
+def _cut(text: str | None) -> str | None:
+    """What is kept of a text that comes from errors and engines: not more than may be read, as valid Unicode."""
+    return None if text is None else text[:LONGEST_MESSAGE].encode(errors="backslashreplace").decode()[:LONGEST_MESSAGE]
+
+
+def _whole(value: object) -> int | None:
+    return None if value is None else checks.whole(value)
+
+
+def _number(value: object) -> float | None:
+    return None if value is None else checks.number(value)
