@@ -16,8 +16,8 @@ import kubeq
 from kubeq.errors import Conflict, UsageError
 
 AGENT = "kubeq_consumer"
-OF_THE_USER = frozenset({"actions", "cli", "config", "nodes"})
-"""The packages of kubeq that the command line alone uses. An agent has none of them."""
+OF_THE_USER = frozenset({"actions", "cli", "config", "nodes", "relay"})
+"""The packages of kubeq that are used on the submitter's machine alone. An agent has none of them."""
 _SHIPPED = (".py", ".x86_64", ".aarch64")
 """The endings of what pip installs: Python, and the small program that containers start with."""
 _DIGITS = 12

@@ -107,17 +107,25 @@ class Home:
                 found[path.parent.name] = pid
         return found
 
+    def relay(self) -> int | None:
+        """The pid of the relay that runs."""
+        try:
+            pid = int(json.loads((self.state / "relay/relay.json").read_text())["process"].split(".")[0])
+            return pid if b"kubeq.relay" in Path(f"/proc/{pid}/cmdline").read_bytes() else None
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            return None
+
     def agent_logs(self) -> str:
         """The end of what every agent wrote, for a test that fails."""
         pieces = [
             f"--- {path}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-15:])
-            for path in sorted(self.state.glob("nodes/*/agent.*"))
+            for path in sorted([*self.root.rglob("nodes/*/agent.*"), *self.state.glob("relay/relay.*")])
             if path.suffix in (".log", ".out")
         ]
         return "\n".join(pieces)[-8000:]
 
     def end(self) -> None:
-        """No agent of this home is left."""
+        """No agent of this home is left, and no relay."""
         for pid in self.agents().values():
             os.kill(pid, signal.SIGCONT)
             os.kill(pid, signal.SIGTERM)
@@ -126,6 +134,8 @@ class Home:
             time.sleep(0.05)
         for pid in self.agents().values():
             os.kill(pid, signal.SIGKILL)
+        if (relay := self.relay()) is not None:
+            os.kill(relay, signal.SIGKILL)
 
 
 def eventually(question: Callable[[], Any], what: str, home: Home, timeout: float = 90) -> Any:

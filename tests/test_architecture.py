@@ -69,7 +69,8 @@ def test_an_sdk_is_imported_only_in_the_modules_named_after_it() -> None:
 
 
 def test_only_the_output_prints_and_only_main_exits() -> None:
-    allowed = {"kubeq/cli/output.py", "kubeq/cli/main.py", "consumer/kubeq_consumer/__main__.py"}
+    programs = {"kubeq/relay/__main__.py", "consumer/kubeq_consumer/__main__.py"}
+    allowed = {"kubeq/cli/output.py", "kubeq/cli/main.py", *programs}
     for name, tree in _trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):

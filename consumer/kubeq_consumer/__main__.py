@@ -12,7 +12,7 @@ from pathlib import Path
 from kubeq.core.clock import SystemClock
 from kubeq.core.model import GoneReason
 from kubeq.errors import KubeqError, UsageError
-from kubeq_consumer.logs import log_to
+from kubeq.json_log import log_to
 from kubeq_consumer.settings import AgentConfig, read_settings
 
 log = logging.getLogger("kubeq_consumer")

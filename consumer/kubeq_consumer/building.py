@@ -17,11 +17,10 @@ from kubeq.core.resources import fits
 from kubeq.core.spec import JobSpec
 from kubeq.errors import UsageError
 from kubeq.machine import whole_machine
-from kubeq.queue.granting import Granting
-from kubeq.queue.open import open_table
+from kubeq.queue.open import open_claims
 from kubeq.store.base import ObjectStore
 from kubeq.store.blobs import Blobs
-from kubeq.store.open import asked_of, open_site, open_store
+from kubeq.store.open import asked_of, open_site, open_store_of_node
 from kubeq.store.outputs import Outputs
 from kubeq.store.result_source import SCHEME, ResultSite
 from kubeq.store.retry import Retrying
@@ -131,10 +130,10 @@ def build(config: AgentConfig, clock: Clock) -> Built:
     total = config.limit or machine
     if not fits(total, machine):
         raise UsageError(f"the agent may give {total}, but this machine has only {machine}")
-    claims = Granting(open_table(config.queue_url), clock)
-    store: ObjectStore = Retrying(open_store(config.store_url), time.sleep)
+    claims = open_claims(config.queue_url, clock, config.token)
+    store: ObjectStore = Retrying(open_store_of_node(config.store_url, config.token), time.sleep)
     shared = config.blobs_url == config.store_url
-    inputs_store = store if shared else Retrying(open_store(config.blobs_url), time.sleep)
+    inputs_store = store if shared else Retrying(open_store_of_node(config.blobs_url, config.token), time.sleep)
     blobs = Blobs(inputs_store)
     finisher = Finisher(claims, Spool(config.state_dir / "nodes" / config.node / "spool"))
     runtimes = Runtimes(config)

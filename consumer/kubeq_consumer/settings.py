@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kubeq.core.digest import Digest
@@ -25,7 +25,8 @@ class AgentConfig:
     `blobs_url` is the store that inputs are read from, usually that of the results.
     `outfit` is the blob of what is done around the attempts. `limit` is the most it may give to attempts (None: the
     whole machine). `until_idle`: leave as soon as the pool, that had an open job, has none. `grace_s` is how long a
-    command has between TERM and KILL. `engine_url` is the Docker engine's, where DOCKER_HOST names one.
+    command has between TERM and KILL. `engine_url` is the Docker engine's, where DOCKER_HOST names one. `token` is what
+    the agent shows to a relay.
     """
 
     pool: PoolId
@@ -47,6 +48,7 @@ class AgentConfig:
     grace_s: float = 10.0
     engine_url: str | None = None
     address: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -112,6 +114,7 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
         grace_s=number("GRACE", 10.0),
         engine_url=environ.get("DOCKER_HOST") or None,
         address=environ.get(PREFIX + "ADDRESS") or None,
+        token=_content(environ.get(PREFIX + "TOKEN_FILE", ""), wrong),
     )
     if wrong:
         raise UsageError(
@@ -125,3 +128,15 @@ def _folder(environ: Mapping[str, str], variable: str, below_home: str) -> str |
     base = Path(environ.get(variable, ""))
     base = base if base.is_absolute() else Path(environ.get("HOME", "")) / below_home
     return str(base / "kubeq") if base.is_absolute() else None
+
+
+def _content(path: str, wrong: list[str]) -> str | None:
+    """What is in the file of a secret; None if there is none."""
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it holds no text"
+        wrong.append(f"{PREFIX}TOKEN_FILE={path!r} cannot be read: {why}")
+        return None

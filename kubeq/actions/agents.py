@@ -6,7 +6,7 @@ gets the archive or the image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,11 +14,12 @@ from kubeq.actions.backplane import reach_of
 from kubeq.actions.images import release_of_image
 from kubeq.actions.launching import node_request, number_nodes, own_command
 from kubeq.actions.naming import node_name
+from kubeq.actions.relaying import RELAYED_POLL_S, needs_relay, relaying
 from kubeq.actions.session import Session
 from kubeq.core.model import NodeName, Pool, Reach
-from kubeq.errors import Conflict
+from kubeq.errors import Conflict, UsageError
 from kubeq.nodes.archive import Archive, agent_archive
-from kubeq.nodes.boot import agent_environment
+from kubeq.nodes.boot import TOKEN_FILE, agent_environment
 from kubeq.nodes.forms import (
     Boot,
     archive_command,
@@ -30,6 +31,9 @@ from kubeq.nodes.forms import (
     places,
 )
 from kubeq.nodes.packages import COMPILED, extras_of
+from kubeq.relay.admissions import write_private
+from kubeq.relay.home import RelayHome
+from kubeq.relay_wire import Address
 from kubeq.release import this_release
 
 BY_HAND = "manual"
@@ -57,11 +61,20 @@ class ImageForm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RelayForm:
+    """What a node needs that reaches the relay only: the socket where that listens, and the file with its token."""
+
+    socket: Path
+    token_file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ByHand:
     """Ways to make a machine the node of that name; only one of them is to be used.
 
     `command` is for this machine. The other two are for any that can see queue and store (None: no other machine can,
-    or the archive cannot hold what the backplane needs). `boot` is all that a fresh machine runs.
+    or the archive cannot hold what the backplane needs). `boot` is all that a fresh machine runs. `relay`: the command
+    is for a node that reaches queue and store through the relay.
     """
 
     node: NodeName
@@ -69,6 +82,7 @@ class ByHand:
     boot: str
     archive: ArchiveForm | None = None
     image: ImageForm | None = None
+    relay: RelayForm | None = None
 
 
 def agent_by_hand(session: Session, pool: Pool) -> ByHand:
@@ -92,6 +106,33 @@ def agent_by_hand(session: Session, pool: Pool) -> ByHand:
     archive = _archive_form(session, pool, boot)
     text = boot_from_store(boot, archive.archive, archive.url)
     return ByHand(node=node, command=command, boot=text, image=image, archive=archive)
+
+
+def relayed_by_hand(session: Session, pool: Pool) -> ByHand:
+    """What to type for one more node of the pool that reaches nothing here but the relay, which is started if need be.
+
+    Raises UsageError where nodes reach queue and store by themselves, BackendError.
+    """
+    if not needs_relay(session):
+        raise UsageError(
+            f"nodes reach the queue {session.config.queue_url} and its stores by themselves, and need no relay",
+            hint="leave --relay out",
+        )
+    number = session.queue.number_nodes(pool, 1)[0]
+    node, relay = node_name(pool.id, number), relaying(session, pool)
+    token_file = RelayHome(session.config.state_dir).token_file(node)
+    write_private(token_file, f"{relay.admit(node, number, node)}\n".encode())
+    url = Address(path=relay.socket).url
+    request = replace(node_request(session, pool), queue_url=url, store_url=url, blobs_url=url)
+    request = replace(request, poll_s=max(request.poll_s, RELAYED_POLL_S))
+    own = agent_environment(request, node, number, pool.provider) | {TOKEN_FILE: str(token_file)}
+    command = own_command(own)
+    return ByHand(
+        node=node,
+        command=command,
+        boot=boot_here(Boot(environment=own), command),
+        relay=RelayForm(socket=relay.socket, token_file=token_file),
+    )
 
 
 def _image_form(name: str, boot: Boot) -> ImageForm:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kubeq.actions.drafts import drop_draft
 from kubeq.actions.finding import find_jobs
 from kubeq.actions.nodes import list_nodes
+from kubeq.actions.relaying import let_go_nodes, let_go_pool
 from kubeq.actions.session import Session
 from kubeq.actions.status import JobSummary, count_states, summarize
 from kubeq.core.model import Job, JobStatus, NodeState, TaskState
@@ -73,6 +74,7 @@ def clean_job(session: Session, summary: JobSummary, *, results: bool = False) -
     if pool is not None and pool.private and not session.queue.has_jobs(job.pool):
         for provider in session.providers_of(job.pool):
             provider.forget(job.pool, 0.0)
+        let_go_pool(session, job.pool)
         session.queue.forget_pool(job.pool)
 
 
@@ -93,7 +95,9 @@ def forget_gone_nodes(session: Session) -> None:
     """
     oldest = session.clock.now() - GONE_S
     gone = [facts.node for facts in list_nodes(session, every=True) if facts.node.state is NodeState.GONE]
-    session.queue.forget_nodes([node for node in gone if (node.ended_at or node.requested_at) <= oldest])
+    forgotten = [node for node in gone if (node.ended_at or node.requested_at) <= oldest]
+    let_go_nodes(session, (node.name for node in forgotten))
+    session.queue.forget_nodes(forgotten)
     session.here.forget(None, GONE_S)
 
 

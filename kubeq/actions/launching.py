@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kubeq.actions.backplane import check_store_of
 from kubeq.actions.naming import node_name, private_pool_id, shared_pool_id
+from kubeq.actions.relaying import RELAYED_POLL_S, needs_relay, relaying
 from kubeq.actions.session import Session
 from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeState, Pool, PoolId, Reach
 from kubeq.core.table_rules import listing
@@ -153,6 +154,7 @@ def number_nodes(session: Session, pool: Pool, count: int) -> list[int]:
 def node_request(session: Session, pool: Pool) -> NodeRequest:
     """What every node of the pool is told."""
     config = session.config
+    relayed = session.provider_of(pool.id).capabilities.relays and needs_relay(session)
     return NodeRequest(
         pool=pool.id,
         queue_url=config.queue_url,
@@ -162,9 +164,10 @@ def node_request(session: Session, pool: Pool) -> NodeRequest:
         cache_dir=config.cache_dir,
         linger_s=config.linger_s,
         linger_others_s=config.linger_others_s,
-        poll_s=config.poll_s,
+        poll_s=max(config.poll_s, RELAYED_POLL_S) if relayed else config.poll_s,
         until_idle=pool.private,
         outfit=pool.outfit,
+        relay=relaying(session, pool) if relayed else None,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from kubeq.actions.disowning import disown_gone
 from kubeq.actions.launching import Nodes, observe_pool
+from kubeq.actions.relaying import revive_relay, sweep
 from kubeq.actions.session import Session
 from kubeq.core.model import UNFINISHED, Job, JobStatus, NodeName, Reach, TaskState
 from kubeq.core.transitions import job_status
@@ -78,7 +79,8 @@ def follow(session: Session, job: Job, *, tend: Tend | None = None) -> Iterator[
         if due:
             looked = began
             job = queue.refresh(job)
-            queue.sweep(job)
+            sweep(session, job)
+            revive_relay(session)
             nodes = observe_pool(session, job.pool)
             ended = {seen.name for seen in nodes.dead}
             if ended - buried:

@@ -110,8 +110,11 @@ class Globals:
 
     @cached_property
     def session(self) -> Any:
+        from kubeq.actions.relaying import revive_relay
+
         session = self.open_session(self.config)
         session.check()
+        revive_relay(session)
         return session
 
     def open_session(self, config: Any) -> Any:

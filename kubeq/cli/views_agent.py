@@ -25,7 +25,7 @@ class AgentView:
         return [*self._own(), *_archive_lines(self.by_hand.archive), *_image_lines(self.by_hand.image)]
 
     def json(self) -> Mapping[str, Any]:
-        archive, image = self.by_hand.archive, self.by_hand.image
+        archive, image, relay = self.by_hand.archive, self.by_hand.image, self.by_hand.relay
         return {
             "command": self.by_hand.command,
             "pool": self.pool,
@@ -40,6 +40,7 @@ class AgentView:
                 "python": f"3.{archive.archive.python}",
                 "command": archive.command,
             },
+            "relay": relay and {"socket": str(relay.socket), "token_file": str(relay.token_file)},
             "image": image and {"name": image.name, "here": image.here, "command": image.command},
             **({"boot": self.by_hand.boot} if self.print_boot else {}),
         }

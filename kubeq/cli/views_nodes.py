@@ -8,8 +8,9 @@ from typing import Any
 
 from kubeq.actions.copying import Copied
 from kubeq.actions.nodes import NodeFacts
+from kubeq.actions.relaying import RelayFacts
 from kubeq.cli.output import columns
-from kubeq.cli.shown import cell, iso
+from kubeq.cli.shown import ago, cell, count, iso
 from kubeq.core.model import NodeState
 from kubeq.core.quantities import format_duration
 from kubeq.core.wire import encode_requests
@@ -24,20 +25,23 @@ SHOWN_TASKS = 4
 
 @dataclass(frozen=True, slots=True)
 class NodesView:
-    """Nodes, a line each; ages are counted to `now`. `numbered`: with numbers, being of one pool."""
+    """Nodes, a line each, and the relay if there is one; ages are counted to `now`. `numbered`: with numbers, being of
+    one pool.
+    """
 
     nodes: Sequence[NodeFacts]
     now: float
     numbered: bool = False
+    relay: RelayFacts | None = None
 
     def text(self) -> Iterable[str]:
-        if not self.nodes:
-            return ["no nodes"]
         first = 0 if self.numbered else 1
-        return columns(HEADER[first:], [self._line(facts)[first:] for facts in self.nodes])
+        table = columns(HEADER[first:], [self._line(facts)[first:] for facts in self.nodes])
+        lines = table if self.nodes else ["no nodes"]
+        return lines if self.relay is None else [*lines, "", _relay_line(self.relay, self.now)]
 
     def json(self) -> Mapping[str, Any]:
-        return {"nodes": [_record(facts) for facts in self.nodes]}
+        return {"nodes": [_record(facts) for facts in self.nodes], "relay": _relay_record(self.relay)}
 
     def quiet(self) -> Iterable[str]:
         return [facts.node.name for facts in self.nodes]
@@ -85,6 +89,32 @@ def _record(facts: NodeFacts) -> dict[str, Any]:
         "price_per_hour": None,
         "because": facts.because,
         "requests": node.requests and encode_requests(node.requests),
+    }
+
+
+def _relay_line(relay: RelayFacts, now: float) -> str:
+    """The relay in words."""
+    heard = [at for at in relay.heard_at.values() if at is not None]
+    nodes = f"{count(len(relay.heard_at), 'node')} may come through it"
+    if relay.started_at is None:
+        return f"relay: not running; {nodes}"
+    up = f"relay: up {format_duration(now - relay.started_at)}, pid {relay.pid}"
+    if relay.silent_since is not None:
+        return f"{up}, stopped or hanging for {format_duration(now - relay.silent_since)}; {nodes}"
+    if not relay.heard_at:
+        return f"{up}; no node needs it any more"
+    return f"{up}; {nodes}, " + (f"the last was heard {ago(max(heard), now)}" if heard else "none was heard yet")
+
+
+def _relay_record(relay: RelayFacts | None) -> dict[str, Any] | None:
+    """The relay as JSON has it."""
+    if relay is None:
+        return None
+    return {
+        "pid": relay.pid,
+        "started_at": iso(relay.started_at),
+        "silent_since": iso(relay.silent_since),
+        "nodes": [{"name": name, "heard_at": iso(at)} for name, at in sorted(relay.heard_at.items())],
     }
 
 

@@ -17,6 +17,7 @@ from kubeq.nodes.base import NodeRequest
 from kubeq.release import AGENT, this_release
 
 PREFIX = "KUBEQ_AGENT_"
+TOKEN_FILE = f"{PREFIX}TOKEN_FILE"
 
 
 def node_directory(state_dir: Path, name: NodeName) -> Path:

@@ -1,4 +1,4 @@
-"""From a URL to a RecordTable, and to what makes it where it has to be made first.
+"""From a URL to a RecordTable, to what makes it where it has to be made first, and to an agent's half of it.
 
 The one place that knows which queue backends exist; imports one on first use.
 """
@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubeq.core.clock import Clock
 from kubeq.core.model import Reach
 from kubeq.core.provisioning import Provisioner
 from kubeq.errors import UsageError
 from kubeq.extras import extra
 from kubeq.queue.base import RecordTable
+from kubeq.queue.claims import Claims
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>.*)", re.DOTALL)
 _DATASTORE = re.compile(
@@ -42,6 +44,18 @@ def open_table(url: str) -> RecordTable:
     """The table behind the URL; nothing is connected or made yet. Raises UsageError for a URL that names none."""
     kind, rest = _parse(url)
     return kind.open(rest)
+
+
+def open_claims(url: str, clock: Clock, token: str | None = None) -> Claims:
+    """The agent's half of the queue behind the URL: the table's own, or what a relay gives to whom has its token.
+
+    Nothing is connected yet. Raises UsageError as `open_table` does, and for a token that is none.
+    """
+    from kubeq.queue.granting import Granting
+
+    match = _URL.fullmatch(url)
+    through = RELAYS.get(match["scheme"].lower()) if match is not None else None
+    return Granting(open_table(url), clock) if through is None else through(url, clock, token)
 
 
 def open_provisioner(url: str, region: str | None = None) -> Provisioner | None:
@@ -144,6 +158,14 @@ def _table_in_a_region(rest: str) -> tuple[str, str]:
     return match["region"], match["table"]
 
 
+def _relay(url: str, clock: Clock, token: str | None) -> Claims:
+    from kubeq.queue.relay import RelayClaims
+    from kubeq.relay_client import RelayClient
+    from kubeq.relay_wire import parse_token, parse_url
+
+    return RelayClaims(RelayClient(parse_url(url), parse_token(token or "")), clock)
+
+
 TABLES: Mapping[str, Kind] = {
     "datastore": Kind(open=_datastore, reach=Reach.NETWORK, provision=_datastore_setup),
     "dynamodb": Kind(open=_dynamodb, reach=Reach.NETWORK, provision=_dynamodb_setup),
@@ -155,3 +177,5 @@ BESIDE: Mapping[str, str] = {
     "s3": "dynamodb://{region}/kubeq",
 }
 """The queue that goes with a store of that scheme where nobody names one; in braces: keys of the configuration."""
+RELAYS: Mapping[str, Callable[[str, Clock, str | None], Claims]] = {"relay": _relay}
+"""What gives only the agent's half of a queue, by the scheme of its URL."""

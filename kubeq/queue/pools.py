@@ -86,6 +86,10 @@ class Pools:
         """Whether any job, ended or not, belongs to the pool."""
         return bool(insist(lambda: self._table.list(jobs_of(pool), None, 1)).rows)
 
+    def has_open_jobs(self, pool: PoolId) -> bool:
+        """Whether any job of the pool has something unfinished; may be stale."""
+        return bool(insist(lambda: self._table.due(jobs_of(pool), float("inf"), None, 1)).rows)
+
     def _delete(self, keys: Sequence[Key]) -> None:
         for batch in batches(keys, self._table.batch):
             insist(lambda batch=batch: self._table.delete(batch))  # type: ignore[misc]

@@ -187,6 +187,14 @@ def _key(digest: Digest) -> str:
     return f"blobs/{digest.sha256[:2]}/{digest}"
 
 
+def blob_of_key(key: str) -> Digest | None:
+    """The blob that lies under the key; None if that is no blob's."""
+    with suppress(ValueError):
+        digest = Digest.parse(key.rpartition("/")[2])
+        return digest if key == _key(digest) else None
+    return None
+
+
 def _hash(stream: io.FileIO, expected: int) -> Digest:
     hasher, size, buffer = hashlib.sha256(), 0, memoryview(bytearray(min(CHUNK, expected + 1)))
     while count := stream.readinto(buffer):

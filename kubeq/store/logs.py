@@ -9,13 +9,15 @@ stored they are deleted.
 from __future__ import annotations
 
 import io
+import re
 
 from kubeq.core.digest import Digest
-from kubeq.core.model import TaskId
+from kubeq.core.model import JobId, TaskId
 from kubeq.errors import IntegrityError, ObjectNotFound
 from kubeq.store.base import ObjectStore
 from kubeq.store.outputs import Outputs
 
+_OF_ATTEMPT = re.compile(r"logs/([^/]+)/([1-9][0-9]{0,9})/([1-9][0-9]{0,9})/")
 _DELETE_BATCH = 1000
 """S3 takes 1,000 keys a DeleteObjects request."""
 
@@ -123,6 +125,12 @@ class LogReader:
 
     def _key(self, ahead: int) -> str:
         return f"{self._prefix}{self._number + ahead:08d}"
+
+
+def attempt_of_segment(key: str) -> tuple[TaskId, int] | None:
+    """The task and the attempt whose log begins with that key or prefix of keys; None for anything else."""
+    match = _OF_ATTEMPT.match(key)
+    return None if match is None else (TaskId(JobId(match[1]), int(match[2])), int(match[3]))
 
 
 def _prefix(task: TaskId, attempt: int) -> str:

@@ -45,6 +45,15 @@ def open_store(url: str) -> ObjectStore:
     return kind.open(parts)
 
 
+def open_store_of_node(url: str, token: str | None = None) -> ObjectStore:
+    """The store at `url` as a node sees it: the store itself, or what a relay shows to whom has its token.
+
+    Nothing is connected yet. Raises UsageError as `open_store` does, and for a token that is none.
+    """
+    through = RELAYS.get(url.partition(":")[0])
+    return open_store(url) if through is None else through(url, token)
+
+
 def open_provisioner(url: str, region: str | None = None, project: str | None = None) -> Provisioner | None:
     """What makes the store at `url`, in that region and project; None if nothing has to be made.
 
@@ -184,3 +193,15 @@ def _http_site() -> Site:
 _opening = threading.Lock()
 _sites: dict[str, Site] = {}
 SITES: Mapping[str, Callable[[], Site]] = {"gs": _gs_site, "http": _http_site, "https": _http_site, "s3": _s3_site}
+
+
+def _relay(url: str, token: str | None) -> ObjectStore:
+    from kubeq.relay_client import RelayClient
+    from kubeq.relay_wire import parse_token, parse_url
+    from kubeq.store.relay import RelayStore
+
+    return RelayStore(RelayClient(parse_url(url), parse_token(token or "")))
+
+
+RELAYS: Mapping[str, Callable[[str, str | None], ObjectStore]] = {"relay": _relay}
+"""What shows a node only its part of a store, by the scheme of its URL."""

@@ -41,6 +41,7 @@ from kubeq.store.results import (
 __all__ = ["OutputFile", "Outputs", "ResultDocument", "Skipped", "entries_of", "result_document"]
 
 _DOCUMENT = re.compile(r"results/[^/]+/([1-9][0-9]*)/([1-9][0-9]*)\.result\.json")
+_OF_ATTEMPT = re.compile(r"results/([^/]+)/([1-9][0-9]{0,9})/([1-9][0-9]{0,9})(?:/.+|\.stdout\.txt|\.result\.json)")
 _DELETE_BATCH = 1000
 """S3 takes 1,000 keys a DeleteObjects request."""
 
@@ -117,7 +118,7 @@ class Outputs:
 
         Raises ObjectNotFound, UsageError for a path that leaves it.
         """
-        return self._store.get(f"{_attempt(task, attempt)}/{clean_destination(path)}", start)
+        return self._store.get(file_key(task, attempt, path), start)
 
     def open_stdout(self, task: TaskId, attempt: int, start: int = 0) -> AbstractContextManager[BinaryIO]:
         """The stored stdout from byte `start` on. Raises ObjectNotFound as long as nothing was published."""
@@ -173,6 +174,17 @@ class Outputs:
             return True
         with self._store.get(key) as stream:
             return Digest.of(stream.read()) == digest
+
+
+def file_key(task: TaskId, attempt: int, path: str) -> str:
+    """The key of one output file. Raises UsageError for a path that leaves the attempt's directory."""
+    return f"{_attempt(task, attempt)}/{clean_destination(path)}"
+
+
+def attempt_of_key(key: str) -> tuple[TaskId, int] | None:
+    """The task and the attempt that a result belongs to; None for the key of anything else."""
+    match = _OF_ATTEMPT.fullmatch(key)
+    return None if match is None else (TaskId(JobId(match[1]), int(match[2])), int(match[3]))
 
 
 def _attempt(task: TaskId, attempt: int) -> str:

@@ -23,6 +23,17 @@ def result_url(task: TaskId, attempt: int, path: str) -> str:
     return f"{SCHEME}://{task.job}/{task.index}/{attempt}/{path}"
 
 
+def result_in(url: str) -> tuple[TaskId, int, str] | None:
+    """The task, the attempt and the path in such a URL; None for any other."""
+    if not url.startswith(f"{SCHEME}://"):
+        return None
+    try:
+        job, index, attempt, path = url.removeprefix(f"{SCHEME}://").split("/", 3)
+        return TaskId(JobId(job), int(index)), int(attempt), path
+    except ValueError:
+        return None
+
+
 class ResultSite:
     """What attempts have stored. It retries nothing: the store inside does."""
 
@@ -31,12 +42,10 @@ class ResultSite:
 
     def open(self, remote: Remote, start: int = 0) -> AbstractContextManager[BinaryIO]:
         """See Opener; the bytes are not compared with the pin here, which is a digest."""
+        source = result_in(remote.url)
+        if source is None:
+            raise IntegrityError(f"the input {remote.path} has no source: {remote.url} is none")
         try:
-            job, index, attempt, path = remote.url.removeprefix(f"{SCHEME}://").split("/", 3)
-            task, number = TaskId(JobId(job), int(index)), int(attempt)
-        except ValueError as error:
-            raise IntegrityError(f"the input {remote.path} has no source: {remote.url} is none") from error
-        try:
-            return self._outputs.open_file(task, number, path, start)
+            return self._outputs.open_file(*source, start)
         except ObjectNotFound as error:
             raise gone(remote) from error

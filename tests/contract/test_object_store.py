@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 
 from kubeq.core.model import Reach
 from kubeq.errors import IntegrityError, ObjectNotFound
+from kubeq.queue.memory import MemoryTable
 from kubeq.store.base import ObjectStore, Stored
 from kubeq.store.local import LocalStore
 from kubeq.store.memory import MemoryStore
 from kubeq.store.open import open_store
+from tests.relays import Below, served
 from tests.stand_ins import gcs, live, s3
 
 BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], ObjectStore]] = {
@@ -31,10 +33,19 @@ BACKENDS: dict[str, Callable[[pytest.FixtureRequest, Path], ObjectStore]] = {
     "gcs-live": lambda request, directory: live.live_store(request, gcs.LIVE),
     "local": lambda request, directory: LocalStore(directory / "store"),
     "memory": lambda request, directory: MemoryStore(),
+    "relay": lambda request, directory: _behind_a_relay(request, directory),
     "s3": lambda request, directory: s3.emulated_store(request.getfixturevalue("ministack")),
     "s3-live": lambda request, directory: live.live_store(request, s3.LIVE),
 }
 NAMES = [pytest.param(name, marks=[pytest.mark.live] * name.endswith("-live")) for name in sorted(BACKENDS)]
+
+
+def _behind_a_relay(request: pytest.FixtureRequest, directory: Path) -> ObjectStore:
+    """What a node sees of a directory through a relay, guard and all: the suite's keys are in the node's own folder."""
+    relay = served(directory, MemoryTable(), LocalStore(directory / "store"))
+    one = relay.__enter__()
+    request.addfinalizer(lambda: relay.__exit__(None, None, None))
+    return Below(one.store(one.admit("n1")), "nodes/n1/")
 
 
 @pytest.fixture(params=NAMES)

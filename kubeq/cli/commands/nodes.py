@@ -37,6 +37,7 @@ def command(settings: Globals, every: bool, drain: str | None, stop: str | None,
     """
     from kubeq.actions.finding import find_job
     from kubeq.actions.nodes import drain_node, list_nodes
+    from kubeq.actions.relaying import relay_facts
     from kubeq.cli.views_nodes import NodesView
 
     session, output = settings.session, settings.output
@@ -54,7 +55,7 @@ def command(settings: Globals, every: bool, drain: str | None, stop: str | None,
         output.note(f"stopped: {', '.join(stopped.asked) or 'nothing was running'}")
     now = session.clock.now()
     found = [facts for facts in list_nodes(session, chosen, every=every) if every or not _left_long_ago(facts, now)]
-    output.show(NodesView(found, now, numbered=chosen is not None))
+    output.show(NodesView(found, now, numbered=chosen is not None, relay=relay_facts(session)))
 
 
 def _find(session: Session, text: str, job: Job | None, option: str) -> Node:

@@ -1,4 +1,4 @@
-"""The agent's own log: JSON lines in a file that is rotated, or on stderr when no file is named."""
+"""The log of a process that nobody watches: JSON lines in a file that is rotated, or on stderr if no file is named."""
 
 from __future__ import annotations
 
