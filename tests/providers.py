@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
-from kubeq.nodes.base import Launched, NodeCapabilities, NodeRequest, Observation, Refused
+from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Refused
 
 
 class FakeProvider:
@@ -26,6 +26,9 @@ class FakeProvider:
 
     def largest(self) -> Resources | None:
         return Resources(cpu=4.0, memory=8 * 10**9)
+
+    def look(self, pool: PoolId) -> Sequence[HostSeen]:
+        return ()
 
     def usual(self, tasks: int) -> int:
         return 1

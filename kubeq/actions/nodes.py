@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from kubeq.actions.launching import SEEN_RECENTLY_S, seen_of
 from kubeq.actions.session import Session
-from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeOrder, NodeState, Pool, TaskId, TaskState
-from kubeq.errors import Conflict, NotFound, UsageError
+from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeOrder, NodeState, Pool, PoolId, TaskId, TaskState
+from kubeq.errors import BackendError, Conflict, NotFound, UsageError
 from kubeq.nodes.base import Observation
 
 RECENTLY_S = 3600.0
@@ -61,6 +62,18 @@ def drain_node(session: Session, node: Node) -> None:
         raise Conflict(
             f"node {node.name} cannot be asked yet: it has not reported itself", hint=f"kubeq nodes --stop {node.name}"
         )
+
+
+def write_addresses(session: Session, pool: PoolId, names: Sequence[NodeName], path: Path) -> None:
+    """A file with the address of each of those nodes, a line each: a hosts file. Raises BackendError."""
+    seen = seen_of(session, pool)
+    lines = "".join(f"{(seen[name].address if name in seen else None) or session.host}\n" for name in names)
+    temporary = path.with_name(f".{path.name}.kubeq")
+    try:
+        temporary.write_text(lines, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise BackendError(f"the addresses cannot be written to {path}: {error.strerror}") from error
 
 
 def check_count(text: str) -> int:

@@ -141,6 +141,7 @@ class Session:
                 ssh_user=config.ssh_user,
                 ssh_identity=config.ssh_identity,
                 ssh_known_hosts=config.ssh_known_hosts,
+                agent_image=config.consumer_image,
                 accept_new_hosts=config.ssh_host_keys == "accept-new",
             ),
         )

@@ -86,8 +86,27 @@ class Observation:
     alive: bool
     pid: int | None = None
     reason: str | None = None
+    address: str | None = None
     undelivered: bool = False
     """It left outcomes that the next agent there delivers: its attempts are not lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSeen:
+    """One of the user's own hosts as it is now. `problem` says why it cannot be used; then the rest may be unknown.
+
+    `python` is the newest Python's version; `docker` that of an engine that answers; `free` bytes for agents.
+    """
+
+    name: str
+    address: str
+    labels: tuple[tuple[str, str], ...] = ()
+    machine: str | None = None
+    python: str | None = None
+    docker: str | None = None
+    cpus: int | None = None
+    free: int | None = None
+    problem: str | None = None
 
 
 class NodeProvider(Protocol):
@@ -98,6 +117,10 @@ class NodeProvider(Protocol):
 
     def largest(self) -> Resources | None:
         """The most that any of its nodes can give to one attempt; None if that is not known beforehand."""
+        ...
+
+    def look(self, pool: PoolId) -> Sequence[HostSeen]:
+        """The user's own hosts that the pool's nodes may be on, looked at now; none for other providers."""
         ...
 
     def usual(self, tasks: int) -> int:

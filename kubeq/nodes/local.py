@@ -22,7 +22,7 @@ from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.errors import BackendError
 from kubeq.machine import ProcessMark, has_ended, mark_of, pid_namespace, whole_machine
-from kubeq.nodes.base import Launched, NodeCapabilities, NodeRequest, Observation, Refused
+from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Refused
 from kubeq.nodes.boot import agent_command, agent_environment, node_directory, whole_environment
 from kubeq.nodes.leavings import agent_has_ended, has_undelivered, is_of, last_change
 from kubeq.nodes.processes import send_signal
@@ -49,6 +49,10 @@ class LocalProvider:
     def largest(self) -> Resources:
         """The cores this process may use and the physical memory."""
         return whole_machine()
+
+    def look(self, pool: PoolId) -> Sequence[HostSeen]:
+        """See NodeProvider."""
+        return ()
 
     def usual(self, tasks: int) -> int:
         """One agent takes the whole machine."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kubeq.errors import UsageError
 from kubeq.nodes.base import NodeProvider
+from kubeq.nodes.forms import IMAGE_REPOSITORY
 
 HERE = "local"
 """The provider whose nodes are agents on this machine."""
@@ -26,6 +27,7 @@ class ProviderSettings:
     ssh_identity: Path | None = None
     ssh_known_hosts: Path | None = None
     accept_new_hosts: bool = False
+    agent_image: str = IMAGE_REPOSITORY
 
 
 def open_provider(name: str, settings: ProviderSettings) -> NodeProvider:
@@ -65,7 +67,7 @@ def _ssh(settings: ProviderSettings) -> NodeProvider:
         known_hosts=settings.ssh_known_hosts,
         accept_new=settings.accept_new_hosts,
     )
-    return SshProvider(hosts_of(settings.hosts), login, settings.state_dir, settings.cache_dir)
+    return SshProvider(hosts_of(settings.hosts), login, settings.state_dir, settings.cache_dir, settings.agent_image)
 
 
 PROVIDERS: dict[str, Callable[[ProviderSettings], NodeProvider]] = {"local": _local, "ssh": _ssh}

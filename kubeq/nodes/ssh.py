@@ -21,13 +21,14 @@ from urllib.parse import quote
 
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
-from kubeq.errors import BackendError, KubeqError, NotFound
+from kubeq.errors import KubeqError, NotFound
 from kubeq.nodes import ssh_host
 from kubeq.nodes.archive import agent_archive
-from kubeq.nodes.base import Launched, NodeCapabilities, NodeRequest, Observation, Refused
+from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Refused
 from kubeq.nodes.boot import PREFIX, agent_environment
-from kubeq.nodes.forms import SUPERVISE, Form, Found, choose_form
+from kubeq.nodes.forms import SUPERVISE, Form, Found, choose_form, image_name
 from kubeq.nodes.hosts import Host
+from kubeq.nodes.images import image_id, saved_image
 from kubeq.nodes.packages import extras_of
 from kubeq.nodes.ssh_host import Start, Survey
 from kubeq.nodes.ssh_keys import PoolKey, pool_key
@@ -61,13 +62,16 @@ class SshProvider:
     """A NodeProvider over a list of hosts. Connections are made for a call and ended with it."""
 
     name: ClassVar[str] = "ssh"
-    capabilities: NodeCapabilities = NodeCapabilities(reach=Reach.NETWORK, costs_money=False)
+    capabilities: NodeCapabilities = NodeCapabilities(reach=Reach.NETWORK, costs_money=False, relays=True)
 
-    def __init__(self, hosts: Sequence[Host], settings: SshSettings, state_dir: Path, cache_dir: Path) -> None:
+    def __init__(
+        self, hosts: Sequence[Host], settings: SshSettings, state_dir: Path, cache_dir: Path, agent_image: str
+    ) -> None:
         self._hosts = hosts
         self._settings = settings
         self._state_dir = state_dir
         self._cache_dir = cache_dir
+        self._agent_image = agent_image
 
     def largest(self) -> Resources | None:
         """Not known before the hosts were looked at."""
@@ -105,7 +109,9 @@ class SshProvider:
         with self._places(pool) as (places, problems):
             for problem in problems:
                 log.info("not seen: %s", problem)
-            return {name: seen for place in places for name, seen in place.nodes.items()}
+            return {
+                name: replace(seen, address=str(place.host)) for place in places for name, seen in place.nodes.items()
+            }
 
     def terminate(self, names: Sequence[NodeName]) -> None:
         """See NodeProvider. SIGTERM to what keeps the agent, which hands it on."""
@@ -147,20 +153,15 @@ class SshProvider:
                 if not place.is_taken:
                     ssh_host.deauthorise(place.remote, mark)
 
-    def look(self, pool: PoolId) -> list[tuple[Host, Survey | str]]:
-        """Each host with what it has, or the sentence that says why it cannot be used."""
-        looked = self._each(self._hosts, lambda host: self._looked(host, pool))
-        return list(zip(self._hosts, looked, strict=True))
+    def look(self, pool: PoolId) -> Sequence[HostSeen]:
+        """See NodeProvider. All are looked at side by side."""
+        return self._each(self._hosts, lambda host: self._seen(host, pool))
 
     def login_of(self, host: Host, pool: PoolId) -> Login:
         """How the pool logs in to the host: with its own key, then with the user's."""
         login = resolve_login(host, self._settings)
         key = self._state_dir / "pools" / pool / "key"
         return replace(login, keys=(key, *login.keys), keys_only=login.keys_only) if key.is_file() else login
-
-    def hosts(self) -> Sequence[Host]:
-        """Those of the list, in its order."""
-        return self._hosts
 
     @contextmanager
     def _places(self, pool: PoolId) -> Iterator[tuple[list[Place], list[str]]]:
@@ -184,18 +185,28 @@ class SshProvider:
             remote.close()
             return _sentence(host, error)
 
-    def _looked(self, host: Host, pool: PoolId) -> Survey | str:
+    def _seen(self, host: Host, pool: PoolId) -> HostSeen:
         place = self._place(host, pool)
+        plain = HostSeen(name=host.name, address=str(host), labels=host.labels)
         if isinstance(place, str):
-            return place
+            return replace(plain, problem=place)
         with place.remote:
-            return _survey(place)
+            found = _survey(place)
+        if isinstance(found, str):
+            return replace(plain, problem=found)
+        seen = replace(plain, machine=found.machine, docker=found.docker, cpus=found.cpus, free=found.free)
+        try:
+            choose_form((), Found(python=found.python, docker=found.docker is not None))
+        except KubeqError as error:
+            return replace(seen, problem=_sentence(host, error))
+        return seen if found.python is None else replace(seen, python=f"3.{found.python}")
 
     def _start(
         self, place: Place, found: Survey, request: NodeRequest, name: NodeName, number: int, key: PoolKey
     ) -> Launched | Refused:
         try:
-            command = self._command(place, found, request)
+            environment = self._environment(place, found, request, name, number)
+            command = self._command(place, found, request, name, environment)
             ssh_host.authorise(place.remote, key.line(time.time()), key.mark)
             secrets = self._admitted(place, found, request, name, number)
             return Launched(
@@ -206,7 +217,7 @@ class SshProvider:
                     Start(
                         name=name,
                         pool=request.pool,
-                        environment=self._environment(place, found, request, name, number),
+                        environment=environment,
                         command=command,
                         secrets=secrets,
                     ),
@@ -229,14 +240,19 @@ class SshProvider:
         ensure_tunnels(self._state_dir)
         return {TOKEN: token}
 
-    def _command(self, place: Place, found: Survey, request: NodeRequest) -> list[str]:
+    def _command(
+        self, place: Place, found: Survey, request: NodeRequest, name: NodeName, environment: Mapping[str, str]
+    ) -> list[str]:
         """What runs the agent there, put there before if need be. Raises UsageError if nothing does."""
         urls = () if request.relay else (request.queue_url, request.store_url, request.blobs_url)
         extras = extras_of(*urls)
         archive = agent_archive(extras, self._cache_dir)
         form = choose_form(extras, Found(python=found.python, docker=found.docker is not None), archive.python)
         if form is Form.IMAGE:
-            raise BackendError("it has no Python that runs the agent", hint="install Python 3.11 on it")
+            image = image_name(self._agent_image)
+            sent = ssh_host.install_image(place.remote, image, image_id(image), partial(saved_image, image))
+            log.info("%s: the agent's image %s", place.host.name, "was sent" if sent else "is there already")
+            return ssh_host.image_words(found, image, name, environment)
         path, sent = ssh_host.install(place.remote, found, archive.path, archive.digest)
         log.info("%s: the agent %s", place.host.name, "was sent" if sent else "is there already")
         return ["sh", path, SUPERVISE]

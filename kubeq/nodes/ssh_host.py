@@ -10,20 +10,23 @@ each node: `run.sh` (what keeps the agent), `agent.env` (what it is told), `proc
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from kubeq.core.digest import Digest
 from kubeq.core.model import NodeName, PoolId
 from kubeq.errors import BackendError
 from kubeq.nodes.base import Observation
+from kubeq.nodes.forms import ENGINE_SOCKET, SUPERVISE
 from kubeq.nodes.ssh_remote import Remote
 
 LEAST_SPACE = 500 * 2**20
 """Bytes that must be free for the agent, its cache and its attempts: less would only fail later."""
-STOP_S = 30
-"""How long an agent that was asked to leave is waited for, before the script answers."""
+LOAD_S = 600.0
+"""For an engine to load an image that has arrived."""
 _PLACES = "state=${XDG_STATE_HOME:-$HOME/.local/state}/kubeq; cache=${XDG_CACHE_HOME:-$HOME/.cache}/kubeq; umask 077\n"
 _SURVEY = (
     _PLACES
@@ -85,7 +88,7 @@ set -a; . ./agent.env; set +a
 agent=$!
 wait "$agent"; code=$?
 while kill -0 "$agent" 2>/dev/null; do wait "$agent"; code=$?; done
-rm -f process
+rm -f process token
 for other in ../"${{KUBEQ_AGENT_POOL}}"-*/process; do
     if alive "$other"; then exit "$code"; fi
 done
@@ -159,6 +162,31 @@ def install(remote: Remote, found: Survey, archive: Path, digest: Digest) -> tup
         return path, False
     remote.put(path, lambda: archive.open("rb"), digest, timeout_s=120.0)
     return path, True
+
+
+def install_image(remote: Remote, image: str, id: str, save: Callable[[], AbstractContextManager[BinaryIO]]) -> bool:
+    """Have the image of that name and id on the host's engine; whether it had to be sent. Raises BackendError."""
+    quoted = shlex.quote(image)
+    if remote.run(f"docker image inspect --format '{{{{.Id}}}}' {quoted} 2>/dev/null").out.strip() == id:
+        return False
+    with save() as archive:
+        answer = remote.feed("exec docker load -q", archive, timeout_s=LOAD_S)
+    if answer.code:
+        raise BackendError(f"{remote.login}: the agent's image cannot be loaded: {_last(answer.err)}")
+    return True
+
+
+def image_words(found: Survey, image: str, name: NodeName, variables: Iterable[str]) -> list[str]:
+    """The words that run the agent's image there, as the user who logs in; the variables have their values by then."""
+    passed = " ".join(f"--env {variable}" for variable in variables)
+    state, cache = shlex.quote(found.state), shlex.quote(found.cache)
+    script = (
+        f'exec docker run --rm --name kubeq-{name} --network host --pid host --user "$(id -u):$(id -g)" '
+        f'--group-add "$(stat -c %g {ENGINE_SOCKET})" --env HOME={state} {passed} '
+        f"--volume {ENGINE_SOCKET}:{ENGINE_SOCKET} --volume {state}:{state} --volume {cache}:{cache} "
+        f"{shlex.quote(image)} {SUPERVISE}"
+    )
+    return ["sh", "-c", script]
 
 
 def authorise(remote: Remote, line: str, mark: str) -> None:

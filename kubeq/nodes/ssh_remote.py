@@ -90,24 +90,29 @@ class Remote:
         """
         temporary = f"{path}.{secrets.token_hex(6)}"
         quoted = shlex.quote(temporary)
-        with _broken(self.login), self._channel(timeout_s) as channel, open() as source:
-            channel.exec_command(f"/bin/sh -c {shlex.quote(f'umask 077; exec cat > {quoted}')}")
-            hasher = hashlib.sha256()
-            while chunk := source.read(CHUNK):
-                hasher.update(chunk)
-                channel.sendall(chunk)
-            channel.shutdown_write()
-            _, err = _read(channel)
-            code = channel.recv_exit_status()
-        if code:
+        with open() as source:
+            stored = self.feed(f"umask 077; exec cat > {quoted}", source, timeout_s=timeout_s)
+        if stored.code:
             self.run(f"rm -f {quoted}")
-            raise BackendError(f"{self.login} could not store {path}: {_last(err)}", hint="free some space there")
+            raise BackendError(
+                f"{self.login} could not store {path}: {_last(stored.err)}", hint="free some space there"
+            )
         answer = self.run(
             f'got=$(sha256sum {quoted} | cut -c1-64) && [ "$got" = {digest.sha256} ] && '
             f'mv -f {quoted} {shlex.quote(path)} || {{ echo "$got"; rm -f {quoted}; exit 1; }}'
         )
-        if answer.code or hasher.hexdigest() != digest.sha256:
+        if answer.code:
             raise IntegrityError(f"{path} arrived on {self.login} as other bytes than were sent", hint="try again")
+
+    def feed(self, script: str, source: BinaryIO, *, timeout_s: float = ANSWER_S) -> Answer:
+        """The answer of a script for /bin/sh whose stdin is `source`, to its end. Raises BackendError as `run` does."""
+        with _broken(self.login), self._channel(timeout_s) as channel:
+            channel.exec_command(f"/bin/sh -c {shlex.quote(script)}")
+            while chunk := source.read(CHUNK):
+                channel.sendall(chunk)
+            channel.shutdown_write()
+            out, err = _read(channel)
+            return Answer(channel.recv_exit_status(), out, err)
 
     def close(self) -> None:
         """End the connection and those that it goes through."""

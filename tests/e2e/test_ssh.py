@@ -1,0 +1,128 @@
+"""Jobs on real hosts over SSH: nothing but sshd there, and Python or Docker; and what can befall them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.homes import Home, eventually
+from tests.stand_ins.ssh_hosts import Host, ssh_hosts
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(scope="module")
+def hosts(docker_engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
+    with ssh_hosts(tmp_path_factory.mktemp("hosts"), 3, environment={"WITHOUT_DOCKER": "1"}) as started:
+        yield started
+
+
+@pytest.fixture
+def home(tmp_path: Path, hosts: list[Host]) -> Iterator[Home]:
+    """A home that knows the hosts' keys, and no more of them."""
+    home = Home(
+        tmp_path,
+        KUBEQ_SSH_IDENTITY=str(hosts[0].key),
+        KUBEQ_SSH_KNOWN_HOSTS=str(hosts[0].known_hosts),
+        KUBEQ_SSH_USER="ada",
+        KUBEQ_LEASE="10s",
+    )
+    yield home
+    for node in home.json("nodes")["nodes"]:
+        if node["state"] != "gone" and node["provider"] == "ssh":
+            home.run("nodes", "--stop", node["name"], code=None)
+    home.end()
+    for host in hosts:
+        assert "kubeq-pool" not in host.run("cat", "/home/ada/.ssh/authorized_keys")
+
+
+def names(hosts: list[Host]) -> str:
+    return ",".join(host.address for host in hosts)
+
+
+def test_lines_from_a_pipe_run_on_the_hosts_and_come_back_in_order(home: Home, hosts: list[Host]) -> None:
+    words = ["sub", "--stdin", "--image", "none", "--hosts", names(hosts), "--fetch", "out", "echo", "executed:"]
+    lines = "".join(f"{number}\n" for number in range(1, 11))
+    run = [sys.executable, "-m", "kubeq", *words]
+    done = subprocess.run(run, cwd=home.cwd, env=home.env, input=lines, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [(home.cwd / f"out/{number}/stdout.txt").read_text() for number in range(1, 11)] == [
+        f"executed: {number}\n" for number in range(1, 11)
+    ]
+    nodes = {task["node"] for task in home.tasks("LAST")}
+    assert len(nodes) >= 1
+
+
+def test_inputs_travel_and_outputs_come_back_through_the_relay(home: Home, hosts: list[Host]) -> None:
+    (home.cwd / "double.py").write_text("import sys; open('twice', 'w').write(open('number').read() * 2)\n")
+    (home.cwd / "number").write_text("21\n")
+    home.run(
+        "sub", "--image", "none", "--hosts", hosts[0].address, "-u", "number", "--fetch", "out", "python3", "^double.py"
+    )
+    assert (home.cwd / "out/1/twice").read_text() == "21\n21\n"
+    assert hosts[0].run("sh", "-c", "find / -xdev -name '*.db' -path '*kubeq*' 2>/dev/null").strip() == ""
+
+
+def test_a_node_is_made_ready_and_cleared_on_its_host(home: Home, hosts: list[Host]) -> None:
+    around = ["--pre", "echo ready > ~/ready", "--post", "mv ~/ready ~/cleared"]
+    home.run("sub", "--image", "none", "--hosts", hosts[1].address, *around, "--shell", "cat ~/ready")
+    assert home.run("logs", "LAST/1").stdout == "ready\n"
+    eventually(lambda: hosts[1].run("ls", "/home/ada").split() == ["cleared"], "the node has left", home)
+
+
+def test_a_dropped_connection_ends_no_task(home: Home, hosts: list[Host]) -> None:
+    job = home.submit("--image", "none", "--hosts", hosts[0].address, "--shell", "sleep 4; echo done")
+    eventually(lambda: home.tasks(job)[0]["state"] == "claimed", "it runs", home)
+    time.sleep(1)
+    hosts[0].drop_connections()
+    home.run("watch", job)
+    assert home.tasks(job)[0]["attempt"] == 1
+
+
+def test_a_host_that_dies_loses_no_task(home: Home, hosts: list[Host]) -> None:
+    job = home.submit("--image", "none", "--hosts", names(hosts), "--seq", "60", "--shell", "sleep 0.3; echo {index}")
+    eventually(lambda: home.status(job)["tasks"]["succeeded"] > 5, "some are done", home)
+    hosts[2].power_off()
+    try:
+        home.run("watch", job, timeout=240)
+        assert home.status(job)["tasks"]["succeeded"] == 60
+        assert [task["index"] for task in home.tasks(job)] == list(range(1, 61))
+    finally:
+        hosts[2].power_on()
+
+
+def test_hosts_are_checked_one_by_one(home: Home, hosts: list[Host]) -> None:
+    file = home.cwd / "hosts.txt"
+    file.write_text(
+        f"{hosts[0].address} name=good label=rack=b\nno-such-host.invalid\nbob@{hosts[1].address} name=bob\n"
+    )
+    ran = home.run("--json", "hosts", "hosts.txt", code=6)
+    good, gone, bob = json.loads(ran.stdout)["hosts"]
+    assert (good["python"], good["docker"], good["problem"], good["labels"]) == ("3.11", None, None, {"rack": "b"})
+    assert "there is no host" in gone["problem"]
+    assert "accepts none of our keys" in bob["problem"]
+
+
+def test_a_host_that_cannot_be_used_is_told_in_a_line_and_the_others_go_on(home: Home, hosts: list[Host]) -> None:
+    ran = home.run(
+        "sub", "--image", "none", "--hosts", f"no-such-host.invalid,{hosts[0].address}", "--seq", "4", "true"
+    )
+    assert ran.stderr.count("there is no host 'no-such-host.invalid'") == 1
+
+
+def test_connect_and_cp_reach_the_host(home: Home, hosts: list[Host]) -> None:
+    job = home.submit("--image", "none", "--hosts", hosts[1].address, "sleep", "60")
+    eventually(lambda: home.tasks(job)[0]["state"] == "claimed", "it runs", home)
+    node = home.tasks(job)[0]["node"]
+    assert home.run("connect", node, "hostname").stdout.strip() == hosts[1].name
+    (home.cwd / "there").write_text("x" * 100_000)
+    home.run("cp", "there", f"{node}:back")
+    home.run("cp", "all:back", "got")
+    assert (home.cwd / "got" / node / "back").read_text() == "x" * 100_000
+    home.run("kill", job)
