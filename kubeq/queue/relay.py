@@ -7,7 +7,7 @@ that a relay which was restarted learns it, and so that what was granted in an a
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from secrets import token_hex
 
 from kubeq.core import wire
@@ -15,6 +15,7 @@ from kubeq.core.clock import Clock
 from kubeq.core.model import JobId, Node, NodeName, PoolId, Reach, Task, TaskId
 from kubeq.core.wire import Document
 from kubeq.errors import BackendError
+from kubeq.metering import Meter
 from kubeq.queue.claims import Claimed, Final, Grant, Look, Room
 from kubeq.queue.swaps import batches
 from kubeq.queue.wire import (
@@ -44,6 +45,7 @@ class RelayClaims:
         self._life = token_hex(8)
         self._offset = 0.0
         self._lock = threading.Lock()
+        self._meter = Meter()
         self._held: dict[str, Grant] = {}
         self._seen: str | None = None
         self._looked: str | None = None
@@ -52,6 +54,11 @@ class RelayClaims:
     def reach(self) -> Reach:
         """HOST: to ask often is free, since `look` asks only after a change and `wait` lasts until there is one."""
         return Reach.HOST
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """HTTP requests by what is asked."""
+        return self._meter.read()
 
     def now(self) -> float:
         """The relay's time, from its latest answer."""
@@ -122,12 +129,14 @@ class RelayClaims:
 
     def wait(self, seconds: float) -> None:
         """See `Claims.wait`: the relay keeps the request until the queue has changed."""
+        self._meter.count("wait")
         asked = {"seen": self._seen, "seconds": seconds}
         self._seen = str(self._client.call("wait", asked, patience_s=seconds)["seen"])
 
     def _ask(self, name: str, document: Document) -> Document:
         before, started = self._clock.now(), self._clock.monotonic()
         try:
+            self._meter.count(name)
             answer = self._client.call(name, document)
         except ValueError as error:
             raise BackendError(f"the relay does not understand this agent: {error}") from error
