@@ -22,6 +22,8 @@ LAST_WORDS = frozenset({0, *(kind.exit_code for kind in (UsageError, NotFound, C
 RESTARTS = 8
 FIRST_PAUSE_S = 1.0
 """Doubles: eight restarts in a row take four minutes, the time in which a network comes up or a queue comes back."""
+LOOK_S = 0.5
+"""How often it is looked, while one waits to start the next, whether somebody has asked to end."""
 HEALTHY_S = 600.0
 """An agent that lived for so long begins a new row."""
 
@@ -56,10 +58,16 @@ class Supervisor:
             if self._asked is not None or code in LAST_WORDS or restarts == RESTARTS:
                 return code
             log.error("the agent ended with %d; it is started again in %g s", code, pause)
-            self._sleep(pause)
+            self._wait(pause)
             restarts, pause = restarts + 1, 2 * pause
             if self._asked is not None:
                 return code
+
+    def _wait(self, seconds: float) -> None:
+        """Return after so long, or soon after somebody has asked to end: a sleep goes on after a signal."""
+        until = self._monotonic() + seconds
+        while self._asked is None and (left := until - self._monotonic()) > 0:
+            self._sleep(min(LOOK_S, left))
 
     def _once(self) -> int:
         self._child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)

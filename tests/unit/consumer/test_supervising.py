@@ -18,19 +18,18 @@ COUNT = "import pathlib, sys; file = pathlib.Path(sys.argv[1]); file.write_text(
 
 
 class Time:
-    """A clock that moves by the pauses, and by so much at every look."""
+    """A clock that moves by the pauses, and with every start that the file counts by the `life` of an agent."""
 
-    def __init__(self, life: float = 0.0) -> None:
-        self.now = 0.0
-        self.life = life
-        self.pauses: list[float] = []
+    def __init__(self, starts: Path, life: float = 0.0) -> None:
+        self.slept = 0.0
+        self._starts = starts
+        self._life = life
 
     def monotonic(self) -> float:
-        self.now += self.life
-        return self.now
+        return self.slept + self._life * len(self._starts.read_text())
 
     def sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
+        self.slept += seconds
 
 
 @pytest.fixture
@@ -52,29 +51,41 @@ def supervised(program: str, starts: Path, clock: Time) -> int:
 
 @pytest.mark.parametrize("code", sorted(LAST_WORDS))
 def test_the_last_word_is_the_agents(code: int, starts: Path) -> None:
-    clock = Time()
+    clock = Time(starts)
     assert supervised(f"sys.exit({code})", starts, clock) == code
-    assert (starts.read_text(), clock.pauses) == ("x", [])
+    assert (starts.read_text(), clock.slept) == ("x", 0.0)
 
 
 def test_an_agent_that_fails_is_started_again_after_growing_pauses_and_not_for_ever(starts: Path) -> None:
-    clock = Time()
+    clock = Time(starts)
     assert supervised("sys.exit(70)", starts, clock) == 70
-    assert clock.pauses == [2.0**number for number in range(RESTARTS)]
+    assert clock.slept == sum(2.0**number for number in range(RESTARTS))
     assert len(starts.read_text()) == 1 + RESTARTS
 
 
 def test_an_agent_that_was_killed_is_started_again(starts: Path) -> None:
     program = "import os; len(file.read_text()) < 3 and os.kill(os.getpid(), 9)"
-    clock = Time()
+    clock = Time(starts)
     assert supervised(program, starts, clock) == 0
-    assert (starts.read_text(), clock.pauses) == ("xxx", [1.0, 2.0])
+    assert (starts.read_text(), clock.slept) == ("xxx", 1.0 + 2.0)
 
 
 def test_an_agent_that_lived_long_begins_anew(starts: Path) -> None:
-    clock = Time(life=HEALTHY_S)
+    clock = Time(starts, HEALTHY_S)
     assert supervised(f"sys.exit(0 if len(file.read_text()) == {RESTARTS + 5} else 1)", starts, clock) == 0
-    assert set(clock.pauses) == {1.0}
+    assert clock.slept == RESTARTS + 4
+
+
+def test_who_asks_to_end_between_two_agents_does_not_wait_for_the_next(starts: Path) -> None:
+    class Asked(Time):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            if self.slept >= 10.0:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    clock = Asked(starts)
+    assert supervised("sys.exit(70)", starts, clock) == 70
+    assert (starts.read_text(), clock.slept) == ("xxxx", 10.0)
 
 
 SUPERVISE = """
