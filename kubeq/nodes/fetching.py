@@ -63,9 +63,13 @@ def fetch(url: str, destination: Path, digest: str, environ: Mapping[str, str]) 
     if _digest(content) != digest:
         raise ValueError(f"{url} holds other bytes than those of {digest}")
     handle, temporary = tempfile.mkstemp(prefix=".", dir=destination.parent)
-    with open(handle, "wb") as file:
-        file.write(content)
-    Path(temporary).replace(destination)
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+        Path(temporary).replace(destination)
+    except BaseException:
+        Path(temporary).unlink()
+        raise
 
 
 def identity(environ: Mapping[str, str], region: str = "") -> Identity:
@@ -82,9 +86,12 @@ def identity(environ: Mapping[str, str], region: str = "") -> Identity:
         return _ask(Request(f"{service}/latest/meta-data/{path}", headers={"X-aws-ec2-metadata-token": session}))
 
     role = ask("iam/security-credentials/").split("\n")[0]
-    found = loads(ask(f"iam/security-credentials/{role}"))
-    region = region or ask("placement/region")
-    return Identity(found["AccessKeyId"], found["SecretAccessKey"], found["Token"], region)
+    try:
+        found = loads(ask(f"iam/security-credentials/{role}"))
+        key, secret, token = (str(found[name]) for name in ("AccessKeyId", "SecretAccessKey", "Token"))
+    except (ValueError, LookupError, TypeError):  # what it says instead, for a role that may not be taken on yet
+        raise OSError(f"the machine's metadata service gives no keys of the role {role}") from None
+    return Identity(key, secret, token, region or ask("placement/region"))
 
 
 def signed(url: str, whom: Identity, now: float) -> Request:

@@ -107,11 +107,14 @@ def _extract(file: zipfile.ZipFile, folder: Path) -> None:
 
 
 def _drop_stale(folder: Path) -> None:
-    """Remove what a start that was killed has left."""
+    """Remove what starts that were killed have left half unpacked, or half fetched."""
     for path in folder.glob(".*"):
         with suppress(OSError):
             if time.time() - path.lstat().st_mtime > STALE_S:
-                shutil.rmtree(path)
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
 
 def _refuse(code: int, sentence: str, hint: str) -> NoReturn:

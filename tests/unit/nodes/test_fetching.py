@@ -38,6 +38,7 @@ class Server(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.failures: list[tuple[int, dict[str, str]]] = []
         self.has_role = True
+        self.role = json.dumps(ROLE).encode()
 
     @property
     def url(self) -> str:
@@ -65,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
     def _metadata(self, path: str) -> None:
         if self.headers["X-aws-ec2-metadata-token"] != "session":
             return self._answer(401, b"")
-        role = {"iam/security-credentials/": b"node", "iam/security-credentials/node": json.dumps(ROLE).encode()}
+        role = {"iam/security-credentials/": b"node", "iam/security-credentials/node": self.server.role}
         known = {**(role if self.server.has_role else {}), "placement/region": b"eu-north-1"}
         return self._answer(200 if path in known else 404, known.get(path, b""))
 
@@ -172,6 +173,25 @@ def test_a_machine_without_any_identity_is_told_so(server: Server) -> None:
         identity(environment(server))
     with pytest.raises(OSError, match="no role of its own, and the environment names no key"):
         identity({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"})
+
+
+@pytest.mark.parametrize("said", [b'{"Code": "AssumeRoleUnauthorizedAccess"}', b"<html>", b"[]", b'"x"'])
+def test_a_role_that_has_no_keys_yet_is_asked_again(server: Server, tmp_path: Path, said: bytes) -> None:
+    server.role = said
+
+    def attached(_: float) -> None:
+        server.role = json.dumps(ROLE).encode()
+
+    main([URL, str(tmp_path / "archive.pyz"), DIGEST], environment(server), attached)
+    assert (tmp_path / "archive.pyz").read_bytes() == CONTENT
+
+
+def test_what_cannot_be_put_in_its_place_leaves_nothing(server: Server, tmp_path: Path) -> None:
+    place = tmp_path / "archive.pyz"
+    place.mkdir()
+    with pytest.raises(OSError, match="archive"):
+        fetch(URL, place, DIGEST, environment(server, **KEYS))
+    assert list(tmp_path.iterdir()) == [place]
 
 
 def test_it_tries_again_for_a_minute_and_then_says_why(server: Server, tmp_path: Path) -> None:
