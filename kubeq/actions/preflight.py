@@ -114,8 +114,10 @@ def _ask_queue(session: Session) -> _Answer:
 
 def _ask_store(store: ObjectStore) -> _Answer:
     probe = StoreProbe(store)
-    probe.write()
-    probe.clear()
+    try:
+        probe.write()
+    finally:
+        probe.clear()
     return _Answer(passed=Passed(check="store", thing=store.url))
 
 

@@ -70,9 +70,12 @@ def run_probe_job(session: Session, provider: NodeProvider | None = None) -> str
             ensure_nodes(probing, pool)
             took_s = _wait(probing, job)
             _check_output(probing, job, word.read_bytes())
-        finally:
+        except BaseException:
             if begun.job is not None:
-                _remove(probing, begun.job)
+                with suppress(KubeqError):  # what came before is what there is to tell
+                    _remove(probing, begun.job)
+            raise
+        _remove(probing, job)
         return f"a task was run within {format_duration(took_s)}"
 
 
@@ -151,6 +154,8 @@ def _remove(session: Session, job: Job) -> None:
     blobs = [job.spec]
     with suppress(KubeqError):
         blobs = list(blobs_of(session, job))
-    for summary in plan_clean(session, [job.id], force=True).jobs:
-        clean_job(session, summary, results=True)
-    session.blobs.delete(blobs)
+    try:
+        for summary in plan_clean(session, [job.id], force=True).jobs:
+            clean_job(session, summary, results=True)
+    finally:
+        session.blobs.delete(blobs)

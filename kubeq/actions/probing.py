@@ -46,6 +46,7 @@ class StoreProbe:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._key = f"probe/{token_hex(8)}"
+        self._stands = False
 
     def steps(self) -> Sequence[Step]:
         return (
@@ -58,7 +59,13 @@ class StoreProbe:
 
     def write(self) -> str:
         """The object stands."""
-        if not self._put(WRITTEN):
+        self._stands = True
+        try:
+            made = self._put(WRITTEN)
+        except BackendError:
+            self._stands = False
+            raise
+        if not made:
             self._read()  # "it stands already" may be the answer to a second try of our own
         return ""
 
@@ -67,11 +74,13 @@ class StoreProbe:
         self._store.delete([self._key])
         if self._store.stat([self._key]):
             raise BackendError(f"{self._url} was removed and is still there")
+        self._stands = False
         return ""
 
     def clear(self) -> None:
-        with suppress(BackendError):
-            self._store.delete([self._key])
+        if self._stands:  # else a store that does not answer would be waited for a second time
+            with suppress(BackendError):
+                self._store.delete([self._key])
 
     def _read(self) -> str:
         with self._store.get(self._key) as stream:
@@ -108,6 +117,7 @@ class TableProbe:
         self._table = table
         self._clock = clock
         self._key = Key(Partition(f"probe-{token_hex(8)}"), "row")
+        self._stands = False
 
     def steps(self) -> Sequence[Step]:
         return (
@@ -119,12 +129,19 @@ class TableProbe:
         )
 
     def clear(self) -> None:
-        with suppress(BackendError):
-            insist(lambda: self._table.delete([self._key]))
+        if self._stands:
+            with suppress(BackendError):
+                insist(lambda: self._table.delete([self._key]))
 
     def _insert(self) -> str:
         mine, other = self._row(token_hex(8)), self._row(token_hex(8))
-        if insist(lambda: self._table.insert([mine])) != [None]:
+        self._stands = True
+        try:
+            answer = insist(lambda: self._table.insert([mine]))
+        except BackendError:
+            self._stands = False
+            raise
+        if answer != [None]:
             raise BackendError("the queue refused a row as existing, and nobody has written it")
         standing = insist(lambda: self._table.insert([other]))[0]
         if standing is None or standing.change_id != mine.change_id:
@@ -160,6 +177,7 @@ class TableProbe:
         insist(lambda: self._table.delete([self._key]))
         if insist(lambda: self._table.get([self._key])) != [None]:
             raise BackendError("the queue removed a row that is still there")
+        self._stands = False
         return ""
 
     def _row(self, mark: str) -> Row:

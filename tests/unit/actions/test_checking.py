@@ -107,6 +107,22 @@ def test_a_store_that_breaks_its_word_is_found(session: Session, store: type[Mem
         assert list(MemoryStore.list(session.store, "")) == []  # type: ignore[arg-type]
 
 
+def test_what_does_not_answer_is_waited_for_once(session: Session) -> None:
+    away = BackendError("it does not answer", transient=True, waited=True)
+
+    class AwayStore(MemoryStore):
+        def put(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str) -> bool:
+            raise away
+
+    class AwayTable(MemoryTable):
+        def insert(self, rows: Sequence[Row]) -> Sequence[Row | None]:
+            raise away
+
+    session.store, session.table = AwayStore(), AwayTable()  # type: ignore[misc]
+    assert failed(list(check(session, node=False))) == ["store-write", "queue-insert"]
+    assert session.store.requests.get("delete", 0) == session.table.requests.get("delete", 0) == 0
+
+
 class Upserting(MemoryTable):
     def insert(self, rows: Sequence[Row]) -> Sequence[Row | None]:
         self.delete([row.key for row in rows])
@@ -194,6 +210,19 @@ def test_a_node_that_cannot_be_started_is_told_and_its_job_is_removed(session: S
         run_probe_job(session, provider)
     assert rows_of(session) == [] and list(session.store.list("")) == []
     assert list(session.config.state_dir.iterdir()) == []
+
+
+def test_why_a_node_could_not_be_started_is_told_although_its_job_cannot_be_removed(session: Session) -> None:
+    class Closed(MemoryTable):
+        def delete(self, keys: Sequence[Key]) -> None:
+            raise AccessDenied("you may not delete there")
+
+    provider = FakeProvider()
+    provider.refuses = "no more machines"
+    session.table = Closed()  # type: ignore[misc]
+    with pytest.raises(BackendError, match="no more machines"):
+        run_probe_job(session, provider)
+    assert list(session.store.list("blobs/")) == []
 
 
 def test_a_node_that_dies_before_its_task_is_told_with_its_reason(session: Session) -> None:
