@@ -28,12 +28,12 @@ from kubeq.core.digest import Digest
 from kubeq.core.model import Reach
 from kubeq.errors import ObjectNotFound, UsageError
 from kubeq.store.base import ObjectStore, Stored
-from kubeq.store.copying import not_as_announced, read_up_to
 from kubeq.store.gcs_bucket import Bucket
-from kubeq.store.gcs_parts import PART, PartedPuts
+from kubeq.store.gcs_parts import PartedPuts
 from kubeq.store.keys import LONGEST_KEY, check_key, is_key, may_begin_key
 from kubeq.store.parallel import NETWORK_THREADS, run_parallel
 from kubeq.store.patience import Patience
+from kubeq.store.sending import PART, Sender
 from kubeq.store.sizes import Sizes
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
@@ -52,7 +52,8 @@ class GcsStore:
         self._bucket = bucket
         self._root = f"{prefix}/" if prefix else ""
         self._again = patience.repeat_one_of_many
-        self._large = PartedPuts(bucket, self._root, patience)
+        self._sender = Sender(patience)
+        self._large = PartedPuts(bucket, self._root, patience, self._sender)
         self._sizes = Sizes(bucket, patience)
 
     @property
@@ -74,11 +75,8 @@ class GcsStore:
         name, digest = self._name(key), Digest(sha256, size)
         if size > PART:
             return self._large.put(name, open, digest)
-        with open() as source:
-            content = read_up_to(source, size + 1)
-        if Digest.of(content) != digest:
-            raise not_as_announced(key, size, sha256)
-        return self._bucket.create(name, content)
+        with self._sender.whole(key, open, digest) as content:
+            return self._bucket.create(name, content)
 
     def batch(self) -> AbstractContextManager[ObjectStore]:
         """Itself: every put is durable when it returns."""

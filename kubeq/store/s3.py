@@ -16,7 +16,6 @@ nothing. A general purpose bucket is needed, since directory buckets do not list
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -28,12 +27,12 @@ from kubeq.core.digest import Digest
 from kubeq.core.model import Reach
 from kubeq.errors import ObjectNotFound, UsageError
 from kubeq.store.base import ObjectStore, Stored
-from kubeq.store.copying import not_as_announced, read_up_to
 from kubeq.store.keys import check_key, is_key, may_begin_key
 from kubeq.store.parallel import run_parallel
 from kubeq.store.patience import Patience
 from kubeq.store.s3_bucket import DELETE_BATCH, Bucket
-from kubeq.store.s3_parts import PART, SMALL, PartedPuts
+from kubeq.store.s3_parts import PartedPuts
+from kubeq.store.sending import PART, Sender
 from kubeq.store.sizes import Sizes
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -52,7 +51,8 @@ class S3Store:
         self._bucket = bucket
         self._root = f"{prefix}/" if prefix else ""
         self._again = patience.repeat_one_of_many
-        self._large = PartedPuts(bucket, patience)
+        self._sender = Sender(patience)
+        self._large = PartedPuts(bucket, patience, self._sender)
         self._sizes = Sizes(bucket, patience)
 
     @property
@@ -72,15 +72,11 @@ class S3Store:
         before anything of it is sent, or, of a large one, before the object comes into being.
         """
         check_key(key)
+        digest = Digest(sha256, size)
         if size > PART:
-            return self._large.put(self._root + key, open, Digest(sha256, size))
-        with self._large.slots if size > SMALL else nullcontext():
-            with open() as source:
-                content = read_up_to(source, size + 1)
-            hashed = hashlib.sha256(content)
-            if len(content) != size or hashed.hexdigest() != sha256:
-                raise not_as_announced(key, size, sha256)
-            return self._bucket.create(self._root + key, content, hashed.digest())
+            return self._large.put(self._root + key, open, digest)
+        with self._sender.whole(key, open, digest) as content:
+            return self._bucket.create(self._root + key, content, bytes.fromhex(sha256))
 
     def batch(self) -> AbstractContextManager[ObjectStore]:
         """Itself: every put is durable when it returns."""

@@ -20,9 +20,10 @@ from kubeq.store.base import ObjectStore
 from kubeq.store.blobs import Blobs
 from kubeq.store.gcs import GcsStore
 from kubeq.store.gcs_bucket import Bucket
-from kubeq.store.gcs_parts import PART, PartedPuts
+from kubeq.store.gcs_parts import PartedPuts
 from kubeq.store.patience import ATTEMPTS, Patience
 from kubeq.store.retry import Retrying
+from kubeq.store.sending import PART, Sender
 from tests.stand_ins.gcs import FakeGcs
 from tests.stand_ins.gcs_proxy import Effect, Fault
 
@@ -102,7 +103,9 @@ def test_a_large_object_is_sent_in_parts_that_are_gone_afterwards(rig: Rig) -> N
 
 def test_more_parts_than_one_request_joins_are_joined_in_steps(rig: Rig) -> None:
     content = random.Random(8).randbytes(1000)
-    puts = PartedPuts(rig.bucket, "", Patience(), part=20)  # 50 parts: joined to 2, and these to one
+    puts = PartedPuts(
+        rig.bucket, "", Patience(), Sender(Patience()), part=20
+    )  # 50 parts: joined to 2, and these to one
     assert puts.put("whole", lambda: io.BytesIO(content), Digest.of(content))
     assert rig.proxy.calls == {"objects.get": 1, "objects.insert": 50, "objects.compose": 3, "objects.delete": 52}
     assert rig.names() == ["whole"]

@@ -29,7 +29,8 @@ from kubeq.store.open import open_store
 from kubeq.store.retry import Retrying
 from kubeq.store.s3 import S3Store
 from kubeq.store.s3_bucket import Bucket
-from kubeq.store.s3_parts import AT_ONCE, PART, SMALL, _part_size
+from kubeq.store.s3_parts import _part_size
+from kubeq.store.sending import AT_ONCE, PART, SMALL
 from tests.stand_ins.ministack import Cloud
 from tests.stand_ins.s3 import PREFIX, emulated_bucket, impatient
 from tests.stand_ins.wire import Wire, answer, cut, lose_the_answer, refuse
@@ -499,4 +500,4 @@ def test_without_the_sdk_the_hint_is_how_to_get_it() -> None:
     program += "try: store.stat(['a'])\nexcept BackendError as error: print(error.message, '|', error.hint)"
     environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "AWS cannot be used: boto3 is not installed | pip install 'kubeq[aws]'\n"
+    assert done.stdout == "the Python package boto3.exceptions is needed and is not installed | pip install 'kubeq[aws]'\n"

@@ -18,8 +18,8 @@ from kubeq.metering import Meter
 from kubeq.store.open import open_provisioner
 from kubeq.store.s3 import S3Store
 from kubeq.store.s3_bucket import Bucket
-from kubeq.store.s3_parts import PART
 from kubeq.store.s3_setup import S3Provisioner
+from kubeq.store.sending import PART
 from tests.stand_ins.ministack import REGION, Cloud, emulated
 from tests.stand_ins.s3 import PREFIX, as_somebody, emulated_bucket, impatient
 from tests.stand_ins.wire import Wire, cut, lose_the_answer, refuse

@@ -17,7 +17,7 @@ from kubeq.errors import AccessDenied, BackendError
 from kubeq.store.retry import Retrying
 from kubeq.store.s3 import S3Store
 from kubeq.store.s3_bucket import Bucket
-from kubeq.store.s3_parts import PART
+from kubeq.store.sending import PART
 from tests.stand_ins.ministack import Cloud
 from tests.stand_ins.s3 import PREFIX, as_somebody, emulated_bucket, impatient
 
