@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from kubeq import __version__
-from kubeq.aws_errors import explain, without_sdk
+from kubeq.aws_errors import explain
+from kubeq.extras import extra
 from kubeq.metering import Meter
 
 if TYPE_CHECKING:
@@ -98,12 +99,10 @@ def plainly(service: str, thing: str) -> Iterator[None]:
     Answers that a backend expects (a condition that failed, a key that is not there) are the backend's to catch inside,
     as `client.exceptions.ClientError` with `code_of`.
     """
-    try:
+    with extra("aws"):
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
         from urllib3.exceptions import HTTPError  # what reads bodies below the SDK
-    except ImportError:
-        raise without_sdk() from None
     try:
         yield
     except (BotoCoreError, ClientError, Boto3Error, HTTPError) as error:

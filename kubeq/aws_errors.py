@@ -107,11 +107,6 @@ def code_of(error: Exception) -> str:
     return str(_answer(error).get("Error", {}).get("Code", ""))
 
 
-def without_sdk() -> BackendError:
-    """The error where boto3 is not installed."""
-    return BackendError("AWS cannot be used: boto3 is not installed", hint="pip install 'kubeq[aws]'")
-
-
 def explain(error: Exception, service: str, thing: str) -> BackendError:
     """The SDK's error as one of ours, about `thing`."""
     if code_of(error):

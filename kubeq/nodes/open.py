@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kubeq.errors import UsageError
+from kubeq.extras import extra
 from kubeq.nodes.base import NodeProvider
 from kubeq.nodes.forms import IMAGE_REPOSITORY
 
@@ -48,14 +49,8 @@ def _local(settings: ProviderSettings) -> NodeProvider:
 
 
 def _ssh(settings: ProviderSettings) -> NodeProvider:
-    try:
+    with extra("ssh"):
         from kubeq.nodes.ssh import SshProvider
-    except ModuleNotFoundError as error:
-        if error.name not in ("paramiko", "cryptography"):
-            raise
-        raise UsageError(
-            "hosts are reached by SSH, and paramiko is not installed", hint="pip install 'kubeq[ssh]'"
-        ) from None
     from kubeq.nodes.hosts import hosts_of
     from kubeq.nodes.ssh_login import SshSettings
 

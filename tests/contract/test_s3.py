@@ -500,4 +500,6 @@ def test_without_the_sdk_the_hint_is_how_to_get_it() -> None:
     program += "try: store.stat(['a'])\nexcept BackendError as error: print(error.message, '|', error.hint)"
     environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "the Python package boto3.exceptions is needed and is not installed | pip install 'kubeq[aws]'\n"
+    assert (
+        done.stdout == "the Python package boto3.exceptions is needed and is not installed | pip install 'kubeq[aws]'\n"
+    )

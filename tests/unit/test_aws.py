@@ -189,7 +189,10 @@ except KubeqError as error:
 
 def test_without_the_sdk_the_hint_is_how_to_get_it(tmp_path: Path) -> None:
     said = alone("sys.modules['boto3'] = None" + LIST.format(region="'eu-west-1'"), tmp_path)
-    assert said == "BackendError AWS cannot be used: boto3 is not installed | pip install 'kubeq[aws]'"
+    assert (
+        said
+        == "BackendError the Python package boto3.exceptions is needed and is not installed | pip install 'kubeq[aws]'"
+    )
 
 
 def test_without_credentials_the_ways_to_get_some_are_named(tmp_path: Path) -> None:
