@@ -104,12 +104,6 @@ class Journal:
             os.close(handle)
 
 
-def last_job(session: Session) -> JobId | None:
-    """What LAST means: this user's last submission from this machine to this queue."""
-    known = {entry.id for entry in session.queue.entries()}
-    return journal_of(session).last(known)
-
-
 def journal_of(session: Session) -> Journal:
     """The journal of the session's state folder and queue."""
     return Journal(session.config.state_dir, session.config.queue_url)

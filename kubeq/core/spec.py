@@ -154,21 +154,6 @@ def _add_word(line: ShellLine, template: str, parameters: Mapping[str, str] | No
     line.add_text(word[position:])
 
 
-def check_words(words: Sequence[str]) -> None:
-    """Raises UsageError for a command that cannot be recorded or passed on: no word, a zero byte, what is not UTF-8."""
-    if not words:
-        raise UsageError("there is nothing to run", hint="give a command after the options")
-    for number, word in enumerate(words, 1):
-        if "\0" in word:
-            raise UsageError(f"word {number} of the command, {word[:80]!r}, holds a zero byte")
-        try:
-            word.encode()
-        except UnicodeEncodeError as error:
-            raise UsageError(
-                f"word {number} of the command, {word[:80]!r}, is not valid UTF-8", hint="rename the file it names"
-            ) from error
-
-
 def check_template(words: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:
     """The columns that no word uses. Raises UsageError for a placeholder that names no column."""
     used: set[str] = set()

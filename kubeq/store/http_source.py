@@ -4,8 +4,8 @@ A file is pinned by the first of these that there is: the checksum that the user
 server's strong entity tag, the time of its last change. What a server makes anew for every request has none of them and
 is refused. Proxies are those of the environment. No credentials are sent; a signed URL is its own.
 
-Addresses that are only good on the machine itself are refused, also behind names and redirects: there clouds hand out a
-node's credentials, which no task may have.
+Link-local addresses are refused, also behind names and redirects: there clouds hand out a node's credentials, which no
+task may have.
 """
 
 from __future__ import annotations
@@ -202,8 +202,8 @@ def refuse_metadata(connection: Connected, host: str) -> None:
     if mapped.is_link_local or mapped in _METADATA:
         connection.close()
         raise UsageError(
-            f"a source cannot be at {host}: its address {address} is only good on the machine itself",
-            hint="there clouds keep a machine's credentials, which are not for tasks",
+            f"a source cannot be at {host}: its address {address} is where clouds hand out a machine's credentials",
+            hint="those are not for tasks; name another server",
         )
 
 

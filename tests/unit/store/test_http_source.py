@@ -206,7 +206,7 @@ class Peer:
 )
 def test_the_addresses_where_clouds_keep_a_nodes_credentials_are_no_sources(address: str) -> None:
     peer = Peer(address)
-    with pytest.raises(UsageError, match="only good on the machine itself"):
+    with pytest.raises(UsageError, match="is where clouds hand out a machine's credentials"):
         refuse_metadata(peer, "metadata.example")
     assert peer.closed
 
