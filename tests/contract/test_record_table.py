@@ -60,7 +60,7 @@ NOTICING = ("memory", "sqlite")
 PARTITION = Partition(f"{LARGE}20260101-abc")
 OTHER = Partition("pool/20260101-abd")
 PENDING, CLAIMED = Tally("pending"), Tally("claimed")
-MARKS = (f"mark{number}" for number in counter())
+MARKS = map("mark{}".format, counter())  # not a generator, which no two threads may ask at once
 
 
 @pytest.fixture(params=NAMES)

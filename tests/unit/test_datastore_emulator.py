@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -579,7 +579,8 @@ def test_a_frozen_index_answers_of_the_past_and_others_do_not(
 
 def test_it_runs_by_itself_and_says_where(emulator: DatastoreEmulator) -> None:
     command = [sys.executable, "-m", "tests.stand_ins.datastore_emulator"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ}) as process:
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout is not None
         name, _, where = process.stdout.readline().strip().partition("=")
         assert name == "DATASTORE_EMULATOR_HOST"
