@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubeq.core.images import is_image_id, parse_image_name, pinned_name
 from kubeq.errors import AccessDenied, BackendError, ImageUnavailable
+from kubeq.extras import docker_without_ssh
 from kubeq.machine import runs_architecture
 
 if TYPE_CHECKING:
@@ -140,14 +141,21 @@ def _unavailable(image: str, words: str) -> ImageUnavailable:
 @contextmanager
 def _engine() -> Iterator[APIClient]:
     """The engine of this machine. What its library or the connection raises leaves as one of ours."""
+    docker_without_ssh()
     import requests
     from docker import APIClient
     from docker.errors import APIError, DockerException
     from docker.utils import kwargs_from_env
 
     hint = "start Docker (sudo systemctl start docker), or run without containers: --image none"
+    settings = kwargs_from_env()
+    if str(settings.get("base_url")).startswith("ssh://"):
+        raise BackendError(
+            f"the Docker engine at {settings['base_url']} is not on this machine",
+            hint="unset DOCKER_HOST, or run without containers: --image none",
+        )
     try:
-        yield APIClient(**kwargs_from_env(), timeout=ANSWER_S)
+        yield APIClient(**settings, timeout=ANSWER_S)
     except APIError as error:
         raise BackendError(f"the Docker engine refused: {error.explanation or error}", transient=True) from error
     except (DockerException, requests.exceptions.RequestException, OSError) as error:

@@ -5,10 +5,14 @@ Reading only; when to read is the sampler's business, and what the figures mean 
 Peak memory is the kernel's own mark. It counts what the limit counts: the page cache that the container filled too.
 """
 
+# Read many times a second: places are plain text, since Path objects would cost more than the reading.
+# ruff: noqa: PTH110
+
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -36,7 +40,7 @@ class Reading:
 class GroupV1:
     """A cgroup of version 1: one directory a controller."""
 
-    directories: Mapping[str, Path]
+    directories: Mapping[str, str]
 
     @property
     def whole(self) -> bool:
@@ -66,7 +70,7 @@ class GroupV1:
 class GroupV2:
     """A cgroup of version 2: one directory for everything."""
 
-    directory: Path
+    directory: str
     whole: ClassVar[bool] = True
 
     def process(self) -> int | None:
@@ -95,18 +99,21 @@ def find_group(
     """The cgroup of a container by its id, or else by a process in it; None if it is not (or no longer) there."""
     places = [place.format(id=container) for place in _PLACES]
     by_pid = _places_of(pid, proc) if pid else {}
-    if (root / "cgroup.controllers").exists():
+    if os.path.exists(f"{root}/cgroup.controllers"):
         places += [by_pid[""]] if "" in by_pid else []
-        directory = next((root / place for place in places if (root / place).is_dir()), None)
+        directory = _first_directory(f"{root}/{place}" for place in places)
         return None if directory is None else GroupV2(directory)
-    directories: dict[str, Path] = {}
+    directories: dict[str, str] = {}
     for controller, mounts in _CONTROLLERS.items():
         candidates = [*places, *([by_pid[controller]] if controller in by_pid else [])]
-        found = (root / mount / place for mount in mounts for place in candidates)
-        directory = next((path for path in found if path.is_dir()), None)
+        directory = _first_directory(f"{root}/{mount}/{place}" for mount in mounts for place in candidates)
         if directory is not None:
             directories[controller] = directory
     return GroupV1(directories) if directories else None
+
+
+def _first_directory(paths: Iterable[str]) -> str | None:
+    return next(filter(os.path.isdir, paths), None)
 
 
 def later(earlier: Reading, now: Reading) -> Reading:
@@ -131,32 +138,37 @@ def _greater(one: N | None, other: N | None) -> N | None:
 def _places_of(pid: int, proc: Path) -> dict[str, str]:
     """Controller -> place below its mount, from /proc/PID/cgroup; the controller of version 2 is the empty word."""
     places: dict[str, str] = {}
-    for line in (_text(proc / str(pid), "cgroup") or "").splitlines():
+    for line in (_text(f"{proc}/{pid}", "cgroup") or "").splitlines():
         _, controllers, place = line.split(":", 2)
         for controller in controllers.split(","):
             places[controller] = place.lstrip("/")
     return places
 
 
-def _first_process(directory: Path) -> int | None:
+def _first_process(directory: str) -> int | None:
     """The first of cgroup.procs, where 0 stands for a process of another pid namespace; None if nobody is in it."""
     try:
-        first = (directory / "cgroup.procs").read_text().partition("\n")[0]
+        first = _read(f"{directory}/cgroup.procs").partition("\n")[0]
     except OSError as error:  # the last two say that the group is no more
         return None if error.errno in (errno.ENOENT, errno.ENODEV) else 0
     return int(first) if first.isdigit() else None
 
 
-def _text(directory: Path | None, name: str) -> str | None:
+def _text(directory: str | None, name: str) -> str | None:
     if directory is None:
         return None
     try:
-        return (directory / name).read_text()
+        return _read(f"{directory}/{name}")
     except OSError:
         return None
 
 
-def _number(directory: Path | None, name: str) -> int | None:
+def _read(path: str) -> str:
+    with open(path, "rb", buffering=0) as file:
+        return file.read().decode()
+
+
+def _number(directory: str | None, name: str) -> int | None:
     text = (_text(directory, name) or "").strip()
     return int(text) if text.isdigit() else None
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kubeq.core.images import ImageName
 from kubeq.errors import AccessDenied, BackendError
+from kubeq.extras import docker_without_ssh
 from kubeq_consumer.runtimes.docker_socket import Attached, Refusal, attach, ping
 
 if TYPE_CHECKING:
@@ -221,6 +222,7 @@ class Engine:
 
 
 def _client_of(url: str, socket_path: str, version: str) -> APIClient:
+    docker_without_ssh()
     from docker import APIClient
     from docker.transport import UnixHTTPAdapter
 
@@ -232,6 +234,7 @@ def _client_of(url: str, socket_path: str, version: str) -> APIClient:
 
     with _translated(url, "its version"):
         client = APIClient(base_url=url, version=version, timeout=ANSWER_S)
+        client.trust_env = False  # proxies and .netrc are not for a socket, and are looked for at every request
         client.mount("http+docker://", OnePool(f"http+unix://{socket_path}", ANSWER_S, max_pool_size=KEPT_CONNECTIONS))
         return client
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from kubeq_consumer.runtimes.cgroup import Reading, later
 
-FIRST_S = 0.01
+FIRST_S = 0.02
 LONGEST_S = 0.2
 """Seconds between two looks, at first and at most: what a last look that comes too late can miss."""
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socketserver
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -14,6 +17,7 @@ import pytest
 from kubeq.actions.images import describe_engine, release_of_image, resolve_elsewhere, resolve_image
 from kubeq.errors import BackendError, ImageUnavailable
 
+ROOT = Path(__file__).resolve().parents[3]
 ID = "sha256:" + "1" * 64
 DIGEST = "sha256:" + "d" * 64
 
@@ -180,3 +184,33 @@ def test_an_image_on_this_machine_says_of_which_kubeq_it_is(engine: Engine) -> N
 def test_without_an_engine_nothing_is_said_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
     assert release_of_image("agent:1") is None
+
+
+def test_an_engine_on_another_machine_is_not_asked_for_an_image_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "ssh://elsewhere")
+    with pytest.raises(BackendError, match="ssh://elsewhere is not on this machine"):
+        resolve_image("python:3")
+    assert resolve_elsewhere("python:3") is None
+
+
+ASKING = """
+import sys
+from kubeq.actions.images import describe_engine
+from kubeq.errors import BackendError
+from kubeq_consumer.runtimes.docker_engine import Engine
+for ask in (describe_engine, Engine(sys.argv[1]).machine):
+    try:
+        ask()
+    except BackendError as error:
+        print(error)
+assert "docker" in sys.modules
+assert "paramiko" not in sys.modules
+"""
+
+
+def test_asking_an_engine_loads_nothing_for_engines_over_ssh(engine: Engine) -> None:
+    pytest.importorskip("paramiko")
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'consumer'}"}
+    command = [sys.executable, "-c", ASKING, os.environ["DOCKER_HOST"]]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
