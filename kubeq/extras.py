@@ -21,6 +21,7 @@ def docker_without_ssh() -> None:
     """
     sys.modules.setdefault(_DOCKER_OVER_SSH, None)  # type: ignore[arg-type]  # None: it cannot be imported
 
+
 _OURS = ("kubeq", "kubeq_consumer")
 
 
