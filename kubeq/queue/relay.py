@@ -129,17 +129,19 @@ class RelayClaims:
 
     def wait(self, seconds: float) -> None:
         """See `Claims.wait`: the relay keeps the request until the queue has changed."""
-        self._meter.count("wait")
-        asked = {"seen": self._seen, "seconds": seconds}
-        self._seen = str(self._client.call("wait", asked, patience_s=seconds)["seen"])
+        self._seen = str(self._call("wait", {"seen": self._seen, "seconds": seconds}, seconds)["seen"])
 
-    def _ask(self, name: str, document: Document) -> Document:
-        before, started = self._clock.now(), self._clock.monotonic()
+    def _call(self, name: str, document: Document, patience_s: float = 0.0) -> Document:
+        self._meter.count(name)
         try:
-            self._meter.count(name)
-            answer = self._client.call(name, document)
+            return self._client.call(name, document, patience_s=patience_s)
         except ValueError as error:
             raise BackendError(f"the relay does not understand this agent: {error}") from error
+
+    def _ask(self, name: str, document: Document) -> Document:
+        """The answer, from which the relay's time is learnt too."""
+        before, started = self._clock.now(), self._clock.monotonic()
+        answer = self._call(name, document)
         after, took = self._clock.now(), self._clock.monotonic() - started
         if took <= CLOSE_S:
             self._offset = float(answer["at"]) - (before + after) / 2

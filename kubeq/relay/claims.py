@@ -15,7 +15,6 @@ from kubeq.core.images import is_image_id, parse_image_name
 from kubeq.core.model import JobId, Node, NodeName, NodeOrder, PoolId, Task
 from kubeq.core.spec import JobSpec
 from kubeq.core.transitions import Report
-from kubeq.core.wire import checks
 from kubeq.errors import AccessDenied, UsageError
 from kubeq.queue.base import Key, RecordTable
 from kubeq.queue.claiming import less
@@ -25,13 +24,12 @@ from kubeq.queue.looking import PINNED
 from kubeq.queue.rows import node_of, nodes_of
 from kubeq.queue.swaps import get_all
 from kubeq.queue.takeover import Takeovers
-from kubeq.queue.wire import LONGEST_ID, End, Hold, hold_of
+from kubeq.queue.wire import End, Hold, hold_of
 from kubeq.relay.admissions import Guest
 from kubeq.relay.holdings import Holdings, Standing
+from kubeq.relay.node_rows import checked
 
 MOST_STARTS = 1024
-LONGEST_TEXT = 2000
-MOST_TASKS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +127,7 @@ class GuestClaims:
 
     def report(self, node: Node) -> Node:
         """As `Claims.report`; the row is the guest's, whatever name stands in it."""
-        return self._granting.report(self._row(_checked(node)))
+        return self._granting.report(self._row(checked(node)))
 
     def pin(self, job: JobId, name: str, value: str, spec: Callable[[JobId], JobSpec | None]) -> str:
         """As `Claims.pin`, for the image of a job of which the guest holds an attempt and which has none pinned.
@@ -223,23 +221,3 @@ def _check_pinned(value: str, asked: str) -> None:
     except UsageError as error:
         raise AccessDenied(f"an image cannot be pinned to that: {error.message}") from error
     raise AccessDenied(f"the image {asked} cannot be pinned to {value}: that is another image, or has no digest")
-
-
-def _checked(node: Node) -> Node:
-    """The row that a node tells, if everything in it is what it should be. Raises ValueError."""
-    for word in (node.host, node.address, node.note, node.version):
-        if word is not None:
-            checks.text(word, LONGEST_TEXT)
-    for at in (node.requested_at, node.started_at, node.seen_at, node.ended_at):
-        if at is not None:
-            checks.number(at)
-    if node.pid is not None:
-        checks.whole(node.pid)
-    if node.total is not None:
-        checks.number(node.total.cpu)
-        checks.whole(node.total.memory or 0)
-    checks.whole(len(node.tasks), most=MOST_TASKS)
-    for task in node.tasks:
-        checks.text(task.job, LONGEST_ID)
-        checks.whole(task.index, least=1)
-    return node

@@ -27,6 +27,7 @@ from kubeq.core.transitions import Report
 from kubeq.errors import AccessDenied, BackendError
 from kubeq.queue.claims import Final, Grant, Room
 from kubeq.queue.wire import Hold, encode_hold, encode_room, hold_of
+from kubeq.relay.node_rows import CHECKS, KNOWN_BETTER
 from kubeq.relay_wire import Token
 from tests.relays import POOL
 from tests.unit.relay.conftest import BIG, TERM_S, House, Node
@@ -164,8 +165,11 @@ def test_a_node_writes_its_own_row_and_nothing_in_it_that_others_know_better(hou
         {"requested_at": "yesterday"},
         {"state": "happy"},
         {"requested_at": float("nan")},
+        {"requests": {"queue": {"claim": "many"}, "store": {}}},
+        {"requests": {"queue": {"x" * 500: 1}, "store": {}}},
+        {"requests": {"queue": {}, "store": {str(number): 1 for number in range(500)}}},
     ],
-    ids=str,
+    ids=lambda wrong: str(wrong)[:60],
 )
 def test_a_row_that_makes_no_sense_is_not_written(house: House, wrong: dict[str, Any]) -> None:
     node = house.node("n1")
@@ -173,6 +177,11 @@ def test_a_row_that_makes_no_sense_is_not_written(house: House, wrong: dict[str,
     with pytest.raises((ValueError, BackendError)):
         node.ask("report", node="n1", row=json.dumps(row))
     assert house.queue.peers(POOL) == []
+
+
+def test_every_field_of_a_row_is_checked_or_known_better() -> None:
+    assert set(CHECKS) | KNOWN_BETTER == set(NodeRecord.__slots__)
+    assert not set(CHECKS) & KNOWN_BETTER
 
 
 def record(name: str) -> NodeRecord:
