@@ -1,12 +1,12 @@
-"""`python -m bench [containers|records|files|claims]...`: all of them by default."""
+"""`python -m bench [containers|records|files|relay]...`: all of them by default."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import containers, files, records
+from bench import containers, files, records, relay
 
-SUITES = {"containers": containers.run, "records": records.run, "files": files.run}
+SUITES = {"containers": containers.run, "records": records.run, "files": files.run, "relay": relay.run}
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 QUIET_S = 60.0
 """How long a node may send nothing at all in the middle of a request."""
-CHUNK = 2**16
+CHUNK = 2**18
 
 
 class Line(Protocol):
