@@ -54,6 +54,7 @@ PASSING = {
 }
 MISSING = {"ResourceNotFoundException", "TableNotFoundException", "NoSuchBucket"}
 ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
+NO_INDEX = "does not have the specified index"
 NOT_ENABLED = {"OptInRequired", "SubscriptionRequiredException"}
 
 NO_CREDENTIALS = {"NoCredentialsError", "NoAuthTokenError"}
@@ -166,6 +167,10 @@ def _of_an_answer(error: Exception, service: str, thing: str) -> BackendError:
         return _denied(error, service, thing)
     if code in MISSING:
         return BackendError(f"{thing} does not exist", hint="kubeq setup makes it; or correct the name and the region")
+    if code == "ValidationException" and NO_INDEX in _words(error):
+        return BackendError(
+            f"{thing} is not complete: {_words(error)}", hint="kubeq setup makes the index that is missing"
+        )
     if code in ELSEWHERE:
         return _elsewhere(error, thing)
     if code in NOT_ENABLED:
