@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,6 +25,7 @@ from kubeq.metering import Meter
 from kubeq.queue.datastore_entities import Message, Place, keys_of
 from kubeq.queue.offset import ClockOffset
 from kubeq.queue.patience import Patience
+from kubeq.queue.side_by_side import SideBySide
 
 T = TypeVar("T")
 EMULATOR = "DATASTORE_EMULATOR_HOST"
@@ -65,8 +65,7 @@ class Requests:
         self._patience = patience
         self._connecting = threading.Lock()
         self._client: DatastoreClient | None = None
-        self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="datastore")  # starts none before it has work
-        self._own = threading.local()
+        self._side_by_side = SideBySide(PARALLEL, "datastore")
         self.offset = ClockOffset()
 
     @property
@@ -74,26 +73,8 @@ class Requests:
         return f"the Datastore database {self._place.database or '(default)'} of the project {self._place.project}"
 
     def together(self, calls: Sequence[Callable[[], T]]) -> Sequence[T]:
-        """The answers of all calls, made at the same time as far as `PARALLEL` allows.
-
-        The first error ends it: what has not begun is left out, what waits to be repeated is given up, and nothing is
-        under way any more when this returns or raises, also when somebody pressed Ctrl-C.
-        """
-        if len(calls) < 2:
-            return [call() for call in calls]
-        stop = threading.Event()
-        made = [self._threads.submit(self._until, stop, call) for call in calls]
-        try:
-            failed = next((each for each in wait(made, return_when=FIRST_EXCEPTION).done if each.exception()), None)
-        finally:
-            stop.set()
-            wait([each for each in made if not each.cancel()])
-        return [each.result() for each in ([failed] if failed else made)]
-
-    def _until(self, stop: threading.Event, call: Callable[[], T]) -> T:
-        """In a thread of its own: the call, with no more patience once `stop` is set."""
-        self._own.stop = stop
-        return call()
+        """The answers of all calls, made side by side; see SideBySide."""
+        return self._side_by_side.run(calls)
 
     def lookup(self, names: Sequence[str]) -> Mapping[str, Message]:
         """Those of the entities that exist, by key name, each an EntityResult."""
@@ -176,7 +157,7 @@ class Requests:
             self._compare_clocks(request, raw, sent_at)
             return raw
 
-        return self._patience.repeat(once, getattr(self._own, "stop", None))
+        return self._patience.repeat(once, self._side_by_side.ended)
 
     def _compare_clocks(self, request: Message, answer: Message, sent_at: float) -> None:
         """Learn from an answer that tells when it read, as look-ups and queries do, unless it read the past."""

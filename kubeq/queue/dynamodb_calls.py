@@ -8,13 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kubeq import aws
 from kubeq.metering import Meter
 from kubeq.queue.offset import ClockOffset
 from kubeq.queue.patience import Patience
+from kubeq.queue.side_by_side import SideBySide
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -37,46 +38,18 @@ class Calls:
         self.offset = ClockOffset()
         self._thing = thing
         self._connect = connect
-        self._patience = Patience(total_s=patience_s, sleep=self._sleep)
-        self._local = threading.local()
+        self._patience = Patience(total_s=patience_s)
+        self._side_by_side = SideBySide(PARALLEL, "dynamodb")
         self._making = threading.Lock()
         self._made: DynamoDBClient | None = None
-        self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="dynamodb")  # starts none before it has work
 
     def ask(self, request: Callable[[DynamoDBClient], Answer]) -> Answer:
         """The answer to a request that may be made any number of times; each has all of the patience."""
-        return self._patience.repeat(lambda: self._ask_once(request))
+        return self._patience.repeat(lambda: self._ask_once(request), self._side_by_side.ended)
 
     def each(self, do: Callable[[Given], Got], items: Sequence[Given]) -> list[Got]:
-        """What `do` makes of each, in their order, some `PARALLEL` at once; returns when nothing of it is under way.
-
-        The first error ends it: what has not begun is left out. `do` may `ask`, and must not use `each`.
-        """
-        if len(items) == 1:
-            return [do(items[0])]
-        stop = threading.Event()
-        failed: list[BaseException] = []
-
-        def run(item: Given) -> Got | None:
-            if stop.is_set():
-                return None
-            self._local.stop = stop
-            try:
-                return do(item)
-            except BaseException as error:
-                failed.append(error)
-                stop.set()
-                raise
-
-        futures = [self._threads.submit(run, item) for item in items]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            stop.set()
-            wait([future for future in futures if not future.cancel()])
-        if failed:
-            raise failed[0]
-        return [cast(Got, future.result()) for future in futures]
+        """What `do` makes of each, side by side; `do` may `ask`, and must not use `each`. See SideBySide."""
+        return self._side_by_side.run([partial(do, item) for item in items])
 
     def _ask_once(self, request: Callable[[DynamoDBClient], Answer]) -> Answer:
         client = self._client
@@ -86,14 +59,6 @@ class Calls:
             date = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
             self.offset.saw(date, sent_at=sent_at, received_at=time.time())
         return answer
-
-    def _sleep(self, pause: float) -> None:
-        """Raise CancelledError as soon as the batch that this thread works for has ended."""
-        stop = getattr(self._local, "stop", None)
-        if stop is None:
-            time.sleep(pause)
-        elif stop.wait(pause):
-            raise CancelledError
 
     @property
     def _client(self) -> DynamoDBClient:
