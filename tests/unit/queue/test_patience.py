@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from kubeq.errors import AccessDenied, BackendError
-from kubeq.queue.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S, PATIENCE_S, TELL_AFTER, TELL_EVERY_S, Patience
+from kubeq.pausing import TELL_EVERY_S, Notice
+from kubeq.queue.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S, PATIENCE_S, TELL_AFTER, Patience
 
 
 class Times:
@@ -23,7 +24,11 @@ class Times:
         self.now += seconds
 
     def patience(self, total_s: float = PATIENCE_S) -> Patience:
-        return Patience(total_s=total_s, sleep=self.sleep, draw=lambda: 1.0, now=lambda: self.now)
+        def now() -> float:
+            return self.now
+
+        told = Notice(logging.getLogger("kubeq"), now)
+        return Patience(total_s=total_s, sleep=self.sleep, draw=lambda: 1.0, now=now, notice=told)
 
 
 class Failing:
