@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import partial
 
 from kubeq.actions.backplane import check_reach
-from kubeq.actions.folders import check_state_dir
+from kubeq.actions.folders import check_cache_dir, check_state_dir
 from kubeq.actions.images import describe_engine
 from kubeq.actions.preflight import clock_warning, nodes_are_here, resolver_of
 from kubeq.actions.probe_job import run_probe_job
@@ -21,7 +21,7 @@ from kubeq.actions.session import Session
 from kubeq.errors import BackendError, KubeqError
 
 CHECKS = (
-    "configuration", "state-folder",
+    "configuration", "state-folder", "cache-folder",
     "store-write", "store-read", "store-list", "store-write-once", "store-delete",
     "inputs-write", "inputs-read", "inputs-list", "inputs-write-once", "inputs-delete",
     "queue-insert", "queue-swap", "queue-due", "queue-list", "queue-delete", "clock",
@@ -79,8 +79,15 @@ def _basics(session: Session) -> Sequence[_Try]:
         check_state_dir(config.state_dir)
         return ""
 
-    file = "no file" if config.path is None else str(config.path)
-    return (("configuration", file, configuration), ("state-folder", str(config.state_dir), folder))
+    def cache() -> str:
+        check_cache_dir(config.cache_dir)
+        return ""
+
+    return (
+        ("configuration", "no file" if config.path is None else str(config.path), configuration),
+        ("state-folder", str(config.state_dir), folder),
+        ("cache-folder", str(config.cache_dir), cache),
+    )
 
 
 def _images(session: Session) -> Sequence[_Try]:

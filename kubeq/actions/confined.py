@@ -268,4 +268,4 @@ class _Errors:
                 f"{shown} is in the way: a link, or a file where a directory belongs",
                 hint="move it away, or fetch into another directory",
             )
-        return BackendError(failure)
+        return BackendError(failure, hint="fetch into another directory")

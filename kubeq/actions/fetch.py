@@ -202,7 +202,7 @@ class _Fetching:
         for task in tasks_of(self._session, Chosen(self._job, indexes), self._request.choice):
             attempt = self._request.attempt or task.result
             if attempt is None or attempt > task.attempt:
-                why = f"it is {task.state}" if self._request.attempt is None else f"it has no attempt {attempt}"
+                why = str(task.state) if self._request.attempt is None else f"no attempt {attempt}"
                 self._missing.append(MissingTask(index=task.id.index, state=task.state, why=why))
             elif (task.id.index, attempt) not in self._there and task.id.index not in self._refused:
                 yield task, attempt

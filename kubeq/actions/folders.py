@@ -22,6 +22,15 @@ def check_destination(path: Path, option: str) -> None:
 
 def check_state_dir(path: Path) -> None:
     """Raises BackendError naming the state folder if it cannot be used, or made where it does not exist yet."""
+    _check_own(path, "state")
+
+
+def check_cache_dir(path: Path) -> None:
+    """Raises BackendError naming the cache folder likewise: without it no node gets an input."""
+    _check_own(path, "cache")
+
+
+def _check_own(path: Path, name: str) -> None:
     standing = _nearest_standing(path)
     if not standing.is_dir():
         why: str | None = "it is not a directory" if standing == path else f"{standing} is not a directory"
@@ -31,8 +40,8 @@ def check_state_dir(path: Path) -> None:
         why = None if standing == path else _why_not_made(standing)
     if why is not None:
         raise BackendError(
-            f"the state folder {path} cannot be used: {why}",
-            hint="name another one: KUBEQ_STATE_DIR=DIR, or state_dir in the configuration file",
+            f"the {name} folder {path} cannot be used: {why}",
+            hint=f"name another one: KUBEQ_{name.upper()}_DIR=DIR, or {name}_dir in the configuration file",
         )
 
 

@@ -6,6 +6,7 @@ the module.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -164,11 +165,13 @@ def _engine() -> Iterator[APIClient]:
                 "this user may not use the Docker engine",
                 hint="join the group of its socket (sudo usermod -aG docker $USER; log in again), or use --image none",
             ) from error
-        raise BackendError(f"no Docker engine answers on this machine: {_innermost(error)}", hint=hint) from error
+        named = os.environ.get("DOCKER_HOST")
+        where = f"at {named} (DOCKER_HOST)" if named else "on this machine"
+        raise BackendError(f"no Docker engine answers {where}: {_innermost(error)}", hint=hint) from error
 
 
 def _innermost(error: BaseException) -> str:
     """The last cause's own words: the library wraps `connection refused` several times."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    return str(error)
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -78,7 +78,7 @@ class Journal:
             elif line.queue_url == self._queue_url:
                 lines.append(line)
         if garbage:
-            log.warning("%d lines of the journal %s cannot be read; they were passed over", garbage, self._path)
+            log.warning("lines of the journal %s that cannot be read were passed over: %d", self._path, garbage)
         return lines
 
     def last(self, known: Container[str]) -> JobId | None:

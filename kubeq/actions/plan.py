@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from kubeq.actions.folders import check_destination
+from kubeq.actions.folders import check_cache_dir, check_destination
 from kubeq.actions.inputs import Inputs, collect_inputs
 from kubeq.actions.naming import default_name, is_job_id
 from kubeq.actions.parameters import read_parameters
@@ -141,6 +141,8 @@ def _check_nodes(spec: JobSpec, provider: NodeProvider, config: Config) -> None:
         if missing:
             raise UsageError(f"--mount shows what does not exist: {listing(missing)}", hint="make it first")
         _refuse_engine_socket(spec, config)
+        if not config.prepare:
+            check_cache_dir(config.cache_dir)
 
 
 def _refuse_engine_socket(spec: JobSpec, config: Config) -> None:

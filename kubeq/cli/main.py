@@ -177,7 +177,7 @@ class LazyGroup(click.Group):
         if args and args[0] not in COMMANDS and not context.resilient_parsing:
             from difflib import get_close_matches
 
-            near = get_close_matches(args[0], COMMANDS, n=1)
+            near = get_close_matches(args[0], COMMANDS, n=1, cutoff=0.7)
             hint = f"did you mean {near[0]}?" if near else "kubeq --help lists the commands"
             raise UsageError(f"there is no command {args[0]!r}", hint=hint)
         return super().resolve_command(context, args)
@@ -292,7 +292,8 @@ def _usage_hint(error: click.ClickException) -> str | None:
 
 def _set_up_logging(verbosity: int) -> None:
     """More of what kubeq itself says. The clouds' libraries print signatures and session tokens at DEBUG."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    form = "%(levelname)s %(name)s: %(message)s" if verbosity else "warning: %(message)s"
+    logging.basicConfig(level=logging.WARNING, format=form, stream=sys.stderr)
     logging.getLogger("kubeq").setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)])
 
 

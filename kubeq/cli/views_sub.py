@@ -168,4 +168,4 @@ class LaunchedView:
 def sent_text(upload: Upload) -> str:
     """What is sent and what the store has already, in words."""
     sent = f"{count(upload.files, 'file')} ({format_size(upload.size)})" if upload.files else "no file"
-    return f"{sent}; {count(upload.already, 'file')} already in the store"
+    return f"{sent}; {count(upload.already, 'file')} already in the store" if upload.files or upload.already else sent

@@ -75,9 +75,8 @@ def open_site(url: str) -> Site:
     """
     scheme = url.partition("://")[0]
     if scheme not in SITES:
-        raise UsageError(
-            f"no input can be at a URL of the scheme {scheme!r}", hint=f"the schemes are {', '.join(sorted(SITES))}"
-        )
+        known = ", ".join(sorted([*SITES, "kubeq"]))
+        raise UsageError(f"no input can be at a URL of the scheme {scheme!r}", hint=f"the schemes are {known}")
     with _opening:
         if scheme not in _sites:
             _sites[scheme] = RetryingSite(SITES[scheme](), Patience())

@@ -42,6 +42,15 @@ def test_a_state_folder_that_cannot_be_used_is_a_finding_and_no_error(kubeq: Any
     )  # fmt: skip
 
 
+def test_a_cache_folder_that_cannot_be_used_is_a_finding(kubeq: Any) -> None:
+    blocked = kubeq.write("blocked", "a file")
+    ran = kubeq("--json", "check", "-o", "image=none", "-o", f"cache_dir={blocked}/x")
+    found = {each["check"]: each["outcome"] for each in json.loads(ran.stdout)["checks"]}
+    assert (ran.code, found["state-folder"], found["cache-folder"], found["store-write"]) == (
+        6, "passed", "failed", "passed",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("mode", ("text", "json", "quiet"))
 def test_nothing_has_to_be_made_for_what_is_embedded(kubeq: Any, snapshot: Snapshot, mode: str) -> None:
     snapshot(kubeq(*MODES[mode], "setup"), f"setup-embedded-{mode}")

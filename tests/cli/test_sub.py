@@ -249,7 +249,43 @@ def test_a_state_folder_that_cannot_be_is_one_sentence(kubeq: Any, command: tupl
 def test_a_cache_folder_that_cannot_be_used_is_not_worth_a_word(kubeq: Any) -> None:
     kubeq.write("a-file", "x")
     ran = kubeq(*PREPARED, "-u", "a-file", "true", environment={"KUBEQ_CACHE_DIR": f"{kubeq.project}/a-file"})
-    assert ran.code == 0 and "WARNING" not in ran.stderr
+    assert ran.code == 0 and "cache" not in ran.stderr
+
+
+def test_a_cache_folder_that_no_node_here_can_use_is_said_before_anything_is_stored(kubeq: Any) -> None:
+    kubeq.write("a-file", "x")
+    ran = kubeq("sub", "-i", "none", "true", environment={"KUBEQ_CACHE_DIR": f"{kubeq.project}/a-file"})
+    assert (ran.code, ran.stdout) == (6, "") and kubeq.nothing_stored()
+    assert (
+        ran.stderr.startswith("error: the cache folder /") and "hint: name another one: KUBEQ_CACHE_DIR=" in ran.stderr
+    )
+
+
+def test_what_the_parts_below_warn_of_looks_like_every_warning(kubeq: Any) -> None:
+    kubeq.state.mkdir(parents=True, exist_ok=True)
+    (kubeq.state / "journal.jsonl").write_text("no record\n{}\n")
+    ran = kubeq("show", "LAST")
+    assert ran.stderr.splitlines()[0].startswith("warning: lines of the journal ")
+    assert "WARNING kubeq.actions.journal: lines of" in kubeq("-v", "show", "LAST").stderr
+
+
+def test_a_command_is_suggested_only_if_it_is_near(kubeq: Any) -> None:
+    assert "hint: did you mean status?" in kubeq("stauts").stderr
+    assert "hint: kubeq --help lists the commands" in kubeq("bogus").stderr
+
+
+def test_the_examples_of_the_help_have_their_options_in_front_of_the_command(kubeq: Any) -> None:
+    examples = kubeq("sub", "--help").stdout.partition("Examples:")[2].splitlines()
+    own = {"--name", "-n", "-i", "--params", "--fetch", "--stdin", "--local"}
+    lines = [line.split("kubeq sub ")[1].split() for line in examples if "kubeq sub " in line]
+    assert len(lines) == 3
+    for words in lines:
+        first = next(at for at, word in enumerate(words) if word in {"echo", "python3"})
+        assert not own & set(words[first:]), words
+
+
+def test_a_preview_says_nothing_of_the_store_where_there_is_no_input(kubeq: Any) -> None:
+    assert "would send no file\n" in kubeq("sub", "-i", "none", "--dry-run", "true").stdout
 
 
 def test_a_name_in_the_environment_is_said_to_be_no_setting(kubeq: Any) -> None:

@@ -33,5 +33,5 @@ def command(settings: Globals, key: str | None, profiles: bool) -> None:
         if each.name == name:
             settings.output.show(SettingView(each))
             return
-    near = get_close_matches(name, [each.name for each in found], n=1)
+    near = get_close_matches(name, [each.name for each in found], n=1, cutoff=0.7)
     raise NotFound(f"there is no key {key!r}", hint=f"did you mean {near[0]}?" if near else "kubeq config lists them")

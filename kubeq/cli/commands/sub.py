@@ -27,7 +27,7 @@ Exit code: 0 every task succeeded, 3 some failed or were cancelled, 130 interrup
 Examples:
   kubeq sub --local echo hi
   seq 10 | kubeq sub --stdin echo executed:
-  kubeq sub -n demo -i python:3.12 --params params.csv python3 '^square.py' '{x}' --fetch out
+  kubeq sub -n demo -i python:3.12 --params params.csv --fetch out python3 '^square.py' '{x}'
 """
 
 

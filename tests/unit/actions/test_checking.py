@@ -250,6 +250,6 @@ def test_the_answer_names_what_failed_with_what_mends_it(session: Session) -> No
     assert view.failed == ["store-write"]
     answer = CheckView(check(session, node=False)).json()
     assert answer["ok"] is False
-    assert answer["checks"][2]["outcome"] == "failed" and answer["checks"][2]["hint"] == "ask for s3:PutObject"
-    assert answer["checks"][3]["duration_s"] is None
+    assert answer["checks"][3]["outcome"] == "failed" and answer["checks"][3]["hint"] == "ask for s3:PutObject"
+    assert answer["checks"][4]["duration_s"] is None
     assert list(CheckView(check(session, node=False)).quiet()) == ["store-write"]

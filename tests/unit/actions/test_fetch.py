@@ -144,7 +144,7 @@ def test_tasks_without_results_are_listed_and_the_error_says_so(work: Work, sess
     done = fetch(session, job, out)
     assert [task.index for task in done.tasks] == [1, 2]
     assert [(task.index, task.state) for task in done.missing] == [(3, TaskState.FAILED), (4, TaskState.PENDING)]
-    assert "no such image" in done.missing[0].why
+    assert "no such image" in done.missing[0].why and done.missing[1].why == "pending"
     error = done.error()
     assert isinstance(error, TasksFailed) and error.exit_code == 3 and "2 tasks" in error.message
 
@@ -310,8 +310,9 @@ def test_fetching_into_a_file_is_refused_and_leaves_it(work: Work, session: Sess
 def test_fetching_where_nothing_may_be_written_is_refused(work: Work, session: Session) -> None:
     job = work.submit()
     work.run(1, files={"a": b"a"})
-    with pytest.raises((UsageError, BackendError), match="/proc/self/kubeq could not be written"):
+    with pytest.raises((UsageError, BackendError), match="/proc/self/kubeq could not be written") as error:
         fetch(session, job, Path("/proc/self/kubeq"))
+    assert error.value.hint is not None and "directory" in error.value.hint
 
 
 def test_a_disk_without_space_leaves_nothing_half(work: Work, session: Session, out: Path) -> None:
@@ -426,7 +427,7 @@ def test_a_killed_job_gives_what_it_had(work: Work, session: Session, out: Path)
     kill(session, ["demo"])
     done = fetch(session, job, out)
     assert [task.index for task in done.tasks] == [1]
-    assert [task.why for task in done.missing] == ["it is cancelled"] * 2
+    assert [task.why for task in done.missing] == ["cancelled"] * 2
 
 
 def test_an_older_job_of_the_same_name_goes_to_a_folder_of_its_id(work: Work, session: Session) -> None:

@@ -164,6 +164,7 @@ def test_without_an_engine_the_hint_says_how_to_do_without(tmp_path: Path, monke
     with pytest.raises(BackendError, match="no Docker engine answers") as error:
         resolve_image("python")
     assert error.value.hint is not None and "--image none" in error.value.hint
+    assert f"at unix://{tmp_path}/none.sock (DOCKER_HOST): No such file" in error.value.message
 
 
 def test_the_real_engine_pins_an_image_that_was_built_here(busybox_image: str) -> None:

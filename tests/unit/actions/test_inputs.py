@@ -174,6 +174,10 @@ def test_a_bad_upload_is_refused(here: Path, make: Make, text: str, said: str) -
     assert error.hint
 
 
+def test_an_unknown_scheme_is_answered_with_all_that_there_are(here: Path) -> None:
+    assert refusal(here, "ftp://h/x").hint == "the schemes are gs, http, https, kubeq, s3"
+
+
 def test_a_colon_that_can_be_read_in_two_ways_is_refused_with_both(here: Path, make: Make) -> None:
     make("a", "a:b")
     error = refusal(here, "a:b")

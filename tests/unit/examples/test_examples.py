@@ -242,3 +242,35 @@ def test_summarise_shows_a_line_a_text_the_longest_first(tmp_path: Path) -> None
 
 def test_summarise_of_nothing_is_an_error(tmp_path: Path) -> None:
     assert run(LICENCES / "summarise.py", str(tmp_path), cwd=tmp_path).returncode == 1
+
+
+def demo(root: Path, *words: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """The demo in a checkout where `kubeq` only notes what it is asked and submits `the-id`; and what it was asked."""
+    shutil.copytree(MANDELBROT, root / "examples" / "mandelbrot")
+    programs = {
+        "images/engine.sh": "exit 1",
+        ".venv/bin/kubeq": 'echo "$@" >>"$0.asked"; [ "$1" != sub ] || echo the-id',
+    }
+    for name, body in programs.items():
+        path = root / name
+        path.parent.mkdir(parents=True)
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+    script = root / "examples" / "mandelbrot" / "demo.sh"
+    done = subprocess.run([str(script), *words], capture_output=True, text=True, timeout=120)
+    asked = root / ".venv" / "bin" / "kubeq.asked"
+    return done, asked.read_text().splitlines() if asked.exists() else []
+
+
+def test_the_demo_fetches_its_own_job_whatever_was_submitted_last(tmp_path: Path) -> None:
+    _, asked = demo(tmp_path)
+    assert asked[0].startswith("sub -n demo -i none ") and asked[1:] == [f"fetch the-id {tmp_path}/demo-out"]
+
+
+def test_the_demo_touches_no_directory_that_holds_something(tmp_path: Path) -> None:
+    mine = tmp_path / "pictures" / "mine"
+    mine.parent.mkdir()
+    mine.write_text("precious")
+    done, asked = demo(tmp_path, str(mine.parent))
+    assert (done.returncode, asked, mine.read_text()) == (2, [], "precious")
+    assert "is not empty" in done.stderr
