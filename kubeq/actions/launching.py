@@ -144,10 +144,15 @@ def _started(session: Session, pool: Pool, count: int, say: Say, *, needed: bool
 
 
 def number_nodes(session: Session, pool: Pool, count: int) -> list[int]:
-    """Numbers for so many new nodes. What a new pool asks of its nodes is stored before there is any."""
+    """Numbers for so many new nodes. What a pool asks of its nodes is stored before there is any, whoever made the pool
+    and was interrupted then.
+    """
     dressing = session.dressing if pool.outfit is not None else None
-    if dressing is not None and dressing.digest == pool.outfit and session.queue.make_pool(pool):
-        session.blobs.upload(dressing.opens())
+    if dressing is not None and dressing.digest == pool.outfit:
+        standing = None if session.queue.make_pool(pool) else session.queue.pool(pool.id)
+        if standing is None or not standing.nodes:
+            opens = dressing.opens()
+            session.blobs.upload({digest: opens[digest] for digest in session.blobs.missing(list(opens))})
     return session.queue.number_nodes(pool, count)
 
 

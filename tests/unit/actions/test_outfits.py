@@ -83,6 +83,15 @@ def test_a_node_by_hand_finds_it_in_the_store_too(users: Users) -> None:
     assert pool.outfit is not None and session.blobs.read(pool.outfit)
 
 
+def test_a_pool_whose_maker_was_interrupted_has_it_before_its_first_node(users: Users) -> None:
+    session = users.session(pre="apt install x")
+    pool = pool_of_request(session, private=False)
+    session.queue.make_pool(pool)  # and then nothing more was stored
+    add_nodes(session, pool, 1)
+    assert pool.outfit is not None
+    assert decode_outfit(session.blobs.read(pool.outfit)) == Outfit(pre="apt install x")
+
+
 def test_a_submission_stores_it_with_its_inputs_and_nodes_added_later_find_it(users: Users) -> None:
     job = submitted(users.session(pre="echo ready")).job
     later = users.session()
