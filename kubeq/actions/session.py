@@ -26,6 +26,9 @@ from kubeq.store.open import asked_of, open_store
 from kubeq.store.outputs import Outputs
 from kubeq.store.retry import Retrying
 
+ATTEMPTS = 6
+"""A person waits 16 s at most, and the time of the requests, to be told that a store does not answer; agents wait on."""
+
 
 class Session:
     """What every action is given."""
@@ -68,14 +71,14 @@ class Session:
 
     @cached_property
     def store(self) -> ObjectStore:
-        return Retrying(open_store(self.config.store_url), time.sleep)
+        return Retrying(open_store(self.config.store_url), time.sleep, attempts=ATTEMPTS)
 
     @cached_property
     def inputs_store(self) -> ObjectStore:
         """Where inputs lie: the very store of the results unless another place is named."""
         if self.config.blobs_url == self.config.store_url:
             return self.store
-        return Retrying(open_store(self.config.blobs_url), time.sleep)
+        return Retrying(open_store(self.config.blobs_url), time.sleep, attempts=ATTEMPTS)
 
     @cached_property
     def blobs(self) -> Blobs:
