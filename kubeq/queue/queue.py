@@ -106,8 +106,11 @@ class Queue(Granting, Looking, Pools):
         """Cancel everything unfinished; on return no task of the job is or becomes claimed but those told to stop.
 
         The job row is marked first, so that no agent picks from it any more; then every task, until a full pass finds
-        nothing to do.
+        nothing to do. Agents that see the mark cancel tasks too: what they did is in the answer as well.
         """
+        outcomes = self.outcomes(job.id, consistent=True)
+        unfinished = sum(count for outcome, count in outcomes.items() if outcome.state in UNFINISHED)
+        before = self._cancelled(job.id) if any(old.state is TaskState.CANCELLED for old in outcomes) else set()
         self._edit_job(job, lambda old: replace(old, cancelled=True))
         changed: set[int] = set()
         while True:
@@ -116,6 +119,8 @@ class Queue(Granting, Looking, Pools):
             if not done.changed:
                 break
         self.close_if_done(job)
+        if len(changed) < unfinished:
+            changed |= self._cancelled(job.id) - before
         return Changed(changed=tuple(sorted(changed)), unchanged=done.unchanged)
 
     def cancel_tasks(self, job: Job, indexes: Sequence[int]) -> Changed:
@@ -241,10 +246,18 @@ class Queue(Granting, Looking, Pools):
             yield [row for row in rows if row is not None]
 
     def _unfinished_rows(self, job: JobId) -> Iterator[list[Row]]:
+        return ([row for row in rows if state_of_row(row) in UNFINISHED] for rows in self._task_rows(job))
+
+    def _cancelled(self, job: JobId) -> set[int]:
+        """The indexes of the tasks that are cancelled now."""
+        found = (row for rows in self._task_rows(job) for row in rows if state_of_row(row) is TaskState.CANCELLED)
+        return {task_of(row, job).id.index for row in found}
+
+    def _task_rows(self, job: JobId) -> Iterator[Sequence[Row]]:
         cursor: Cursor | None = None
         while True:
             page = insist(lambda after=cursor: self._table.list(tasks_of(job), after, self._table.batch))  # type: ignore[misc]
-            yield [row for row in page.rows if state_of_row(row) in UNFINISHED]
+            yield page.rows
             cursor = page.after
             if cursor is None:
                 return

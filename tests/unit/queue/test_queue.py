@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,8 @@ from kubeq.queue.claiming import JOB_PAGES_PER_CLAIM, OPEN_JOBS_PAGE
 from kubeq.queue.claims import Final, Grant, Room
 from kubeq.queue.pools import KEPT_ARCHIVES
 from kubeq.queue.queue import Queue
-from kubeq.queue.rows import Outcome, entry_row, job_row, node_row, task_key
+from kubeq.queue.rows import Outcome, entry_row, job_row, jobs_of, node_row, task_key
+from kubeq.queue.sweeping import sweep
 
 POOL, NODE = PoolId("p"), NodeName("n1")
 BIG = Resources(cpu=64.0, memory=10**12)
@@ -214,6 +215,31 @@ def test_kill_is_final(queue: Queue, submit: Submit) -> None:
     queue.finish([stopped])
     assert states(queue, job) == {TaskState.CANCELLED: 3}
     assert queue.cancel_job(job).changed == ()
+
+
+class Swept:
+    """A table on which an agent sweeps the killed job as soon as the job's row is marked."""
+
+    def __init__(self, table: Any, job: Job) -> None:
+        self._table, self._job = table, job
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._table, name)
+
+    def swap(self, changes: Sequence[Change]) -> Any:
+        answers = self._table.swap(changes)
+        if changes[0].key.partition == jobs_of(self._job.pool):
+            sweep(self._table, self._job, 1e9)
+        return answers
+
+
+def test_a_kill_tells_of_what_agents_cancelled_for_it_and_of_nothing_older(
+    table: Any, queue: Queue, submit: Submit, clock: Any
+) -> None:
+    job = submit(4)
+    claim(queue)
+    queue.cancel_tasks(job, [2])
+    assert Queue(Swept(table, job), clock).cancel_job(job).changed == (1, 3, 4)  # type: ignore[arg-type]
 
 
 def test_a_killed_attempt_that_finished_first_keeps_its_outcome(queue: Queue, submit: Submit) -> None:
