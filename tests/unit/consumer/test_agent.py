@@ -36,14 +36,14 @@ from kubeq.core.outfit import Outfit
 from kubeq.core.resources import Resources
 from kubeq.core.spec import JobSpec
 from kubeq.errors import AccessDenied, BackendError, ImageUnavailable
-from kubeq.queue.claims import Final, Grant
+from kubeq.queue.claims import Claimed, Final, Grant, Room
 from kubeq.queue.memory import MemoryTable
 from kubeq.queue.queue import Queue
 from kubeq.store.blobs import Blobs
 from kubeq.store.memory import MemoryStore
 from kubeq.store.open import open_site
 from kubeq.store.outputs import Outputs
-from kubeq_consumer import agent, parting
+from kubeq_consumer import agent, parting, silence
 from kubeq_consumer.agent import Agent
 from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.finishing import Finisher
@@ -168,6 +168,10 @@ class Flaky(Queue):
     def _there(self, what: str) -> None:
         if what in self.away:
             raise BackendError("the queue is away", transient=True)
+
+    def claim(self, pool: PoolId, node: NodeName, room: Room) -> Claimed:
+        self._there("claim")
+        return super().claim(pool, node, room)
 
     def renew(self, grants: Sequence[Grant], started_at: Sequence[float | None]) -> Sequence[Grant | None]:
         self._there("renew")
@@ -609,3 +613,28 @@ def test_a_node_tells_the_requests_it_has_made_with_its_reports_and_in_its_log(
     assert node.requests.queue["write"] > 2
     (said,) = [record.getMessage() for record in caplog.records if "has left" in record.getMessage()]
     assert re.search(r"requests: queue [\d,]+ (read|write), .*; store [\d,]+ put", said), said
+
+
+def test_an_agent_whose_queue_stays_away_for_too_long_leaves(theatre: Theatre, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "LOST_S", 0.3)
+    theatre.queue.away = {"claim"}
+    theatre.play()
+    assert theatre.end() is GoneReason.LOST
+
+
+def test_what_runs_is_not_touched_however_long_the_queue_stays_away(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "LOST_S", 0.3)
+    for module in (agent, parting):
+        monkeypatch.setattr(module, "DELIVERY_PATIENCE_S", 1.0)
+    theatre.stage.hold.clear()
+    theatre.submit(1)
+    theatre.play()
+    eventually(lambda: theatre.stage.started, "it runs")
+    theatre.queue.away = {"claim", "renew", "finish"}
+    time.sleep(1.0)
+    assert theatre.stage.running_now == 1
+    theatre.stage.hold.set()
+    assert theatre.end() is GoneReason.LOST
+    assert len(list(theatre.spool.load())) == 1, "its outcome stays on the disk"

@@ -9,11 +9,16 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kubeq.errors import AccessDenied, BackendError, VersionMismatch
 from kubeq.relay import exchange, incoming, server
+from kubeq.relay.requests import CALLS
 from kubeq.relay_client import RelayClient
 from kubeq.relay_wire import PROTOCOL, Address, decode_error
 from kubeq.sockets import connected
@@ -21,6 +26,22 @@ from tests.relays import POOL
 from tests.unit.relay.conftest import House, Node
 
 ROOT = f"/kubeq/{PROTOCOL}"
+LINES = [
+    b"GET /kubeq/1/peers HTTP/1.1",
+    b"POST /kubeq/1/claim HTTP/1.0",
+    b"GET / HTTP/9.9",
+    b"GET /",
+    b"X",
+    b"",
+    b": x",
+]
+LINES += [
+    b"Content-Length: 3",
+    b"Transfer-Encoding: chunked",
+    b"Expect: 100-continue",
+    b"Authorization: Bearer n1:x",
+    b"\x00",
+]
 PEERS = json.dumps({"schema": 1, "pool": POOL}).encode()
 
 
@@ -244,6 +265,51 @@ def test_a_request_that_is_too_large_is_refused_before_it_is_read(house: House, 
     caller.send(caller.head(f"POST {ROOT}/stat HTTP/1.1", f"Content-Length: {10**12}"))
     assert caller.answer()[0] == 413
     assert caller.has_ended()
+
+
+HOLD = {"job": "job-1", "index": 1, "attempt": 1, "nonce": "n", "cancel_asked": False}
+FIELDS = (
+    "agent after ahead ends free holding job keys life limit name node pool prefix room row seconds seen started_at"
+)
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=9)
+    | st.sampled_from(["n1", POOL, "job-1"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3) | st.just(HOLD),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(sorted(CALLS)), document=st.dictionaries(st.sampled_from(FIELDS.split()), ANYTHING))
+def test_whatever_a_node_asks_is_answered_or_refused_and_never_a_failure_of_the_relay(
+    house: House, name: str, document: dict[str, Any]
+) -> None:
+    node = house.node("n1")
+    seconds = document.get("seconds")
+    if name == "wait" and isinstance(seconds, int | float) and seconds > 0.01:
+        document["seconds"] = 0.01
+    status, body = Caller(house, node).ask(
+        f"POST {ROOT}/{name} HTTP/1.1", body=json.dumps({"schema": 1, **document}).encode()
+    )
+    assert status in (200, 400, 403), (status, body)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=300) | st.lists(st.sampled_from(LINES), max_size=8).map(b"\r\n".join))
+def test_whatever_comes_over_the_line_ends_in_an_answer_or_the_end_of_the_connection(
+    house: House, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    caller = Caller(house)
+    with suppress(BrokenPipeError, ConnectionResetError):
+        caller.send(content)
+        caller.socket.shutdown(socket.SHUT_WR)
+        while caller.socket.recv(65536):
+            pass
+    assert "failed inside the relay" not in caplog.text
 
 
 # -- objects ----------------------------------------------------------------------------------------------------------
