@@ -70,6 +70,8 @@ class Claimer:
 
     def claim(self, pool: PoolId, node: NodeName, room: Room) -> Claimed:
         """See `Claims.claim`. Takes the oldest tasks first until it meets a collision, then spreads at random."""
+        if room.pool_slots >= WIDEST_WINDOW:  # no look is wide enough to see more tasks than the pool has slots
+            room = replace(room, ahead=0)
         grants = self._answered()
         room = less(room, grants)
         too_big: list[TaskId] = []
@@ -129,8 +131,7 @@ class Claimer:
             wanted = min(room.starts, ceil(room.free.cpu / job.resources.cpu)) + room.ahead
             if wanted <= 0:
                 break
-            spread = 4 * wanted << min(self._collisions, 6) if self._collisions else 0
-            window = min(WIDEST_WINDOW, max(spread, wanted + room.pool_slots + 1))
+            window = self._window(wanted, room)
             page = insist(
                 lambda after=cursor, limit=window: self._table.due(tasks_of(job.id), self.now(), after, limit)  # type: ignore[misc]
             )
@@ -147,6 +148,16 @@ class Claimer:
             if cursor is not None and not granted:
                 self._passed[job.id] = cursor
         return _Asked(tuple(granted), tuple(too_big[:TOO_BIG_REPORTED]), nothing_due)
+
+    def _window(self, wanted: int, room: Room) -> int:
+        """How many due rows to ask for: each costs a read somewhere.
+
+        Enough to spread over after collisions; and where something may be claimed ahead, to see whether more are due
+        than the pool has slots.
+        """
+        spread = 4 * wanted << min(self._collisions, 6) if self._collisions else 0
+        seen = room.pool_slots if room.ahead > 0 else 0
+        return min(WIDEST_WINDOW, max(spread, wanted + seen + 1))
 
     def _candidates(self, job: Job, rows: Sequence[Row], room: Room) -> tuple[list[tuple[Task, int]], list[TaskId]]:
         """The due tasks of a page to try for, chosen among those that fit, and those that never can."""

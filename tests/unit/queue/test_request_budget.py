@@ -6,10 +6,15 @@ from collections.abc import Callable
 from math import ceil
 from typing import Any
 
+import pytest
+
 from kubeq.core.model import Ending, Exit, Job, Node, NodeName, NodeState, PoolId
 from kubeq.core.resources import Resources
 from kubeq.core.transitions import Report
+from kubeq.queue.base import LARGE, Cursor, Page, Partition
+from kubeq.queue.claiming import WIDEST_WINDOW
 from kubeq.queue.claims import Final, Room
+from kubeq.queue.memory import MemoryTable
 from kubeq.queue.queue import Queue
 
 POOL, NODE = PoolId("p"), NodeName("n1")
@@ -100,3 +105,34 @@ def test_nobody_counts_a_job_that_is_seen_to_be_unfinished(table: Any, queue: Qu
     table.taken()
     assert not queue.close_if_done(job)
     assert table.taken() == {"due": 1, "get": 2}
+
+
+class Asked(MemoryTable):
+    """Remembers how many rows each look at due tasks asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits: list[int] = []
+
+    def due(self, partition: Partition, before: float, after: Cursor | None, limit: int) -> Page:
+        if partition.startswith(LARGE):
+            self.limits.append(limit)
+        return super().due(partition, before, after, limit)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "slots", "asked", "granted"),
+    [
+        (0, 100, 3, 2),  # nothing ahead: how many are due does not matter
+        (1, 100, 104, 3),  # as many as show whether the pool has a slot for each
+        (1, WIDEST_WINDOW - 1, WIDEST_WINDOW, 3),
+        (1, WIDEST_WINDOW, 3, 2),  # more slots than any look shows tasks
+    ],
+)
+def test_a_claim_asks_for_no_more_rows_than_it_has_use_for(
+    table: Any, queue: Queue, submit: Submit, ahead: int, slots: int, asked: int, granted: int
+) -> None:
+    watched = table._table = Asked()
+    submit(400)
+    grants = queue.claim(POOL, NODE, Room(free=BIG, total=BIG, starts=2, ahead=ahead, pool_slots=slots)).grants
+    assert (watched.limits, len(grants)) == ([asked], granted)
