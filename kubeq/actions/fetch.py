@@ -12,7 +12,7 @@ there, moves only the rest, and replaces only what an earlier fetch wrote.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,11 @@ from kubeq.actions.confined import Confined, open_confined
 from kubeq.actions.fetch_task import TaskFetch, Wanted
 from kubeq.actions.finding import EVERYTHING, Choice, Chosen, known_jobs, tasks_of
 from kubeq.actions.session import Session
-from kubeq.actions.waiting import COUNTING_SHARE, SHORTEST_WAIT_S
+from kubeq.actions.waiting import SHORTEST_WAIT_S, pause_after
 from kubeq.core.model import UNFINISHED, Job, Task, TaskState
 from kubeq.core.selectors import Indexes
 from kubeq.errors import Conflict, IntegrityError, KubeqError, NotFound, ObjectNotFound, TasksFailed
+from kubeq.queue.rows import Outcome
 from kubeq.store.parallel import run_parallel, threads_for
 
 FOLLOW_S = 2.0
@@ -149,20 +150,22 @@ class _Fetching:
     def wait_for_more(self) -> None:
         """Return when something has ended and it is time to read the tasks again, or when everything has ended."""
         queue, clock = self._session.queue, self._session.clock
-        counting_s = 0.0
+        pause = SHORTEST_WAIT_S
         while True:
-            time.sleep(max(SHORTEST_WAIT_S, COUNTING_SHARE * counting_s))
+            time.sleep(pause)
             queue.wait(FOLLOW_S)
             began = clock.monotonic()
-            ended = self._count_ended()
-            counting_s = clock.monotonic() - began
+            outcomes = queue.outcomes(self._job.id)
+            ended = _ended(outcomes)
+            pause = pause_after(queue.reach, outcomes, clock.monotonic() - began)
             if ended >= self._job.total or (ended != self._ended and began >= self._not_before):
                 self._ended = ended
                 return
 
     def fetch_all(self, confined: Confined) -> None:
         """Fetch everything that has ended and is not there yet."""
-        self._ended = self._count_ended()
+        if self._request.follow:  # a count reads every row of the job in DynamoDB, as the list after it does
+            self._ended = _ended(self._session.queue.outcomes(self._job.id))
         self._missing = []
         self._fetch_ended(confined, self._request.indexes)
 
@@ -192,10 +195,6 @@ class _Fetching:
             missing=tuple(self._missing),
             refused=tuple(sorted(self._refused.items(), key=lambda pair: pair[0])),
         )
-
-    def _count_ended(self) -> int:
-        outcomes = self._session.queue.outcomes(self._job.id)
-        return sum(count for outcome, count in outcomes.items() if outcome.state not in UNFINISHED)
 
     def _wanted(self, indexes: Indexes) -> Iterator[tuple[Task, int]]:
         """The tasks that have a result which is not there yet, with the attempt; the others become `missing`."""
@@ -248,6 +247,11 @@ class _Fetching:
         message = next((past.message for past in task.attempts if past.number == attempt and past.message), None)
         why = f"attempt {attempt} stored nothing" + (f": {message}" if message else "")
         return MissingTask(index=task.id.index, state=task.state, why=why)
+
+
+def _ended(outcomes: Mapping[Outcome, int]) -> int:
+    """How many tasks have ended."""
+    return sum(count for outcome, count in outcomes.items() if outcome.state not in UNFINISHED)
 
 
 def index_list(indexes: Sequence[int], most: int = 10) -> str:

@@ -381,6 +381,15 @@ def test_follow_lists_the_job_twice_and_reads_in_between_only_what_was_unfinishe
     assert set(read) == set(range(31, 41))
 
 
+def test_a_fetch_that_follows_nothing_counts_nothing(work: Work, session: Session, out: Path) -> None:
+    job = work.submit(rows(3), ["n"])
+    work.run(3)
+    counted: list[JobId] = []
+    session.queue.outcomes = counted.append  # type: ignore[assignment,method-assign]
+    assert len(fetch(session, job, out).tasks) == 3
+    assert counted == []
+
+
 def test_follow_fetches_what_ran_again_after_it_was_fetched(work: Work, session: Session, out: Path) -> None:
     job = work.submit(rows(2), ["n"])
     work.run(1, files={"a": b"first"})

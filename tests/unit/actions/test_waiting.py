@@ -14,8 +14,8 @@ from kubeq.actions.launching import Nodes, node_request, pool_of_job
 from kubeq.actions.output_feed import PAGE, OutputFeed
 from kubeq.actions.session import Session
 from kubeq.actions.tending import Tending
-from kubeq.actions.waiting import Tick, follow
-from kubeq.core.model import Exit, Job, JobStatus, NodeName, PoolId, TaskState
+from kubeq.actions.waiting import Tick, follow, pause_after
+from kubeq.core.model import Exit, Job, JobId, JobStatus, NodeName, PoolId, Reach, TaskState
 from kubeq.errors import NotFound
 from kubeq.nodes.base import Observation
 from kubeq.queue.rows import Outcome
@@ -112,6 +112,40 @@ def test_the_end_is_noticed_within_a_tenth_of_a_second(session: Session, work: W
     noticed = time.monotonic()
     thread.join()
     assert noticed - ended[0] < 0.1
+
+
+def test_a_large_job_on_the_network_is_counted_seldom_and_its_end_is_noticed_all_the_same(
+    session: Session, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(session.table), "reach", Reach.NETWORK)
+    job = work.submit(rows(50), ["n"])
+    grants = work.claim(50)
+    counts, count = [0], session.queue.outcomes
+
+    def counted(id: JobId, *, consistent: bool = False) -> Mapping[Outcome, int]:
+        counts[0] += not consistent
+        outcomes = count(id, consistent=consistent)
+        return {outcome: 20_000 * tasks for outcome, tasks in outcomes.items()} if counts[0] == 1 else outcomes
+
+    session.queue.outcomes = counted  # type: ignore[method-assign]
+    ticks = follow(session, job)
+    first = next(ticks)
+    next(ticks)
+    assert (first.tasks[TaskState.CLAIMED], counts) == (1_000_000, [1])
+    for grant in grants:
+        work.end(grant)
+    assert [tick.ended for tick in ticks][-1]
+    assert counts == [2]
+
+
+@pytest.mark.parametrize(
+    ("reach", "tasks", "counting_s", "pause_s"),
+    [(Reach.HOST, 10**6, 0.2, 1.0), (Reach.NETWORK, 10**6, 0.2, 100.0), (Reach.NETWORK, 100, 0.2, 1.0)],
+)
+def test_the_pause_after_a_count_is_what_it_took_or_what_it_cost(
+    reach: Reach, tasks: int, counting_s: float, pause_s: float
+) -> None:
+    assert pause_after(reach, {Outcome(TaskState.PENDING): tasks}, counting_s) == pytest.approx(pause_s)
 
 
 def test_a_job_that_is_removed_ends_the_waiting(session: Session, work: Work) -> None:
