@@ -1,6 +1,6 @@
 """Counting the requests that a backend makes of its service, by the service's own name for them.
 
-What a step of a task's journey may make is held by tests/unit/queue/test_request_budget.py.
+What each step of a task's journey may make is in bench/budget.py, and held by tests/contract/test_service_requests.py.
 """
 
 from __future__ import annotations
