@@ -14,7 +14,9 @@ KEPT_FILES = 2
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: at (ISO 8601 UTC), level, logger, message, and the traceback where there is one."""
+    """One JSON object a line: at (ISO 8601 UTC), level, logger, message; where there is one the traceback, and the
+    attempt whose beginning it tells.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -23,6 +25,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if isinstance(attempt := getattr(record, "attempt", None), str):
+            line["attempt"] = attempt
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)

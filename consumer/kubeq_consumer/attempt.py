@@ -160,7 +160,7 @@ class Attempt:
     def _execute(self, prepared: Prepared, turn: AbstractContextManager[object]) -> None:
         node, spec = self._node, prepared.spec
         self._enter(Phase.RUNNING)
-        log.info("attempt %s starts: %s", self.label, prepared.command[0])
+        log.info("attempt %s starts: %s", self.label, prepared.command[0], extra={"attempt": self.label})
         running = self._start(prepared, turn)
         if running is None:
             return

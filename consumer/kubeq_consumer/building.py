@@ -12,10 +12,11 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from kubeq.core.clock import Clock
-from kubeq.core.model import Requests
+from kubeq.core.model import Reach, Requests
 from kubeq.core.resources import fits
 from kubeq.core.spec import JobSpec
 from kubeq.errors import UsageError
+from kubeq.json_log import JsonLines
 from kubeq.machine import whole_machine
 from kubeq.queue.open import open_claims
 from kubeq.store.base import ObjectStore
@@ -30,6 +31,7 @@ from kubeq_consumer.agent import Agent
 from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.finishing import Finisher
 from kubeq_consumer.ledger import Ledger
+from kubeq_consumer.nodelog import NodeLog
 from kubeq_consumer.outfitting import Outfitter
 from kubeq_consumer.preparing import Node
 from kubeq_consumer.remotes import Remotes
@@ -108,15 +110,20 @@ class Built:
     agent: Agent
     aftermath: Aftermath
     runtimes: Runtimes
+    node_log: NodeLog | None
 
     def run(self) -> None:
         """Clear up after dead agents, work until there is a reason to leave, and let go of everything."""
+        if self.node_log is not None:
+            self.node_log.start()
         self.aftermath.clear_up()
         try:
             self.agent.run(housekeep=self.aftermath.deliver)
         finally:
             self.runtimes.close()
-            shutil.rmtree(self.config.state_dir / "nodes" / self.config.node / "attempts", ignore_errors=True)
+            shutil.rmtree(self.config.folder / "attempts", ignore_errors=True)
+            if self.node_log is not None:
+                self.node_log.stop()
 
 
 def opener_of(results: ResultSite, url: str) -> Opener:
@@ -135,7 +142,7 @@ def build(config: AgentConfig, clock: Clock) -> Built:
     shared = config.blobs_url == config.store_url
     inputs_store = store if shared else Retrying(open_store_of_node(config.blobs_url, config.token), time.sleep)
     blobs = Blobs(inputs_store)
-    finisher = Finisher(claims, Spool(config.state_dir / "nodes" / config.node / "spool"))
+    finisher = Finisher(claims, Spool(config.folder / "spool"))
     runtimes = Runtimes(config)
     outputs, cached = Outputs(store), config.cache_dir / "blobs"
     cache = BlobCache(cached, blobs)
@@ -158,6 +165,11 @@ def build(config: AgentConfig, clock: Clock) -> Built:
         total_memory=total.memory or machine.memory,
     )
     agent = Agent(node, claims, Ledger(config.state_dir / "ledger.json", machine), total)
+    seen_here = config.log_here and store.reach is Reach.HOST
     return Built(
-        config=config, agent=agent, aftermath=Aftermath(config, runtimes.sweep_all, finisher), runtimes=runtimes
+        config=config,
+        agent=agent,
+        aftermath=Aftermath(config, runtimes.sweep_all, finisher),
+        runtimes=runtimes,
+        node_log=None if seen_here else NodeLog(store, config.node, JsonLines()),
     )

@@ -26,7 +26,7 @@ class AgentConfig:
     `outfit` is the blob of what is done around the attempts. `limit` is the most it may give to attempts (None: the
     whole machine). `until_idle`: leave as soon as the pool, that had an open job, has none. `grace_s` is how long a
     command has between TERM and KILL. `engine_url` is the Docker engine's, where DOCKER_HOST names one. `token` is what
-    the agent shows to a relay.
+    the agent shows to a relay. `log_here`: whoever started it sees the file of its log.
     """
 
     pool: PoolId
@@ -43,6 +43,7 @@ class AgentConfig:
     linger_others_s: float = 60.0
     poll_s: float = 0.25
     until_idle: bool = False
+    log_here: bool = False
     outfit: Digest | None = None
     limit: Resources | None = None
     grace_s: float = 10.0
@@ -109,6 +110,7 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
         linger_others_s=number("LINGER_OTHERS", 60.0),
         poll_s=number("POLL", 0.25),
         until_idle=environ.get(PREFIX + "UNTIL_IDLE", "0") == "1",
+        log_here=environ.get(PREFIX + "LOG_HERE", "0") == "1",
         outfit=digest("OUTFIT"),
         limit=Resources(cpu=cpu or whole_machine().cpu, memory=int(memory) or None) if cpu or memory else None,
         grace_s=number("GRACE", 10.0),

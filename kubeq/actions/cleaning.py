@@ -15,6 +15,7 @@ from kubeq.core.model import Job, JobStatus, NodeState, TaskState
 from kubeq.core.quantities import format_duration
 from kubeq.core.selectors import is_glob
 from kubeq.errors import Conflict
+from kubeq.store.node_logs import delete_node_log
 
 SUBMITTING_S = 3600.0
 """An incomplete job that is younger may still be on its way: the largest submission takes minutes."""
@@ -72,6 +73,8 @@ def clean_job(session: Session, summary: JobSummary, *, results: bool = False) -
     drop_draft(session, job.id)
     pool = session.queue.pool(job.pool)
     if pool is not None and pool.private and not session.queue.has_jobs(job.pool):
+        for node in session.queue.peers(pool.id):
+            delete_node_log(session.store, node.name)
         for provider in session.providers_of(job.pool):
             provider.forget(job.pool, 0.0)
         let_go_pool(session, job.pool)
@@ -97,6 +100,8 @@ def forget_gone_nodes(session: Session) -> None:
     gone = [facts.node for facts in list_nodes(session, every=True) if facts.node.state is NodeState.GONE]
     forgotten = [node for node in gone if (node.ended_at or node.requested_at) <= oldest]
     let_go_nodes(session, (node.name for node in forgotten))
+    for node in forgotten:
+        delete_node_log(session.store, node.name)
     session.queue.forget_nodes(forgotten)
     session.here.forget(None, GONE_S)
 

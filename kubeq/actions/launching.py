@@ -20,7 +20,7 @@ from kubeq.core.table_rules import listing
 from kubeq.errors import BackendError
 from kubeq.machine import machine_id
 from kubeq.nodes.base import Launched, NodeRequest, Observation, Refused
-from kubeq.nodes.boot import agent_command, agent_environment, node_directory, python_path
+from kubeq.nodes.boot import LOG_HERE, agent_command, agent_environment, node_directory, python_path
 from kubeq.nodes.open import HERE
 from kubeq.queue.open import reach_of
 
@@ -187,7 +187,7 @@ def agent_line(session: Session, pool: Pool) -> str:
 def own_command(own: Mapping[str, str]) -> str:
     """The shell line that runs an agent of this installation, told so."""
     path = python_path("")
-    variables = {**({"PYTHONPATH": path} if path else {}), **own}
+    variables = {**({"PYTHONPATH": path} if path else {}), **own, **LOG_HERE}
     words = ["env", *(f"{name}={value}" for name, value in variables.items()), *agent_command()]
     return shlex.join(words)
 

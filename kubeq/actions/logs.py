@@ -1,30 +1,21 @@
-"""What tasks printed and what nodes logged: which attempt is meant, reading it whole, following it while it runs.
+"""What tasks printed: which attempt is meant, reading it whole, following it while it runs.
 
-How bytes become lines on a screen is in `lines`.
+How bytes become lines is in `core.printed`, what nodes logged in `node_logs`.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from typing import TextIO
 
 from kubeq.actions.finding import Chosen
 from kubeq.actions.session import Session
-from kubeq.core.model import UNFINISHED, Job, NodeName, Task, TaskState
+from kubeq.core.model import UNFINISHED, Job, Task, TaskId, TaskState
 from kubeq.errors import NotFound, ObjectNotFound, UsageError
-from kubeq.nodes.boot import node_directory
-from kubeq.store.disk import disk_errors
 from kubeq.store.logs import LogReader
 
 CHUNK = 2**20
 """Bytes of stored output held in memory at a time."""
-LOG = "agent.log"
 LOOK_S = 0.5
 """Between two looks for new output, at most; a queue that knows of changes wakes us sooner."""
 
@@ -65,16 +56,22 @@ def pick_task(session: Session, chosen: Chosen) -> tuple[Task, str | None]:
 def read_output(session: Session, task: Task, attempt: int | None = None) -> Iterator[Piece]:
     """All that an attempt (the latest if none is named) has printed so far. Raises NotFound if it never ran."""
     number = _attempt_of(task, attempt)
+    for content in contents_of(session, task.id, number):
+        yield Piece(task=task, attempt=number, content=content)
+
+
+def contents_of(session: Session, task: TaskId, number: int) -> Iterator[bytes]:
+    """All that a certain attempt has printed so far, in pieces; none if nothing of it is stored."""
     try:
-        with session.outputs.open_stdout(task.id, number) as stream:
+        with session.outputs.open_stdout(task, number) as stream:
             while chunk := stream.read(CHUNK):
-                yield Piece(task=task, attempt=number, content=chunk)
+                yield chunk
         return
     except ObjectNotFound:
         pass
-    reader = LogReader(session.store, session.outputs, task.id, number)
+    reader = LogReader(session.store, session.outputs, task, number)
     while chunk := reader.read_new():
-        yield Piece(task=task, attempt=number, content=chunk)
+        yield chunk
 
 
 def follow_output(session: Session, job: Job, index: int, attempt: int | None = None) -> Iterator[Piece]:
@@ -97,65 +94,6 @@ def follow_output(session: Session, job: Job, index: int, attempt: int | None = 
         if attempt is not None or (task.state not in UNFINISHED and task.attempt == number):
             return
         number += 1
-
-
-def node_log_path(session: Session, name: NodeName) -> Path:
-    """Where a node of this machine logs. Raises NotFound if there is no such file here."""
-    path = node_directory(Path(session.config.state_dir), name) / LOG
-    if "/" in name or name in (".", "..") or not path.is_file():
-        raise NotFound(
-            f"there is no job and no node {name!r} with a log on this machine", hint="kubeq nodes --all lists the nodes"
-        )
-    return path
-
-
-def read_node_log(session: Session, name: NodeName, *, follow: bool = False) -> Iterator[str]:
-    """The lines that a node of this machine has logged, readable; with `follow` also those to come, without end."""
-    path = node_log_path(session, name)
-    for older in sorted(path.parent.glob(f"{LOG}.[0-9]"), reverse=True):
-        with disk_errors("read", older), older.open(encoding="utf-8", errors="replace") as file:
-            yield from map(readable_log_line, file)
-    rest = ""
-    with disk_errors("read", path), ExitStack() as opened:
-        file = opened.enter_context(path.open(encoding="utf-8", errors="replace"))
-        while True:
-            piece = file.readline()
-            rest += piece
-            if rest.endswith("\n"):
-                yield readable_log_line(rest)
-                rest = ""
-            elif piece:
-                continue
-            elif not follow:
-                break
-            elif _was_rotated(path, file):
-                file = opened.enter_context(path.open(encoding="utf-8", errors="replace"))
-            else:
-                session.queue.wait(LOOK_S)
-    if rest:
-        yield readable_log_line(rest)
-
-
-def readable_log_line(line: str) -> str:
-    """A JSON line of an agent as `time LEVEL message`, its traceback below; anything else as it is."""
-    try:
-        document = json.loads(line)
-    except ValueError:
-        return line.rstrip("\n")
-    if not isinstance(document, dict) or "message" not in document:
-        return line.rstrip("\n")
-    at, level, message = document.get("at", ""), document.get("level", "info"), document["message"]
-    with suppress(ValueError, TypeError):
-        at = datetime.fromisoformat(at).strftime("%Y-%m-%d %H:%M:%SZ")
-    more = "".join("\n    " + part for part in str(document.get("traceback", "")).splitlines())
-    return f"{at} {str(level).upper():7} {message}{more}"
-
-
-def _was_rotated(path: Path, file: TextIO) -> bool:
-    """Whether another file has taken the name."""
-    with suppress(FileNotFoundError):
-        return path.stat().st_ino != os.fstat(file.fileno()).st_ino
-    return False
 
 
 def _follow_attempt(session: Session, task: Task, number: int) -> Iterator[Piece]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kubeq.actions.finding import Chosen, find_stored, tasks_of
-from kubeq.actions.logs import follow_output, pick_task, read_node_log, read_output
+from kubeq.actions.logs import follow_output, pick_task, read_output
+from kubeq.actions.node_logs import follow_node, read_node
 from kubeq.actions.session import Session
 from kubeq.cli.log_printing import LineRules, LogPrinter
 from kubeq.cli.output import Output
@@ -63,5 +64,8 @@ def _show_one(session: Session, output: Output, chosen: Chosen, request: LogRequ
 
 
 def _show_node(session: Session, name: NodeName, request: LogRequest, printer: LogPrinter) -> None:
-    for line in read_node_log(session, name, follow=request.follow):
-        printer.show_line(name, line)
+    for line in follow_node(session, name) if request.follow else read_node(session, name):
+        if line is None:
+            printer.pause()
+        else:
+            printer.show_line(name, line)

@@ -18,6 +18,8 @@ from kubeq.release import AGENT, this_release
 
 PREFIX = "KUBEQ_AGENT_"
 TOKEN_FILE = f"{PREFIX}TOKEN_FILE"
+LOG_HERE = {f"{PREFIX}LOG_HERE": "1"}
+"""For an agent of this machine: its log file can be read here, and need not be in a store that is here too."""
 
 
 def node_directory(state_dir: Path, name: NodeName) -> Path:

@@ -23,7 +23,7 @@ from kubeq.core.resources import Resources
 from kubeq.errors import BackendError
 from kubeq.machine import ProcessMark, has_ended, mark_of, pid_namespace, whole_machine
 from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Refused
-from kubeq.nodes.boot import agent_command, agent_environment, node_directory, whole_environment
+from kubeq.nodes.boot import LOG_HERE, agent_command, agent_environment, node_directory, whole_environment
 from kubeq.nodes.leavings import agent_has_ended, has_undelivered, is_of, last_change
 from kubeq.nodes.processes import send_signal
 
@@ -119,7 +119,7 @@ class LocalProvider:
 
     def _start(self, request: NodeRequest, name: NodeName, number: int, directory: Path) -> int:
         """The pid of a new agent, which begins to run when its record is durable."""
-        own = agent_environment(request, name, number, self.name)
+        own = agent_environment(request, name, number, self.name) | LOG_HERE
         command = self._command if self._command is not None else agent_command()
         with (directory / PRINTED).open("ab") as printed:
             child = subprocess.Popen(

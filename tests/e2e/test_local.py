@@ -282,3 +282,42 @@ def test_files_of_results_belong_to_their_parameters(home: Home) -> None:
     assert document["parameters"] == {"name": "ß", "size": "1"}
     assert document["command"] == ["sh", "-c", "echo ß1"]
     assert Path(home.cwd / "out/2/stdout.txt").read_text() == "b2\n"
+
+
+def test_a_nodes_log_shows_what_it_did_and_all_that_it_ran_also_while_it_does(home: Home) -> None:
+    go = home.root / "go"
+    script = f"echo {{index}} begins; until [ -e {go} ]; do sleep 0.1; done; echo {{index}} ends"
+    job = home.submit("--image", "none", "--seq", "2", "sh", "-c", script)
+    (node,) = home.agents()
+    follower = home.start("logs", "-f", node)
+    assert follower.stdout is not None
+    seen: list[str] = []
+    while f"[{job}/1] 1 begins\n" not in seen:
+        seen.append(follower.stdout.readline())
+        assert seen[-1], "the log goes on while its node lives"
+    go.touch()
+    eventually(lambda: home.status(job)["status"] == "succeeded", "it succeeds", home)
+    rest, _ = follower.communicate(timeout=60)
+    assert f"[{job}/2] 2 ends\n" in "".join(seen) + rest
+    assert f"node {node} has left: idle" in rest
+    whole = home.run("logs", node).stdout
+    assert f"attempt {job}/1/1 starts" in whole and f"[{job}/1] 1 ends\n" in whole
+
+
+def test_the_log_of_a_node_whose_files_are_elsewhere_is_in_the_store(home: Home) -> None:
+    printed = home.run("sub", "--prepare", "--image", "none", "echo", "from afar").stdout
+    line = next(line for line in printed.splitlines() if "kubeq_consumer" in line)
+    afar = home.root / "afar"
+    line = line.replace("KUBEQ_AGENT_LOG_HERE=1", "").replace(f"_STATE={home.state}", f"_STATE={afar}")
+    agent = subprocess.Popen(
+        ["bash", "-c", f"exec {line.replace(f'_LOG={home.state}', f'_LOG={afar}')}"], env=home.env, cwd=ROOT
+    )
+    try:
+        eventually(lambda: home.status("LAST")["status"] == "succeeded", "it succeeds", home)
+        (node,) = {task["node"] for task in home.tasks("LAST")}
+        assert not (home.state / "nodes" / node).exists()
+        eventually(lambda: "from afar" in home.run("logs", node, code=None).stdout, "its log is stored", home)
+    finally:
+        agent.terminate()
+        agent.wait(30)
+    assert f"node {node} has left: terminated" in home.run("logs", node).stdout

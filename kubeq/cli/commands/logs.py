@@ -23,7 +23,7 @@ from kubeq.errors import UsageError
 @click.pass_obj
 def command(settings: Globals, /, text: str, grep: str | None, **flags: Any) -> None:
     """Print the output of a task (JOB/17) byte for byte. Of a JOB of several tasks it is that of the first that runs,
-    else of the first that failed, else of the first. Of a NODE of this machine, its log.
+    else of the first that failed, else of the first. Of a NODE its own log, then all that it ran.
     """
     from kubeq.actions.lines import parse_pattern
     from kubeq.cli.log_printing import LineRules

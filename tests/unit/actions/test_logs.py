@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -12,14 +11,11 @@ from kubeq.actions.lines import parse_pattern
 from kubeq.actions.logs import (
     Piece,
     follow_output,
-    node_log_path,
     pick_task,
-    read_node_log,
     read_output,
-    readable_log_line,
 )
 from kubeq.actions.session import Session
-from kubeq.core.model import Exit, NodeName
+from kubeq.core.model import Exit
 from kubeq.errors import NotFound, UsageError
 from kubeq.store.logs import LogWriter
 from tests.jobs import Work
@@ -141,44 +137,3 @@ def test_of_several_tasks_the_first_that_runs_then_the_first_that_failed_is_pick
 def test_a_broken_regular_expression_is_named_with_the_place() -> None:
     with pytest.raises(UsageError, match="at character 3"):
         parse_pattern("ab(")
-
-
-def test_a_node_log_is_readable_and_what_is_not_ours_stays(session: Session) -> None:
-    path = Path(session.config.state_dir) / "nodes" / "n-1" / "agent.log"
-    path.parent.mkdir(parents=True)
-    path.write_text(
-        '{"at": "2026-01-02T03:04:05.678+00:00", "level": "info", "logger": "kubeq_consumer.agent", "message": "hi"}\n'
-        "not json\n"
-    )
-    older = path.with_name("agent.log.1")
-    older.write_text('{"at": "2026-01-01T00:00:00+00:00", "level": "warning", "message": "before"}\n')
-    assert list(read_node_log(session, NodeName("n-1"))) == [
-        "2026-01-01 00:00:00Z WARNING before",
-        "2026-01-02 03:04:05Z INFO    hi",
-        "not json",
-    ]
-
-
-def test_following_a_node_log_goes_on_through_a_rotation(session: Session) -> None:
-    path = Path(session.config.state_dir) / "nodes" / "n-1" / "agent.log"
-    path.parent.mkdir(parents=True)
-    path.write_text("one\n")
-    lines = read_node_log(session, NodeName("n-1"), follow=True)
-    assert next(lines) == "one"
-    with path.open("a") as file:
-        file.write("two\n")
-    assert next(lines) == "two"
-    path.rename(path.with_name("agent.log.1"))
-    path.write_text("three\n")
-    assert next(lines) == "three"
-
-
-def test_a_traceback_in_a_node_log_stands_on_lines_of_its_own() -> None:
-    line = '{"at": "2026-01-02T03:04:05Z", "level": "error", "message": "no", "traceback": "Traceback\\n  File x"}'
-    assert readable_log_line(line) == "2026-01-02 03:04:05Z ERROR   no\n    Traceback\n      File x"
-
-
-@pytest.mark.parametrize("name", ["nobody", "../../etc", ".."])
-def test_the_log_of_an_unknown_node_is_not_found(session: Session, name: str) -> None:
-    with pytest.raises(NotFound, match="no job and no node"):
-        node_log_path(session, NodeName(name))

@@ -17,7 +17,7 @@ from kubeq.core.model import NodeName, PoolId
 from kubeq.core.resources import Resources
 from kubeq.machine import has_ended, mark_of
 from kubeq.nodes.base import Launched, NodeRequest, Refused
-from kubeq.nodes.boot import agent_environment, python_path
+from kubeq.nodes.boot import LOG_HERE, agent_environment, python_path
 from kubeq.nodes.local import LocalProvider
 
 POOL = PoolId("0123456789ab")
@@ -93,7 +93,7 @@ def test_a_node_is_told_its_own_variables_and_none_of_the_callers(provider: Loca
     environment = facts_of(state)["environment"]
     assert isinstance(environment, dict)
     ours = {name: value for name, value in environment.items() if name.startswith("KUBEQ_")}
-    assert ours == agent_environment(request_in(state, Resources(cpu=1.5, memory=10**9)), NAME, 1, "local")
+    assert ours == agent_environment(request_in(state, Resources(cpu=1.5, memory=10**9)), NAME, 1, "local") | LOG_HERE
     assert (ours["KUBEQ_AGENT_CPU"], ours["KUBEQ_AGENT_MEMORY"], ours["KUBEQ_AGENT_UNTIL_IDLE"]) == (
         "1.5",
         "1000000000",
