@@ -27,7 +27,7 @@ from kubeq.store.outputs import Outputs
 from kubeq.store.retry import Retrying
 
 ATTEMPTS = 6
-"""A person waits 16 s at most, and the time of the requests, to be told that a store does not answer; agents wait on."""
+"""A person waits 16 s at most, and the requests, to be told that a store does not answer; agents wait on."""
 
 
 class Session:
