@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.stand_ins.datastore import datastore_server, emulated_datastore, open
 from tests.stand_ins.gcs import emulated_gcs, fake_gcs
 from tests.stand_ins.ministack import emulated_aws, ministack
 from tests.stand_ins.seaweedfs import seaweedfs
+from tests.stand_ins.ssh_image import ssh_host_image
 from tests.stand_ins.web import web
 
 __all__ = [
@@ -32,10 +34,18 @@ __all__ = [
     "open_datastore",
     "open_live_datastore",
     "seaweedfs",
+    "ssh_image",
     "web",
 ]
 TEST_CONSUMER = "kubeq-test-consumer"
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def missing(reason: str) -> NoReturn:
+    """Something that a test needs cannot be had on this machine."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -43,10 +53,7 @@ def docker_engine() -> str:
     """The URL of an engine that answers, started if that can be done."""
     started = subprocess.run(["sh", str(ROOT / "images/engine.sh")], capture_output=True, text=True, timeout=600)
     if started.returncode != 0:
-        reason = started.stderr.strip() or started.stdout.strip() or "no Docker engine"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(started.stderr.strip() or started.stdout.strip() or "no Docker engine")
     return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 
 
@@ -60,6 +67,15 @@ def base_image(docker_engine: str) -> str:
 def busybox_image(docker_engine: str) -> str:
     """An image with sh and the usual tools only."""
     return _built("--minimal")
+
+
+@pytest.fixture(scope="session")
+def ssh_image(docker_engine: str) -> str:
+    """The image of a host that one can log in to."""
+    try:
+        return ssh_host_image()
+    except RuntimeError as error:
+        missing(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,15 @@ def _obeying_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+_TUNNELS = ("kubeq.nodes.ssh_tunnels",)
+
+
+def _command_lines() -> Iterator[tuple[int, list[str]]]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield int(path.parent.name), path.read_bytes().decode(errors="replace").split("\0")[:-1]
 
 
 class Home:
@@ -115,6 +124,10 @@ class Home:
         except (FileNotFoundError, ProcessLookupError, ValueError):
             return None
 
+    def tunnels(self) -> int | None:
+        """The pid of what keeps the tunnels of this home."""
+        return next((pid for pid, words in _command_lines() if words[-2:] == [*_TUNNELS, str(self.state)]), None)
+
     def agent_logs(self) -> str:
         """The end of what every agent wrote, for a test that fails."""
         pieces = [
@@ -134,8 +147,8 @@ class Home:
             time.sleep(0.05)
         for pid in self.agents().values():
             os.kill(pid, signal.SIGKILL)
-        if (relay := self.relay()) is not None:
-            os.kill(relay, signal.SIGKILL)
+        for pid in filter(None, (self.relay(), self.tunnels())):
+            os.kill(pid, signal.SIGKILL)
 
 
 def eventually(question: Callable[[], Any], what: str, home: Home, timeout: float = 90) -> Any:

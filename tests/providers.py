@@ -45,6 +45,9 @@ class FakeProvider:
     def observe(self, pool: PoolId) -> Mapping[NodeName, Observation]:
         return {name: seen for name, (owner, seen) in self.nodes.items() if owner == pool}
 
+    def silent(self, pool: PoolId) -> Mapping[str, str]:
+        return {}
+
     def terminate(self, names: Sequence[NodeName]) -> None:
         for name in names:
             if name in self.nodes:

@@ -7,21 +7,22 @@ anything.
 
 from __future__ import annotations
 
-from kubeq.actions.launching import observe_pool
+from kubeq.actions.launching import Nodes, observe_pool
 from kubeq.actions.session import Session
-from kubeq.core.model import Job, NodeName, Reach, TaskState
+from kubeq.core.model import Job, Reach, TaskState
 from kubeq.queue.queue import Changed
 
 
-def gone_nodes(session: Session, job: Job) -> frozenset[NodeName]:
-    """The nodes of the job's pool that have ended and left no outcome that is still to be delivered."""
-    return frozenset(seen.name for seen in observe_pool(session, job.pool).dead if not seen.undelivered)
+def disown_gone(session: Session, job: Job, nodes: Nodes | None = None) -> Changed:
+    """End the claims that gone nodes still hold in the job, `nodes` being what was just seen of its pool.
 
-
-def disown_gone(session: Session, job: Job) -> Changed:
-    """End the claims that gone nodes still hold in the job."""
+    Those of nodes that have left outcomes which are still to be delivered stay.
+    """
     if job.policy.exclusive and session.provider_of(job.pool).capabilities.reach is Reach.NETWORK:
         return Changed()  # another host's agent could begin before what the dead one left running is removed there
     claimed = any(outcome.state is TaskState.CLAIMED for outcome in session.queue.outcomes(job.id, consistent=True))
-    gone = gone_nodes(session, job) if claimed else frozenset()
+    if not claimed:
+        return Changed()
+    dead = (nodes or observe_pool(session, job.pool)).dead
+    gone = frozenset(seen.name for seen in dead if not seen.undelivered)
     return session.queue.disown(job, gone) if gone else Changed()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kubeq.actions.backplane import check_store_of
 from kubeq.actions.naming import node_name, private_pool_id, shared_pool_id
-from kubeq.actions.relaying import RELAYED_POLL_S, needs_relay, relaying
+from kubeq.actions.relaying import RELAYED_POLL_S, needs_relay, relaying, revive_relay
 from kubeq.actions.session import Session
 from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeState, Pool, PoolId, Reach
 from kubeq.core.table_rules import listing
@@ -37,11 +37,16 @@ def nobody(sentence: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nodes:
-    """What is known of a pool's nodes now: those that work or come up, and those that the provider saw end."""
+    """What is known of a pool's nodes now: those that work or come up, and those that the provider saw end.
+
+    `unseen` have not been heard for a while, and their machines do not answer: nobody knows. `why` not.
+    """
 
     live: tuple[NodeName, ...] = ()
     draining: tuple[NodeName, ...] = ()
     dead: tuple[Observation, ...] = ()
+    unseen: tuple[NodeName, ...] = ()
+    why: str = ""
     retired: tuple[Node, ...] = ()
     """Those that left because they were found to be unfit."""
 
@@ -88,7 +93,8 @@ def pool_of_job(session: Session, job: Job) -> Pool:
 
 
 def seen_of(session: Session, pool: PoolId) -> dict[NodeName, Observation]:
-    """What providers see of the pool's nodes now: its own, and this machine."""
+    """What providers see of the pool's nodes now: its own, and this machine. A relay that crashed is started again."""
+    revive_relay(session)
     return {name: seen for provider in session.providers_of(pool) for name, seen in provider.observe(pool).items()}
 
 

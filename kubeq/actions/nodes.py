@@ -87,7 +87,8 @@ def _of_pool(session: Session, pool: Pool) -> Sequence[NodeFacts]:
     observed = seen_of(session, pool.id)
     now = session.clock.now()
     rows = [_still_running(session, node) for node in session.queue.peers(pool.id)]
-    facts = [_joined(node, observed.pop(node.name, None), now) for node in rows]
+    silent = session.provider_of(pool.id).silent(pool.id)
+    facts = [_joined(node, observed.pop(node.name, None), silent.get(node.address or ""), now) for node in rows]
     return facts + [_unreported(session, pool, name, seen) for name, seen in observed.items()]
 
 
@@ -104,8 +105,11 @@ def _still_running(session: Session, node: Node) -> Node:
     return replace(node, tasks=tuple(id for id in node.tasks if id in running))
 
 
-def _joined(node: Node, seen: Observation | None, now: float) -> NodeFacts:
-    """What the node says, corrected by what the provider sees: a dead agent cannot report its own end."""
+def _joined(node: Node, seen: Observation | None, silent: str | None, now: float) -> NodeFacts:
+    """What the node says, corrected by what the provider sees: a dead agent cannot report its own end.
+
+    `silent` is why its machine does not answer: then it may be well for all that is known.
+    """
     if node.state is NodeState.GONE:
         return NodeFacts(node=node, because=node.note)
     if seen is not None and not seen.alive:
@@ -113,9 +117,9 @@ def _joined(node: Node, seen: Observation | None, now: float) -> NodeFacts:
         return NodeFacts(node=gone, because=seen.reason)
     if node.order is not None:
         return NodeFacts(node=replace(node, state=NodeState.DRAINING), because="asked to leave")
-    if seen is None and node.seen_at is not None and now - node.seen_at > SEEN_RECENTLY_S:
+    if seen is None and silent is None and node.seen_at is not None and now - node.seen_at > SEEN_RECENTLY_S:
         return NodeFacts(node=replace(node, state=NodeState.GONE, gone=GoneReason.LOST, ended_at=node.seen_at))
-    return NodeFacts(node=node, because=node.note)
+    return NodeFacts(node=node, because=silent or node.note or (seen.reason if seen is not None else None))
 
 
 def _unreported(session: Session, pool: Pool, name: NodeName, seen: Observation) -> NodeFacts:

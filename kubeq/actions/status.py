@@ -114,16 +114,26 @@ def standing_nodes(session: Session, pool: PoolId) -> Standing:
     """The pool's nodes.
 
     A node is believed by what its provider sees of it, and one that the provider does not know by its own last report.
+    What nobody knows anything of, since its machine does not answer, may be well.
     """
     observed, now = seen_of(session, pool), session.queue.now()
+    silent = session.provider_of(pool).silent(pool)
     rows = {node.name: node for node in session.queue.peers(pool)}
+    hidden = {
+        name: why
+        for name, node in rows.items()
+        if name not in observed and (why := silent.get(node.address or "")) is not None
+    }
     counted = [
         node
         for name, node in rows.items()
-        if (observed[name].alive if name in observed else _reports(node, now)) and not _is_leaving(node)
+        if (observed[name].alive if name in observed else name in hidden or _reports(node, now))
+        and not _is_leaving(node)
     ]
     coming = [None for name, seen in observed.items() if seen.alive and name not in rows]
-    troubles = [f"{node.name}: {node.note}" for node in counted if node.note]
+    suffered = hidden | {name: seen.reason for name, seen in observed.items() if seen.alive and seen.reason}
+    notes = {node.name: node.note or suffered.get(node.name) for node in counted}
+    troubles = [f"{name}: {note}" for name, note in notes.items() if note]
     return Standing(sizes=[*map(_size, counted), *coming], troubles=troubles)
 
 

@@ -27,6 +27,7 @@ class Tending:
         self._relaunches = 0
         self._finished = -1
         self._told_stopped = False
+        self._told_unseen = False
 
     def __call__(self, job: Job, outcomes: Mapping[Outcome, int], nodes: Nodes) -> None:
         """Start a node if work is left and nobody is there to do it. Raises BackendError when none stays up."""
@@ -36,7 +37,12 @@ class Tending:
         if job.sealed_at is None or job.paused or job.cancelled or finished >= job.total:
             return
         if nodes.live:
-            self._told_stopped = False
+            self._told_stopped = self._told_unseen = False
+            return
+        if nodes.unseen:
+            if not self._told_unseen:
+                self._say(f"its nodes go on by themselves while they cannot be reached: {nodes.why}")
+            self._told_unseen = True
             return
         if self._stopped_by_hand(job):
             if not self._told_stopped:

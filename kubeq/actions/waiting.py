@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kubeq.actions.disowning import disown_gone
-from kubeq.actions.launching import Nodes, observe_pool
-from kubeq.actions.relaying import revive_relay, sweep
+from kubeq.actions.launching import Nodes
+from kubeq.actions.lookout import Lookout
+from kubeq.actions.relaying import sweep
 from kubeq.actions.session import Session
 from kubeq.core.model import UNFINISHED, Job, JobStatus, NodeName, Reach, TaskState
 from kubeq.core.transitions import job_status
@@ -64,12 +65,17 @@ class Tick:
 def follow(session: Session, job: Job, *, tend: Tend | None = None) -> Iterator[Tick]:
     """A tick at once, then one for every change of the counts and every half second, and a last one at the end.
 
-    `tend` is called every half second while there is work left, and told what was just seen of the nodes; what it
+    `tend` is called whenever the nodes were looked at while there is work left, and told what was seen of them; what it
     raises ends the waiting. Raises NotFound when the job is removed meanwhile.
     """
+    with Lookout(session, job.pool) as lookout:
+        yield from _follow(session, job, lookout, tend)
+
+
+def _follow(session: Session, job: Job, lookout: Lookout, tend: Tend | None) -> Iterator[Tick]:
     queue, clock = session.queue, session.clock
     started = looked = count_at = clock.monotonic()
-    nodes = observe_pool(session, job.pool)
+    nodes = lookout.nodes()
     outcomes: Mapping[Outcome, int] = {}
     before: Mapping[Outcome, int] | None = None
     buried: set[NodeName] = set()
@@ -85,14 +91,14 @@ def follow(session: Session, job: Job, *, tend: Tend | None = None) -> Iterator[
             looked = began
             job = queue.refresh(job)
             sweep(session, job)
-            revive_relay(session)
-            nodes = observe_pool(session, job.pool)
+            nodes = lookout.nodes()
             ended = {seen.name for seen in nodes.dead}
             if ended - buried:
                 buried |= ended
-                disown_gone(session, job)
-            if tend is not None:
+                disown_gone(session, job, nodes)
+            if tend is not None and lookout.is_fresh:
                 tend(job, outcomes, nodes)
+                lookout.acted()
         if due or outcomes != before:
             before = outcomes
             yield Tick(job=job, outcomes=outcomes, nodes=nodes, elapsed_s=clock.monotonic() - started)

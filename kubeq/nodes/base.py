@@ -21,6 +21,8 @@ class NodeCapabilities:
     costs_money: bool
     relays: bool = False
     """Its nodes reach what only this machine can see through a relay that runs here."""
+    look_every_s: float = 0.5
+    """How often it is worth to observe its nodes while somebody waits for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What the provider sees of a node now."""
+    """What the provider sees of a node now. `reason` is why it is dead, or what a live one suffers from."""
 
     name: NodeName
     alive: bool
@@ -133,6 +135,10 @@ class NodeProvider(Protocol):
 
     def observe(self, pool: PoolId) -> Mapping[NodeName, Observation]:
         """Every node of the pool that the provider still knows, dead ones included."""
+        ...
+
+    def silent(self, pool: PoolId) -> Mapping[str, str]:
+        """The addresses (as in `Node.address`) of which the last `observe` could learn nothing, and why. No request."""
         ...
 
     def terminate(self, names: Sequence[NodeName]) -> None:

@@ -90,6 +90,10 @@ class LocalProvider:
             seen[name] = Observation(name=name, alive=alive, pid=mark.pid, reason=reason, undelivered=left)
         return seen
 
+    def silent(self, pool: PoolId) -> Mapping[str, str]:
+        """See NodeProvider. This machine always answers."""
+        return {}
+
     def terminate(self, names: Sequence[NodeName]) -> None:
         """See NodeProvider. SIGTERM: the agent gives its work back and leaves."""
         for name in names:

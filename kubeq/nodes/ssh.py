@@ -1,68 +1,51 @@
 """Nodes on the user's own hosts, reached by SSH: one agent a host and pool. Nothing is installed there beforehand.
 
-What is done on a host is in `ssh_host`, how one logs in in `ssh_login` and `ssh_remote`. An agent is started detached:
-the connection is only its way in, and a connection that breaks ends nothing. Which host a node of the pool lives on is
-asked of the hosts each time.
+What is done on a host is in `ssh_host`, how an agent is started there in `ssh_launch`, how one logs in in `ssh_login`
+and `ssh_remote`. An agent is started detached: the connection is only its way in, and a connection that breaks ends
+nothing. Which host a node of the pool lives on is asked of the hosts each time.
 """
 
 from __future__ import annotations
 
 import logging
 import shlex
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
-from urllib.parse import quote
 
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.errors import KubeqError, NotFound
 from kubeq.nodes import ssh_host
-from kubeq.nodes.archive import agent_archive
 from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Refused
-from kubeq.nodes.boot import PREFIX, agent_environment
-from kubeq.nodes.forms import SUPERVISE, Form, Found, choose_form, image_name
 from kubeq.nodes.hosts import Host
-from kubeq.nodes.images import image_id, saved_image
-from kubeq.nodes.packages import extras_of
-from kubeq.nodes.ssh_host import Start, Survey
-from kubeq.nodes.ssh_keys import PoolKey, pool_key
+from kubeq.nodes.ssh_connections import Connections
+from kubeq.nodes.ssh_host import Survey
+from kubeq.nodes.ssh_keys import forget_key, key_mark, key_path
+from kubeq.nodes.ssh_launch import PROVIDER, Launcher, Place, look, seen, sentence, unseen, with_key
 from kubeq.nodes.ssh_login import Login, SshSettings, resolve_login
-from kubeq.nodes.ssh_remote import Remote, connect
-from kubeq.nodes.ssh_tunnels import Wanted, ensure_tunnels, want_tunnel
+from kubeq.nodes.ssh_tunnels import drop_tunnel, problem_of, revive_tunnels
 
 log = logging.getLogger(__name__)
 MOST_AT_ONCE = 100
-"""Hosts that are connected side by side; each has a thread that mostly waits."""
-TOKEN = "token"
+"""Hosts that are asked side by side; each has a thread that mostly waits."""
+LOOK_S = 5.0
+COMING_S = 60.0
+"""A tunnel that somebody has asked for since may be for a node that comes up just now."""
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A host that is logged in to, and the pool's nodes that it knows."""
-
-    host: Host
-    remote: Remote
-    nodes: Mapping[NodeName, Observation]
-
-    @property
-    def is_taken(self) -> bool:
-        """Whether an agent of the pool lives there."""
-        return any(seen.alive for seen in self.nodes.values())
-
-
 class SshProvider:
-    """A NodeProvider over a list of hosts. Connections are made for a call and ended with it."""
+    """A NodeProvider over a list of hosts. A host is logged in to when it is first asked something."""
 
-    name: ClassVar[str] = "ssh"
-    capabilities: NodeCapabilities = NodeCapabilities(reach=Reach.NETWORK, costs_money=False, relays=True)
+    name: ClassVar[str] = PROVIDER
+    capabilities: NodeCapabilities = NodeCapabilities(
+        reach=Reach.NETWORK, costs_money=False, relays=True, look_every_s=LOOK_S
+    )
 
     def __init__(
         self, hosts: Sequence[Host], settings: SshSettings, state_dir: Path, cache_dir: Path, agent_image: str
@@ -72,6 +55,8 @@ class SshProvider:
         self._state_dir = state_dir
         self._cache_dir = cache_dir
         self._agent_image = agent_image
+        self._connections = Connections()
+        self._silent: dict[str, str] = {}
 
     def largest(self) -> Resources | None:
         """Not known before the hosts were looked at."""
@@ -86,38 +71,61 @@ class SshProvider:
 
         A host that cannot be used is refused in a sentence that names it, and the others go on.
         """
-        key = pool_key(self._state_dir, request.pool)
-        with self._places(request.pool) as (places, problems):
-            standing = {name: seen for place in places for name, seen in place.nodes.items() if seen.alive}
-            answers: dict[NodeName, Launched | Refused] = {
-                name: Launched(name=name, pid=standing[name].pid) for name in names if name in standing
-            }
-            free = [place for place in places if not place.is_taken]
-            surveys = self._each(free, _survey)
-            good = [(place, found) for place, found in zip(free, surveys, strict=True) if isinstance(found, Survey)]
-            problems += [found for found in surveys if isinstance(found, str)]
-            chosen = list(zip([name for name in names if name not in answers], good, strict=False))
-            calls = [partial(self._start, *where, request, name, names[name], key) for name, where in chosen]
-            answers |= {answer.name: answer for answer in self._each(calls, lambda call: call())}
+        places, problems = self._places(request.pool)
+        standing = {name: one for place in places for name, one in place.residents.nodes.items() if one.alive}
+        answers: dict[NodeName, Launched | Refused] = {
+            name: Launched(name=name, pid=standing[name].pid) for name in names if name in standing
+        }
+        free = [place for place in places if not place.residents.live]
+        surveys = _each(free, look)
+        good = [(place, found) for place, found in zip(free, surveys, strict=True) if isinstance(found, Survey)]
+        problems += [found for found in surveys if isinstance(found, str)]
+        launcher = Launcher(
+            request=request, state_dir=self._state_dir, cache_dir=self._cache_dir, agent_image=self._agent_image
+        )
         left = [name for name in names if name not in answers]
-        reasons = [*problems, *[f"each of the {len(self._hosts)} hosts has an agent of this pool"] * len(left)]
-        answers |= {name: Refused(name=name, reason=reason) for name, reason in zip(left, reasons, strict=False)}
-        return answers
+        while left and good:  # a host on which it fails is replaced by the next one
+            chosen, good = list(zip(left, good, strict=False)), good[len(left) :]
+            calls = [partial(launcher.start, *where, name, names[name]) for name, where in chosen]
+            for answer in _each(calls, lambda call: call()):
+                if isinstance(answer, Launched):
+                    answers[answer.name] = answer
+                else:
+                    problems.append(answer.reason)
+            left = [name for name in names if name not in answers]
+        taken = f"each of the {len(self._hosts)} hosts has an agent of this pool"
+        reasons = [*problems, *[problems[-1] if problems else taken] * len(left)]
+        return answers | {name: Refused(name=name, reason=why) for name, why in zip(left, reasons, strict=False)}
 
     def observe(self, pool: PoolId) -> Mapping[NodeName, Observation]:
-        """See NodeProvider. What is on hosts that do not answer is left out: nothing is known of it."""
-        with self._places(pool) as (places, problems):
-            for problem in problems:
-                log.info("not seen: %s", problem)
-            return {
-                name: replace(seen, address=str(place.host)) for place in places for name, seen in place.nodes.items()
-            }
+        """See NodeProvider. What is on hosts that do not answer is left out: nothing is known of it.
+
+        Where no node of the pool lives any more, its key is removed; and tunnels that were stopped are kept again.
+        """
+        places, problems = self._places(pool)
+        for problem in problems:
+            log.info("not seen: %s", problem)
+        over = [place for place in places if not place.residents.live]
+        for place in over:
+            drop_tunnel(self._state_dir, pool, place.host.name, older_s=COMING_S)
+        _each([place for place in over if place.residents.has_key], partial(_sweep_key, pool=pool))
+        revive_tunnels(self._state_dir, pool)
+        return {
+            name: replace(one, address=str(place.host), reason=one.reason or self._problem_of(pool, place.host))
+            for place in places
+            for name, one in place.residents.nodes.items()
+        }
+
+    def silent(self, pool: PoolId) -> Mapping[str, str]:
+        """See NodeProvider."""
+        return dict(self._silent)
 
     def terminate(self, names: Sequence[NodeName]) -> None:
         """See NodeProvider. SIGTERM to what keeps the agent, which hands it on."""
         for pool, named in _by_pool(names).items():
-            with self._places(pool) as (places, _):
-                self._each(places, lambda place, named=named: ssh_host.stop(place.remote, named))  # type: ignore[misc]
+            places, _ = self._places(pool)
+            there = [place for place in places if place.residents.live]
+            _each(there, lambda place, named=named: ssh_host.stop(place.remote, named))  # type: ignore[misc]
 
     def command(self, node: Node, words: Sequence[str], *, terminal: bool) -> list[str]:
         """See NodeProvider. OpenSSH's own client, which reads ~/.ssh/config by itself; the pool's key is offered."""
@@ -126,8 +134,8 @@ class SshProvider:
             raise NotFound(
                 f"no host of the pool is called {node.address or node.host!r}", hint="kubeq nodes lists them"
             )
-        settings, key = self._settings, self._state_dir / "pools" / node.pool / "key"
-        login = self.login_of(host, node.pool)
+        settings, key = self._settings, key_path(self._state_dir, node.pool)
+        login = self._login_of(host, node.pool)
         keys = [path for path in (key, host.key or settings.identity) if path is not None and path.is_file()]
         options = [
             f"StrictHostKeyChecking={'accept-new' if login.accept_new else 'yes'}",
@@ -143,158 +151,73 @@ class SshProvider:
         ]
 
     def forget(self, pool: PoolId | None, older_s: float) -> None:
-        """See NodeProvider. With None nothing: hosts are not asked only to tidy up."""
+        """See NodeProvider. With None, what has been over for more than a day, of any pool of this user there."""
         if pool is None:
+            _each(self._hosts, self._tidy)
             return
-        mark = pool_key(self._state_dir, pool).mark
-        with self._places(pool) as (places, _):
-            for place in places:
-                ssh_host.forget(place.remote, list(place.nodes))
-                if not place.is_taken:
-                    ssh_host.deauthorise(place.remote, mark)
+        places, _ = self._places(pool)
+        _each(places, lambda place: ssh_host.forget(place.remote, list(place.residents.nodes)))
+        _each([place for place in places if place.residents.has_key], partial(_sweep_key, pool=pool))
+        for host in self._hosts:
+            drop_tunnel(self._state_dir, pool, host.name)
+        if len(places) == len(self._hosts):
+            forget_key(self._state_dir, pool)
 
     def look(self, pool: PoolId) -> Sequence[HostSeen]:
         """See NodeProvider. All are looked at side by side."""
-        return self._each(self._hosts, lambda host: self._seen(host, pool))
 
-    def login_of(self, host: Host, pool: PoolId) -> Login:
+        def seen_of(host: Host) -> HostSeen:
+            place = self._place(host, pool)
+            return unseen(host, place) if isinstance(place, str) else seen(place)
+
+        return _each(self._hosts, seen_of)
+
+    def _login_of(self, host: Host, pool: PoolId) -> Login:
         """How the pool logs in to the host: with its own key, then with the user's."""
-        login = resolve_login(host, self._settings)
-        key = self._state_dir / "pools" / pool / "key"
-        return replace(login, keys=(key, *login.keys), keys_only=login.keys_only) if key.is_file() else login
+        return with_key(resolve_login(host, self._settings), key_path(self._state_dir, pool))
 
-    @contextmanager
-    def _places(self, pool: PoolId) -> Iterator[tuple[list[Place], list[str]]]:
-        """The hosts that answer, and why the others do not. The connections end with the block."""
-        looked = self._each(self._hosts, lambda host: self._place(host, pool))
+    def _places(self, pool: PoolId) -> tuple[list[Place], list[str]]:
+        """The hosts that answer, in order, and why the others do not."""
+        looked = _each(self._hosts, lambda host: self._place(host, pool))
         places = [place for place in looked if isinstance(place, Place)]
-        try:
-            yield places, [problem for problem in looked if isinstance(problem, str)]
-        finally:
-            for place in places:
-                place.remote.close()
+        return places, [problem for problem in looked if isinstance(problem, str)]
 
     def _place(self, host: Host, pool: PoolId) -> Place | str:
         try:
-            remote = connect(self.login_of(host, pool))
+            login = self._login_of(host, pool)
+            remote = self._connections.to(host.name, login)
+            residents = ssh_host.residents(remote, pool, key_mark(pool))
         except KubeqError as error:
-            return _sentence(host, error)
+            self._silent[host.name] = sentence(host, error)
+            return self._silent[host.name]
+        self._silent.pop(host.name, None)
+        return Place(host=host, login=login, remote=remote, residents=residents)
+
+    def _tidy(self, host: Host) -> None:
         try:
-            return Place(host=host, remote=remote, nodes=ssh_host.nodes_of(remote, pool))
+            ssh_host.tidy(self._connections.to(host.name, resolve_login(host, self._settings)))
         except KubeqError as error:
-            remote.close()
-            return _sentence(host, error)
+            log.info("not tidied: %s", sentence(host, error))
 
-    def _seen(self, host: Host, pool: PoolId) -> HostSeen:
-        place = self._place(host, pool)
-        plain = HostSeen(name=host.name, address=str(host), labels=host.labels)
-        if isinstance(place, str):
-            return replace(plain, problem=place)
-        with place.remote:
-            found = _survey(place)
-        if isinstance(found, str):
-            return replace(plain, problem=found)
-        seen = replace(plain, machine=found.machine, docker=found.docker, cpus=found.cpus, free=found.free)
-        try:
-            choose_form((), Found(python=found.python, docker=found.docker is not None))
-        except KubeqError as error:
-            return replace(seen, problem=_sentence(host, error))
-        return seen if found.python is None else replace(seen, python=f"3.{found.python}")
-
-    def _start(
-        self, place: Place, found: Survey, request: NodeRequest, name: NodeName, number: int, key: PoolKey
-    ) -> Launched | Refused:
-        try:
-            environment = self._environment(place, found, request, name, number)
-            command = self._command(place, found, request, name, environment)
-            ssh_host.authorise(place.remote, key.line(time.time()), key.mark)
-            secrets = self._admitted(place, found, request, name, number)
-            return Launched(
-                name=name,
-                pid=ssh_host.start(
-                    place.remote,
-                    found,
-                    Start(
-                        name=name,
-                        pool=request.pool,
-                        environment=environment,
-                        command=command,
-                        secrets=secrets,
-                    ),
-                    key.mark,
-                ),
-            )
-        except KubeqError as error:
-            return Refused(name=name, reason=_sentence(place.host, error))
-
-    def _admitted(
-        self, place: Place, found: Survey, request: NodeRequest, name: NodeName, number: int
-    ) -> Mapping[str, str]:
-        """What the node needs for the relay, if it needs one: its token, and a tunnel that is kept."""
-        if request.relay is None:
-            return {}
-        token = request.relay.admit(name, number, place.host.name)
-        login = self.login_of(place.host, request.pool)
-        tunnel = Wanted(login=login, socket=request.relay.socket, path=_endpoint(found, request.pool))
-        want_tunnel(self._state_dir, request.pool, place.host.name, tunnel)
-        ensure_tunnels(self._state_dir)
-        return {TOKEN: token}
-
-    def _command(
-        self, place: Place, found: Survey, request: NodeRequest, name: NodeName, environment: Mapping[str, str]
-    ) -> list[str]:
-        """What runs the agent there, put there before if need be. Raises UsageError if nothing does."""
-        urls = () if request.relay else (request.queue_url, request.store_url, request.blobs_url)
-        extras = extras_of(*urls)
-        archive = agent_archive(extras, self._cache_dir)
-        form = choose_form(extras, Found(python=found.python, docker=found.docker is not None), archive.python)
-        if form is Form.IMAGE:
-            image = image_name(self._agent_image)
-            sent = ssh_host.install_image(place.remote, image, image_id(image), partial(saved_image, image))
-            log.info("%s: the agent's image %s", place.host.name, "was sent" if sent else "is there already")
-            return ssh_host.image_words(found, image, name, environment)
-        path, sent = ssh_host.install(place.remote, found, archive.path, archive.digest)
-        log.info("%s: the agent %s", place.host.name, "was sent" if sent else "is there already")
-        return ["sh", path, SUPERVISE]
-
-    def _environment(
-        self, place: Place, found: Survey, request: NodeRequest, name: NodeName, number: int
-    ) -> Mapping[str, str]:
-        limit = place.host.resources or request.limit
-        told = replace(request, state_dir=Path(found.state), cache_dir=Path(found.cache), limit=limit)
-        known_as = {f"{PREFIX}ADDRESS": place.host.name}
-        if request.relay is None:
-            return agent_environment(told, name, number, self.name) | known_as
-        url = f"relay://{quote(_endpoint(found, request.pool))}"
-        told = replace(told, queue_url=url, store_url=url, blobs_url=url)
-        token = f"{found.state}/nodes/{name}/{TOKEN}"
-        return agent_environment(told, name, number, self.name) | known_as | {f"{PREFIX}TOKEN_FILE": token}
-
-    def _each(self, items: Sequence[T], call: Callable[[T], R]) -> list[R]:
-        if not items:
-            return []
-        with ThreadPoolExecutor(min(len(items), MOST_AT_ONCE), thread_name_prefix="ssh") as threads:
-            return list(threads.map(call, items))
+    def _problem_of(self, pool: PoolId, host: Host) -> str | None:
+        """Why the host's nodes do not reach the relay now."""
+        problem = problem_of(self._state_dir, pool, host.name)
+        return problem and f"it has no way to this machine's queue now: {problem}"
 
 
-def _endpoint(found: Survey, pool: PoolId) -> str:
-    """The file on the host that says through which of its ports the pool's relay is reached."""
-    return f"{found.state}/pools/{pool}/relay"
+def _each(items: Sequence[T], call: Callable[[T], R]) -> list[R]:
+    """The answers of calls that are made side by side, in order."""
+    if not items:
+        return []
+    with ThreadPoolExecutor(min(len(items), MOST_AT_ONCE), thread_name_prefix="ssh") as threads:
+        return list(threads.map(call, items))
 
 
-def _survey(place: Place) -> Survey | str:
-    """What a host has, or why it cannot be used."""
+def _sweep_key(place: Place, pool: PoolId) -> None:
     try:
-        found = ssh_host.survey(place.remote)
+        ssh_host.sweep_key(place.remote, pool, key_mark(pool))
     except KubeqError as error:
-        return _sentence(place.host, error)
-    return f"{place.host.name}: {'; '.join(found.wrong)}" if found.wrong else found
-
-
-def _sentence(host: Host, error: KubeqError) -> str:
-    """One line about a host: the error, and what to do about it."""
-    named = error.message if host.name in error.message else f"{host.name}: {error.message}"
-    return f"{named} ({error.hint})" if error.hint else named
+        log.warning("the key of pool %s stays on %s: %s", pool, place.host.name, error.message)
 
 
 def _by_pool(names: Sequence[NodeName]) -> Mapping[PoolId, list[NodeName]]:

@@ -21,80 +21,17 @@ from kubeq.core.model import NodeName, PoolId
 from kubeq.errors import BackendError
 from kubeq.nodes.base import Observation
 from kubeq.nodes.forms import ENGINE_SOCKET, SUPERVISE
-from kubeq.nodes.ssh_remote import Remote
+from kubeq.nodes.ssh_remote import Remote, last_line
+from kubeq.nodes.ssh_scripts import ALIVE, KEYS, PLACES, RUN, START, SURVEY, TIDY
 
 LEAST_SPACE = 500 * 2**20
 """Bytes that must be free for the agent, its cache and its attempts: less would only fail later."""
+LOOK_S = 20.0
+"""For a host to say which nodes live there."""
 LOAD_S = 600.0
 """For an engine to load an image that has arrived."""
-_PLACES = "state=${XDG_STATE_HOME:-$HOME/.local/state}/kubeq; cache=${XDG_CACHE_HOME:-$HOME/.cache}/kubeq; umask 077\n"
-_SURVEY = (
-    _PLACES
-    + """\
-echo "machine $(uname -s) $(uname -m)"
-for python in python3 python3.15 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3 /usr/local/bin/python3; do
-    found=$("$python" -c 'import sys, ssl, zipfile; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
-    echo "python $found"
-done
-bounded() { if command -v timeout >/dev/null 2>&1; then timeout 10 "$@"; else "$@"; fi; }
-if command -v docker >/dev/null 2>&1; then
-    version=$(bounded docker version --format '{{.Server.Version}}' 2>&1) && echo "docker $version" ||
-        echo "nodocker $(echo "$version" | tail -n 1)"
-else
-    echo "nodocker it is not installed"
-fi
-for place in "$state/nodes" "$cache/agents"; do
-    said=$(mkdir -p "$place" 2>&1 && : 2>&1 > "$place/.probe.$$" && rm -f "$place/.probe.$$") ||
-        echo "unwritable $place: ${said:-it cannot be written}"
-done
-echo "state $state"
-echo "cache $cache"
-echo "free $(df -Pk "$state" 2>/dev/null | awk 'NR == 2 { print $4 }')"
-echo "cpus $(nproc 2>/dev/null || echo 1)"
-"""
-)
-_ALIVE = """\
-alive() {  # whether the process that is on record in $1 lives: the same pid, begun at the same time since the same boot
-    [ -f "$1" ] && read -r pid began boot < "$1" || return 1
-    [ "$boot" = "$(cat /proc/sys/kernel/random/boot_id)" ] || return 1
-    [ "$began" = "$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d' ' -f20)" ]
-}
-"""
-_KEYS = """\
-without_key() {  # remove the lines of the key marked $1 from authorized_keys, all at once or not at all
-    keys=$(readlink -f "$HOME/.ssh/authorized_keys") && grep -qF "$1" "$keys" || return 0
-    cp -p "$keys" "$keys.kubeq" && { grep -vF "$1" "$keys" > "$keys.kubeq" || :; } && mv -f "$keys.kubeq" "$keys"
-}
-locked() {  # one at a time; a lock that is a minute old belongs to nobody any more
-    tries=0
-    until mkdir "$HOME/.ssh/.kubeq-lock" 2>/dev/null; do
-        tries=$((tries + 1)); [ "$tries" -gt 60 ] && rmdir "$HOME/.ssh/.kubeq-lock" 2>/dev/null; sleep 1
-    done
-    "$@"; done_=$?; rmdir "$HOME/.ssh/.kubeq-lock"; return $done_
-}
-"""
-RUN = f"""\
-#!/bin/sh
-# Keeps the agent of one kubeq node: starts it, hands on the wish to leave, and clears up behind it.
-# Usage: run.sh KEY-MARK COMMAND...
-cd "$(dirname "$0")" || exit 1
-umask 077
-mark=$1; shift
-{_ALIVE}{_KEYS}
-trap '' HUP
-trap '[ -n "$agent" ] && kill -TERM "$agent" 2>/dev/null' TERM INT
-set -a; . ./agent.env; set +a
-"$@" &
-agent=$!
-wait "$agent"; code=$?
-while kill -0 "$agent" 2>/dev/null; do wait "$agent"; code=$?; done
-rm -f process token
-for other in ../"${{KUBEQ_AGENT_POOL}}"-*/process; do
-    if alive "$other"; then exit "$code"; fi
-done
-locked without_key "$mark"
-exit "$code"
-"""
+KEPT_ARCHIVE_DAYS = 30
+"""An agent's archive that no launch has needed for so long goes: it is of another kubeq by now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +53,28 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Residents:
+    """The nodes of one pool that a host knows, and whether the pool's key may log in there."""
+
+    nodes: Mapping[NodeName, Observation]
+    has_key: bool
+
+    @property
+    def live(self) -> bool:
+        """Whether any of them lives."""
+        return any(seen.alive for seen in self.nodes.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """An agent to be started: its variables, the words that run it, and the files (by name) that only it may read."""
+    """An agent to be started: its variables, the words that run it, and the files (by name) that only it may read.
+
+    `key` is the line for authorized_keys that lets its pool in, and `mark` what is found in that line alone.
+    """
 
     name: NodeName
-    pool: PoolId
+    key: str
+    mark: str
     environment: Mapping[str, str]
     command: Sequence[str]
     secrets: Mapping[str, str]
@@ -129,7 +83,7 @@ class Start:
 def survey(remote: Remote) -> Survey:
     """What the host has, looked at by one script. Raises BackendError if it does not answer."""
     said: dict[str, list[str]] = {}
-    for line in remote.run(_SURVEY).out.splitlines():
+    for line in remote.run(SURVEY).out.splitlines():
         word, _, rest = line.partition(" ")
         said.setdefault(word, []).append(rest)
     system, _, machine = said.get("machine", [""])[0].partition(" ")
@@ -157,7 +111,11 @@ def survey(remote: Remote) -> Survey:
 def install(remote: Remote, found: Survey, archive: Path, digest: Digest) -> tuple[str, bool]:
     """Where the archive lies on the host, and whether it had to be sent. What lies there is verified."""
     path = f"{found.cache}/agents/{digest.sha256}.pyz"
-    there = remote.run(f"sha256sum {shlex.quote(path)} 2>/dev/null | cut -c1-64").out.strip()
+    answer = remote.run(
+        f"touch -c {shlex.quote(path)}; sha256sum {shlex.quote(path)} 2>/dev/null | cut -c1-64; "
+        f"find {shlex.quote(found.cache)}/agents -name '*.pyz*' -mtime +{KEPT_ARCHIVE_DAYS} -exec rm -f {{}} +"
+    )
+    there = answer.out.strip()
     if there == digest.sha256:
         return path, False
     remote.put(path, lambda: archive.open("rb"), digest, timeout_s=120.0)
@@ -172,7 +130,7 @@ def install_image(remote: Remote, image: str, id: str, save: Callable[[], Abstra
     with save() as archive:
         answer = remote.feed("exec docker load -q", archive, timeout_s=LOAD_S)
     if answer.code:
-        raise BackendError(f"{remote.login}: the agent's image cannot be loaded: {_last(answer.err)}")
+        raise BackendError(f"{remote.login}: the agent's image cannot be loaded: {last_line(answer.err)}")
     return True
 
 
@@ -189,68 +147,48 @@ def image_words(found: Survey, image: str, name: NodeName, variables: Iterable[s
     return ["sh", "-c", script]
 
 
-def authorise(remote: Remote, line: str, mark: str) -> None:
-    """The key of the line may log in, in place of one with the same mark. Raises BackendError."""
-    script = f"""{_KEYS}
-mkdir -p -m 700 "$HOME/.ssh" || exit 1
-add() {{
-    : >> "$HOME/.ssh/authorized_keys" || return 1
-    without_key {shlex.quote(mark)}
-    keys=$(readlink -f "$HOME/.ssh/authorized_keys")
-    if [ -s "$keys" ] && [ -n "$(tail -c 1 "$keys")" ]; then echo >> "$keys"; fi
-    printf '%s\\n' {shlex.quote(line)} >> "$keys"
-}}
-umask 077
-locked add"""
-    answer = remote.run(script)
-    if answer.code:
-        raise BackendError(f"{remote.login}: ~/.ssh/authorized_keys cannot be written: {_last(answer.err)}")
+def start(remote: Remote, found: Survey, what: Start) -> int:
+    """The pid of what keeps a new agent, or of the one that lives under that name. Raises BackendError.
 
-
-def deauthorise(remote: Remote, mark: str) -> None:
-    """The key of that mark may not log in any more. Raises BackendError."""
-    answer = remote.run(f"{_KEYS}\nlocked without_key {shlex.quote(mark)}")
-    if answer.code:
-        raise BackendError(f"{remote.login}: ~/.ssh/authorized_keys cannot be written: {_last(answer.err)}")
-
-
-def start(remote: Remote, found: Survey, what: Start, mark: str) -> int:
-    """The pid of what keeps a new agent, or of the one that lives under that name. Raises BackendError."""
-    directory = shlex.quote(f"{found.state}/nodes/{what.name}")
+    The pool's key is let in by the same step, so that nobody who looks for unused ones takes it away in between.
+    """
     variables = "".join(f"{name}={shlex.quote(value)}\n" for name, value in what.environment.items())
     files = {"run.sh": RUN, "agent.env": variables, **what.secrets}
     writes = "".join(
-        f"printf '%s' {shlex.quote(text)} > {name}.new && mv -f {name}.new {name} || exit 1\n"
+        f"printf '%s' {shlex.quote(text)} > {name}.new && mv -f {name}.new {name} || return 1\n"
         for name, text in files.items()
     )
-    words = " ".join(map(shlex.quote, (mark, *what.command)))
     answer = remote.run(
-        f"""{_ALIVE}umask 077
-mkdir -p {directory} && cd {directory} || exit 1
-if alive process; then echo "$pid"; exit 0; fi
-{writes}
-setsid=$(command -v setsid)
-# The shell that becomes the keeper waits until its record is written, so that no agent runs that is not on record.
-rm -f gate; mkfifo gate || exit 1
-$setsid sh -c 'read -r go < gate && exec sh ./run.sh "$@"' kubeq-node {words} </dev/null >>agent.out 2>&1 &
-keeper=$!
-began=$(sed 's/.*) //' "/proc/$keeper/stat" | cut -d' ' -f20)
-echo "$keeper $began $(cat /proc/sys/kernel/random/boot_id)" > process.new && mv -f process.new process || exit 1
-echo go > gate; rm -f gate
-echo "$keeper"
-"""
+        f"""{START}{TIDY}
+mark={shlex.quote(what.mark)}; line={shlex.quote(what.key)}; nodes={shlex.quote(f"{found.state}/nodes")}
+tidy "$nodes"
+write() {{
+if alive process; then return 0; fi
+{writes}}}
+mkdir -p "$nodes"/{shlex.quote(what.name)} && cd "$nodes"/{shlex.quote(what.name)} && write || exit 1
+locked begin {" ".join(map(shlex.quote, what.command))}"""
     )
     pid = answer.out.strip().rpartition("\n")[2]
     if answer.code or not pid.isdigit():
-        raise BackendError(f"{remote.login}: the agent could not be started: {_last(answer.err)}")
+        raise BackendError(f"{remote.login}: the agent could not be started: {last_line(answer.err)}")
     return int(pid)
 
 
-def nodes_of(remote: Remote, pool: PoolId) -> Mapping[NodeName, Observation]:
-    """The nodes of the pool that the host knows, dead ones with the last line that they printed."""
+def sweep_key(remote: Remote, pool: PoolId, mark: str) -> None:
+    """The pool's key, which has that mark, may not log in any more, unless a node of the pool lives there.
+
+    Raises BackendError.
+    """
+    words = f'{shlex.quote(mark)} "$state"/nodes/{shlex.quote(pool)}'
+    answer = remote.run(f"{PLACES}{KEYS}locked without_unused_key {words}")
+    if answer.code:
+        raise BackendError(f"{remote.login}: ~/.ssh/authorized_keys cannot be written: {last_line(answer.err)}")
+
+
+def residents(remote: Remote, pool: PoolId, mark: str) -> Residents:
+    """What the host knows of the pool. Raises BackendError if it does not answer."""
     answer = remote.run(
-        f"""{_PLACES}{_ALIVE}cd "$state/nodes" 2>/dev/null || exit 0
-for folder in {shlex.quote(pool)}-*; do
+        f"""{PLACES}{ALIVE}cd "$state/nodes" 2>/dev/null && for folder in {shlex.quote(pool)}-*; do
     [ -f "$folder/run.sh" ] || continue
     if alive "$folder/process"; then echo "alive $folder $pid"
     else
@@ -258,12 +196,16 @@ for folder in {shlex.quote(pool)}-*; do
         echo "$state_ $folder $(tail -c 4096 "$folder/agent.out" 2>/dev/null | grep . | tail -n 1)"
     fi
 done
-:"""
+grep -qsF {shlex.quote(mark)} "$HOME/.ssh/authorized_keys" && echo key
+:""",
+        timeout_s=LOOK_S,
     )
     seen = {}
     for line in answer.out.splitlines():
         state, _, rest = line.partition(" ")
         name, _, detail = rest.partition(" ")
+        if not name:
+            continue
         alive = state == "alive"
         pid = int(detail) if alive and detail.isdigit() else None
         seen[NodeName(name)] = Observation(
@@ -273,13 +215,13 @@ done
             reason=None if alive else detail.strip() or None,
             undelivered=state == "spooled",
         )
-    return seen
+    return Residents(nodes=seen, has_key="key" in answer.out.splitlines())
 
 
 def stop(remote: Remote, names: Iterable[NodeName]) -> None:
     """Ask those agents to give back what they run and leave; unknown or dead: no error."""
     remote.run(
-        f"""{_PLACES}{_ALIVE}cd "$state/nodes" 2>/dev/null || exit 0
+        f"""{PLACES}{ALIVE}cd "$state/nodes" 2>/dev/null || exit 0
 for name in {" ".join(map(shlex.quote, names))}; do alive "$name/process" && kill -TERM "$pid"; done
 :"""
     )
@@ -288,7 +230,7 @@ for name in {" ".join(map(shlex.quote, names))}; do alive "$name/process" && kil
 def forget(remote: Remote, names: Iterable[NodeName]) -> None:
     """Remove the folders of those nodes that have ended and have delivered every outcome."""
     remote.run(
-        f"""{_PLACES}{_ALIVE}cd "$state/nodes" 2>/dev/null || exit 0
+        f"""{PLACES}{ALIVE}cd "$state/nodes" 2>/dev/null || exit 0
 for name in {" ".join(map(shlex.quote, names))}; do
     alive "$name/process" && continue
     ls "$name"/spool/*.json >/dev/null 2>&1 || rm -rf "$name"
@@ -297,5 +239,6 @@ done
     )
 
 
-def _last(text: str) -> str:
-    return text.strip().rpartition("\n")[2] or "it said nothing"
+def tidy(remote: Remote) -> None:
+    """Remove the folders of nodes of any pool that ended more than a day ago and have delivered every outcome."""
+    remote.run(f'{PLACES}{ALIVE}{TIDY}tidy "$state/nodes"')

@@ -7,6 +7,7 @@ are needed once. It opens no terminal, forwards no agent, and expires by itself 
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,14 +37,14 @@ def pool_key(state_dir: Path, pool: PoolId) -> PoolKey:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    folder = state_dir / "pools" / pool
-    path = folder / "key"
+    path = key_path(state_dir, pool)
+    folder = path.parent
     if not path.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         content = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         )
-        temporary = folder / f"key.{os.getpid()}"
+        temporary = folder / f"key.{secrets.token_hex(6)}"
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(handle, "wb") as file:
             file.write(content)
@@ -55,9 +56,19 @@ def pool_key(state_dir: Path, pool: PoolId) -> PoolKey:
             temporary.unlink()
     private = serialization.load_ssh_private_key(path.read_bytes(), None)
     public = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    return PoolKey(path=path, mark=f"kubeq-pool-{pool}", public=public.decode())
+    return PoolKey(path=path, mark=key_mark(pool), public=public.decode())
+
+
+def key_mark(pool: PoolId) -> str:
+    """What stands in the key's line of authorized_keys, and in no other."""
+    return f"kubeq-pool-{pool}"
+
+
+def key_path(state_dir: Path, pool: PoolId) -> Path:
+    """Where the private key lies, if there is one."""
+    return state_dir / "pools" / pool / "key"
 
 
 def forget_key(state_dir: Path, pool: PoolId) -> None:
     """Drop the key here; the hosts have been told before."""
-    (state_dir / "pools" / pool / "key").unlink(missing_ok=True)
+    key_path(state_dir, pool).unlink(missing_ok=True)

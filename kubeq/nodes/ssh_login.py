@@ -14,8 +14,8 @@ from pathlib import Path
 from kubeq.errors import UsageError
 from kubeq.nodes.hosts import Host, parse_address
 
-CONNECT_S = 15.0
-"""How long a connection may take to come up, when ~/.ssh/config does not say (ConnectTimeout)."""
+CONNECT_S = 5.0
+"""How long a connection may take to come up, when ~/.ssh/config does not say (ConnectTimeout): time for three tries."""
 MOST_JUMPS = 8
 _GLOBAL_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 
@@ -37,7 +37,8 @@ class Login:
     """Everything that a connection needs. `keys`: tried first; `keys_only`: and neither an ssh-agent nor others after.
 
     `known_hosts` are files that may be missing; a new key is written to the first. `jumps`: through which hosts, the
-    nearest first. `proxy`: a command whose stdin and stdout are the connection.
+    nearest first. `proxy`: a command whose stdin and stdout are the connection. `timeout_s` is for the connection;
+    each step of logging in may take `patience_s`.
     """
 
     address: str
@@ -50,6 +51,11 @@ class Login:
     timeout_s: float
     jumps: tuple[Login, ...] = ()
     proxy: str | None = None
+
+    @property
+    def patience_s(self) -> float:
+        """A host that is busy takes connections at once and the rest slowly."""
+        return 3 * self.timeout_s
 
     def __str__(self) -> str:
         address = f"[{self.address}]" if ":" in self.address else self.address

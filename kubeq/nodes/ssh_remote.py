@@ -11,7 +11,6 @@ import hashlib
 import logging
 import secrets
 import shlex
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,10 +21,13 @@ import paramiko
 
 from kubeq.core.digest import Digest
 from kubeq.errors import AccessDenied, BackendError, IntegrityError
+from kubeq.nodes.ssh_errors import broken, explained
 from kubeq.nodes.ssh_login import Login
 
 KEEPALIVE_S = 15
-"""A connection whose other end has vanished is noticed after a few of these."""
+"""So often something is sent over a connection that is idle: firewalls forget those that are silent for minutes."""
+PROBE_S = 10.0
+"""How long the other end of a standing connection may take to answer anything at all."""
 ANSWER_S = 60.0
 """How long a script of ours may say nothing."""
 CHUNK = 2**18
@@ -50,6 +52,7 @@ class Remote:
         self.login = login
         self._client = client
         self._jumps = jumps
+        self._turn = threading.Lock()
 
     def __enter__(self) -> Remote:
         return self
@@ -65,11 +68,27 @@ class Remote:
             raise BackendError(f"the connection to {self.login} is gone", transient=True)
         return transport
 
+    def answers(self, patience_s: float = PROBE_S) -> bool:
+        """Whether the host answers over this connection now; if not, it is ended."""
+        transport = self._client.get_transport()
+        if transport is None or not transport.is_active():
+            return False
+        ending = threading.Timer(patience_s, self.close)
+        ending.daemon = True
+        ending.start()
+        try:
+            transport.global_request("keepalive@openssh.com")  # any request has an answer (RFC 4254, 4), mostly a no
+        except (paramiko.SSHException, OSError, EOFError):
+            self.close()
+        finally:
+            ending.cancel()
+        return transport.is_active()
+
     def run(self, script: str, *, timeout_s: float = ANSWER_S) -> Answer:
         """The answer of a script for /bin/sh. Raises BackendError if the connection breaks or nothing comes."""
         mark = secrets.token_hex(8)
         text = f"printf '%s\\n' {mark}\n(\n{script}\n) </dev/null\nprintf '\\n%s %s\\n' {mark} $?\n"
-        with _broken(self.login), self._channel(timeout_s) as channel:
+        with broken(self.login), self._channel(timeout_s) as channel:
             channel.exec_command("exec /bin/sh")
             channel.sendall(text.encode())
             channel.shutdown_write()
@@ -95,7 +114,7 @@ class Remote:
         if stored.code:
             self.run(f"rm -f {quoted}")
             raise BackendError(
-                f"{self.login} could not store {path}: {_last(stored.err)}", hint="free some space there"
+                f"{self.login} could not store {path}: {last_line(stored.err)}", hint="free some space there"
             )
         answer = self.run(
             f'got=$(sha256sum {quoted} | cut -c1-64) && [ "$got" = {digest.sha256} ] && '
@@ -106,13 +125,23 @@ class Remote:
 
     def feed(self, script: str, source: BinaryIO, *, timeout_s: float = ANSWER_S) -> Answer:
         """The answer of a script for /bin/sh whose stdin is `source`, to its end. Raises BackendError as `run` does."""
-        with _broken(self.login), self._channel(timeout_s) as channel:
+        with broken(self.login), self._channel(timeout_s) as channel:
             channel.exec_command(f"/bin/sh -c {shlex.quote(script)}")
+            self._send(channel, source)
+            out, err = _read(channel)
+            return Answer(channel.recv_exit_status(), out, err)
+
+    def _send(self, channel: paramiko.Channel, source: BinaryIO) -> None:
+        """All of the source; less where the script ends before it has read all, and says why."""
+        try:
             while chunk := source.read(CHUNK):
                 channel.sendall(chunk)
             channel.shutdown_write()
-            out, err = _read(channel)
-            return Answer(channel.recv_exit_status(), out, err)
+        except TimeoutError:
+            raise
+        except OSError:
+            if not channel.closed or not self.transport.is_active():
+                raise
 
     def close(self) -> None:
         """End the connection and those that it goes through."""
@@ -122,12 +151,14 @@ class Remote:
 
     @contextmanager
     def _channel(self, timeout_s: float) -> Iterator[paramiko.Channel]:
-        channel = self.transport.open_session(timeout=self.login.timeout_s)
-        try:
-            channel.settimeout(timeout_s)
-            yield channel
-        finally:
-            channel.close()
+        """A session of its own; one at a time, since sshd may allow no more (MaxSessions)."""
+        with self._turn:
+            channel = self.transport.open_session(timeout=self.login.patience_s)
+            try:
+                channel.settimeout(timeout_s)
+                yield channel
+            finally:
+                channel.close()
 
 
 def connect(login: Login) -> Remote:
@@ -157,15 +188,15 @@ def _client(login: Login, through: paramiko.SSHClient | None) -> paramiko.SSHCli
             login.user,
             key_filename=keys,
             timeout=login.timeout_s,
-            banner_timeout=login.timeout_s,
-            auth_timeout=login.timeout_s,
+            banner_timeout=login.patience_s,
+            auth_timeout=login.patience_s,
             allow_agent=not login.keys_only,
             look_for_keys=not login.keys_only,
             sock=_path_to(login, through),
         )
     except (paramiko.SSHException, OSError, EOFError, ValueError) as error:
         client.close()
-        raise _explained(error, login) from error
+        raise explained(error, login) from error
     transport = client.get_transport()
     assert transport is not None
     transport.set_keepalive(KEEPALIVE_S)
@@ -206,48 +237,6 @@ class _Unknown(paramiko.MissingHostKeyPolicy):
                 file.write(f"{hostname} {key.get_name()} {key.get_base64()}\n")
 
 
-def _explained(error: Exception, login: Login) -> BackendError:
-    match error:
-        case BackendError():
-            return error
-        case paramiko.BadHostKeyException():
-            return AccessDenied(
-                f"the host key of {login} has changed: it may be another machine",
-                hint=f"if it was set up anew: ssh-keygen -R {_known_as(login)}, then log in to it once",
-            )
-        case paramiko.PasswordRequiredException():
-            return AccessDenied(
-                f"the key for {login} is encrypted and no ssh-agent has it", hint="ssh-add its file, then try again"
-            )
-        case paramiko.AuthenticationException():
-            tried = ", ".join(str(key) for key in login.keys) or "those of the ssh-agent and of ~/.ssh"
-            return AccessDenied(
-                f"{login} accepts none of our keys ({tried})",
-                hint=f"name one with --ssh-identity, or make `ssh {login}` work without a password",
-            )
-        case socket.gaierror():
-            return BackendError(f"there is no host {login.address!r}: {error.strerror}", hint="check its name")
-        case TimeoutError():
-            return BackendError(f"{login} did not answer within {login.timeout_s:g} s", transient=True)
-        case paramiko.ssh_exception.NoValidConnectionsError():
-            reason = "; ".join(sorted({getattr(each, "strerror", None) or str(each) for each in error.errors.values()}))
-            return BackendError(f"{login} cannot be reached: {reason}", transient=True)
-        case _:
-            return BackendError(f"{login} cannot be logged in to: {error or type(error).__name__}", transient=True)
-
-
-@contextmanager
-def _broken(login: Login) -> Iterator[None]:
-    """A connection that breaks, as our error."""
-    try:
-        yield
-    except TimeoutError as error:
-        raise BackendError(f"{login} went silent", transient=True) from error
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        reason = str(error) or type(error).__name__
-        raise BackendError(f"the connection to {login} broke: {reason}", transient=True) from error
-
-
 def _read(channel: paramiko.Channel) -> tuple[str, str]:
     """All that comes on stdout and stderr, side by side, so that neither can fill up."""
     pieces: dict[str, bytearray] = {"out": bytearray(), "err": bytearray()}
@@ -265,9 +254,6 @@ def _read(channel: paramiko.Channel) -> tuple[str, str]:
     return pieces["out"].decode(errors="replace"), pieces["err"].decode(errors="replace")
 
 
-def _known_as(login: Login) -> str:
-    return login.address if login.port == 22 else f"'[{login.address}]:{login.port}'"
-
-
-def _last(text: str) -> str:
+def last_line(text: str) -> str:
+    """The last line that a script printed, for a message."""
     return text.strip().rpartition("\n")[2] or "it said nothing"

@@ -1,8 +1,9 @@
 """`python -m kubeq.nodes.ssh_tunnels STATE_DIR`: the tunnels from hosts to the relay of that state folder.
 
-A process that outlives the terminal, one for each state folder; whoever launches nodes behind a relay has it run. What
-it is to keep stands in files, `<state folder>/tunnels/<pool>-<host>.json`; it follows what appears and vanishes there.
-It ends by itself some time after the relay has, and forgets the tunnels then: nobody comes through them any more.
+A process that outlives the terminal, one for each state folder; whoever launches nodes behind a relay, or sees one, has
+it run. What it is to keep stands in files, `<state folder>/tunnels/<pool>-<host>.json`; it follows what appears and
+vanishes there, and removes what no node needs any more. Why a tunnel is missing now it tells in `problems`. It ends by
+itself some time after the relay has, and leaves the files to the next one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import fcntl
 import json
 import logging
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -23,40 +23,72 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from kubeq.core.model import PoolId
 from kubeq.errors import BackendError
 from kubeq.nodes.boot import whole_environment
+from kubeq.nodes.ssh_host import residents
+from kubeq.nodes.ssh_keys import key_mark
 from kubeq.nodes.ssh_login import Login
+from kubeq.nodes.ssh_remote import Remote
 from kubeq.nodes.ssh_tunnel import Tunnel
 
 log = logging.getLogger("kubeq.tunnels")
 LOOK_S = 1.0
 WITHOUT_RELAY_S = 60.0
 """So long tunnels are kept that lead nowhere: a relay that crashed is started again by the next command."""
+LAST_S = 5.0
+"""For all tunnels to close at the end."""
+PROBLEMS = "problems"
 _PATHS = ("keys", "known_hosts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A tunnel to be kept: from which host, to which socket here, and the file there that tells the port."""
+    """A tunnel to be kept: for whose nodes, from where, to which socket here; and the file there with its port."""
 
+    pool: PoolId
     login: Login
     socket: Path
     path: str
 
 
-def want_tunnel(state_dir: Path, pool: PoolId, host: str, wanted: Wanted) -> None:
+def want_tunnel(state_dir: Path, host: str, wanted: Wanted) -> None:
     """Have the tunnel kept from now on, in place of the one that this host had for the pool. Raises BackendError."""
-    folder = state_dir / "tunnels"
-    path = folder / f"{pool}-{re.sub(r'[^A-Za-z0-9._-]', '_', host)}.json"
-    temporary = path.with_suffix(f".{os.getpid()}")
+    path = _file(state_dir, wanted.pool, host)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(wanted), default=str), encoding="utf-8")
-        temporary.replace(path)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _replace(path, asdict(wanted))
     except OSError as error:
         raise BackendError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def drop_tunnel(state_dir: Path, pool: PoolId, host: str, *, older_s: float = 0.0) -> None:
+    """Have the host's tunnel for the pool kept no longer, if that was asked for so long ago. No tunnel: no error."""
+    path = _file(state_dir, pool, host)
+    with suppress(OSError):
+        if time.time() - path.stat().st_mtime >= older_s:
+            path.unlink(missing_ok=True)
+
+
+def problem_of(state_dir: Path, pool: PoolId, host: str) -> str | None:
+    """Why the host has no tunnel for the pool now, if it is to have one."""
+    path = _file(state_dir, pool, host)
+    with suppress(OSError, ValueError, AttributeError):
+        if path.exists():
+            problem = json.loads((path.parent / PROBLEMS).read_text(encoding="utf-8")).get(path.stem)
+            return None if problem is None else str(problem)
+    return None
+
+
+def revive_tunnels(state_dir: Path, pool: PoolId) -> None:
+    """Have the process run again that keeps the tunnels of the pool, if it was stopped and the relay is there."""
+    for path in (state_dir / "tunnels").glob(f"{pool}-*.json"):
+        wanted = _read(path)
+        if wanted is not None and _answers(wanted[1].socket):
+            ensure_tunnels(state_dir)
+            return
 
 
 def ensure_tunnels(state_dir: Path) -> None:
@@ -87,28 +119,41 @@ class Tunnels:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._kept: dict[Path, tuple[str, Wanted, Tunnel]] = {}
+        self._told: dict[str, str] = {}
 
     def follow(self) -> None:
-        """Open what has appeared or changed, close what has vanished."""
-        found = {path: path.read_text(encoding="utf-8") for path in sorted(self._folder.glob("*.json"))}
-        for path in [path for path, (text, _, _) in self._kept.items() if found.get(path) != text]:
-            self._kept.pop(path)[2].close()
-        for path, text in found.items():
+        """Open what has appeared or changed, close what has vanished, forget what has ended, and tell of problems."""
+        found = {path: read for path in sorted(self._folder.glob("*.json")) if (read := _read(path)) is not None}
+        for path, (text, _, tunnel) in list(self._kept.items()):
+            if tunnel.is_over and path in found and found[path][0] == text:
+                path.unlink(missing_ok=True)
+                del found[path]
+            if path not in found or found[path][0] != text:
+                self._kept.pop(path)
+                tunnel.end()
+        for path, (text, wanted) in found.items():
             if path not in self._kept:
-                wanted = _decode(json.loads(text))
-                tunnel = Tunnel(wanted.login, lambda place=wanted.socket: _connected(place), wanted.path)  # type: ignore[misc]
-                self._kept[path] = (text, wanted, tunnel)
-                tunnel.start()
+                self._kept[path] = (text, wanted, _tunnel(wanted))
+        self._tell({path.stem: why for path, (_, _, tunnel) in self._kept.items() if (why := tunnel.problem)})
 
     def lead_somewhere(self) -> bool:
         """Whether some relay answers that one of them leads to."""
         return any(_answers(place) for place in {wanted.socket for _, wanted, _ in self._kept.values()})
 
     def end(self) -> None:
-        """Close them all, and forget them."""
-        for path, (_, _, tunnel) in self._kept.items():
-            tunnel.close()
-            path.unlink(missing_ok=True)
+        """Close them all."""
+        for _, _, tunnel in self._kept.values():
+            tunnel.end()
+        deadline = time.monotonic() + LAST_S
+        for _, _, tunnel in self._kept.values():
+            tunnel.wait(deadline - time.monotonic())
+        self._tell({})
+
+    def _tell(self, problems: dict[str, str]) -> None:
+        if problems != self._told:
+            with suppress(OSError):
+                _replace(self._folder / PROBLEMS, problems)
+                self._told = problems
 
 
 def main(state_dir: Path) -> None:
@@ -130,6 +175,39 @@ def main(state_dir: Path) -> None:
             ending.wait(LOOK_S)
     finally:
         tunnels.end()
+
+
+def _tunnel(wanted: Wanted) -> Tunnel:
+    """The tunnel, being opened."""
+
+    def used(remote: Remote) -> bool:
+        return residents(remote, wanted.pool, key_mark(wanted.pool)).live
+
+    tunnel = Tunnel(wanted.login, lambda: _connected(wanted.socket), wanted.path, used)
+    tunnel.start()
+    return tunnel
+
+
+def _file(state_dir: Path, pool: PoolId, host: str) -> Path:
+    return state_dir / "tunnels" / f"{pool}-{quote(host, safe='@')}.json"
+
+
+def _read(path: Path) -> tuple[str, Wanted] | None:
+    """What a file says, as text and as what it means; None for one that is gone, or another kubeq's."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, _decode(json.loads(text))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s cannot be used: %s", path, error)
+        return None
+
+
+def _replace(path: Path, document: Mapping[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(document, default=str), encoding="utf-8")
+    temporary.replace(path)
 
 
 def _take(folder: Path) -> int | None:
@@ -164,7 +242,12 @@ def _answers(place: Path) -> bool:
 
 
 def _decode(document: Mapping[str, Any]) -> Wanted:
-    return Wanted(login=_login(document["login"]), socket=Path(document["socket"]), path=document["path"])
+    return Wanted(
+        pool=PoolId(document["pool"]),
+        login=_login(document["login"]),
+        socket=Path(document["socket"]),
+        path=document["path"],
+    )
 
 
 def _login(document: Mapping[str, Any]) -> Login:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.docker
 
 
 @pytest.fixture(scope="module")
-def hosts(docker_engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
+def hosts(ssh_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
     plain = {"WITHOUT_DOCKER": "1", "PROFILE": "echo welcome; echo to this host >&2"}
     with ssh_hosts(tmp_path_factory.mktemp("hosts"), 2, environment=plain) as started:
         yield started

@@ -28,7 +28,7 @@ print(len(got), got[-3:].decode())
 
 
 @pytest.fixture(scope="module")
-def host(docker_engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def host(ssh_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     with ssh_hosts(tmp_path_factory.mktemp("hosts"), 1, environment={"WITHOUT_DOCKER": "1"}) as (started,):
         yield started
 
@@ -126,7 +126,7 @@ def test_a_port_that_other_machines_could_reach_is_refused_and_closed(
 
 
 def test_a_tunnel_comes_back_after_its_connection_was_killed(host: Host, echo: Callable[[], socket.socket]) -> None:
-    tunnel = Tunnel(login(host), echo, "/home/ada/relay")
+    tunnel = Tunnel(login(host), echo, "/home/ada/relay", lambda _: True)
     tunnel.start()
     try:
         eventually(lambda: tunnel.problem is None, "the tunnel opens")
@@ -136,16 +136,18 @@ def test_a_tunnel_comes_back_after_its_connection_was_killed(host: Host, echo: C
         eventually(lambda: tunnel.problem is None and port_of(host) != before, "the tunnel comes back")
         assert ask(host, port_of(host)) == "300003 end"
     finally:
-        tunnel.close()
+        tunnel.end()
+        tunnel.wait()
 
 
 def test_a_tunnel_waits_for_a_host_that_is_not_there_yet(host: Host, echo: Callable[[], socket.socket]) -> None:
     host.end_sshd()
-    tunnel = Tunnel(login(host), echo, "/home/ada/relay")
+    tunnel = Tunnel(login(host), echo, "/home/ada/relay", lambda _: True)
     tunnel.start()
     try:
         eventually(lambda: tunnel.problem and "refused" in tunnel.problem, "the tunnel says why")
         host.start_sshd()
         eventually(lambda: tunnel.problem is None, "the tunnel opens")
     finally:
-        tunnel.close()
+        tunnel.end()
+        tunnel.wait()

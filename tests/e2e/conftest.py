@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.ssh import ssh_home
 from tests.homes import Home
+from tests.stand_ins.ssh_hosts import Host, ssh_hosts
 
 
 @pytest.fixture
@@ -23,3 +25,17 @@ def impatient(tmp_path: Path) -> Iterator[Home]:
     one = Home(tmp_path / "home", KUBEQ_LEASE="5")
     yield one
     one.end()
+
+
+@pytest.fixture(scope="session")
+def hosts(ssh_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
+    """Three hosts with Python and without Docker; a test that does something to one mends it again."""
+    with ssh_hosts(tmp_path_factory.mktemp("hosts"), 3, environment={"WITHOUT_DOCKER": "1"}) as started:
+        yield started
+
+
+@pytest.fixture
+def user(tmp_path: Path, hosts: list[Host]) -> Iterator[Home]:
+    """The home of somebody whose key the hosts know."""
+    with ssh_home(tmp_path / "home", hosts, KUBEQ_LEASE="10") as one:
+        yield one

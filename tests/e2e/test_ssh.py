@@ -18,7 +18,7 @@ pytestmark = pytest.mark.docker
 
 
 @pytest.fixture(scope="module")
-def hosts(docker_engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
+def hosts(ssh_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
     with ssh_hosts(tmp_path_factory.mktemp("hosts"), 3, environment={"WITHOUT_DOCKER": "1"}) as started:
         yield started
 

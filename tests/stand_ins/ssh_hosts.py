@@ -6,21 +6,22 @@ nobody shares. They are not separate machines: kernel, clock and load are this m
 
 from __future__ import annotations
 
-import os
 import secrets
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import docker
 
+from kubeq.machine import ProcessMark, has_ended, own_mark
 from tests.stand_ins.ssh_image import ssh_host_image
 
 LABEL = "kubeq.test-host"
+"""Whose hosts they are: the mark of the process that started them."""
 _CAPABILITIES = (  # noqa: SIM905
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
     "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN "
@@ -131,6 +132,7 @@ def ssh_hosts(
     """
     image = ssh_host_image()
     client = docker.from_env()
+    _remove_orphans(client)
     mark = secrets.token_hex(3)
     key = folder / f"key-{mark}"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
@@ -156,6 +158,19 @@ def ssh_hosts(
         client.close()
 
 
+def _remove_orphans(client: Any) -> None:
+    """What was left by test sessions that were killed."""
+    for kind in (
+        client.containers.list(all=True, filters={"label": LABEL}),
+        client.networks.list(filters={"label": LABEL}),
+    ):
+        for one in kind:
+            mark = ProcessMark.parse((one.attrs.get("Config") or one.attrs)["Labels"][LABEL])
+            if mark is not None and has_ended(mark):
+                with suppress(docker.errors.APIError):  # another session may be faster
+                    one.remove(**({"force": True, "v": True} if hasattr(one, "exec_run") else {}))
+
+
 @contextmanager
 def _configured(host: Host, line: str) -> Iterator[None]:
     reload = "kill -HUP $(cat /run/sshd.pid)"
@@ -176,7 +191,7 @@ def _network(client: Any, mark: str) -> Any:
         pool = docker.types.IPAMPool(subnet=f"198.18.{third}.0/24")
         try:
             return client.networks.create(
-                f"kubeq-{mark}", ipam=docker.types.IPAMConfig(pool_configs=[pool]), labels={LABEL: str(os.getpid())}
+                f"kubeq-{mark}", ipam=docker.types.IPAMConfig(pool_configs=[pool]), labels={LABEL: str(own_mark())}
             )
         except docker.errors.APIError as error:
             if "overlap" not in str(error):
@@ -205,7 +220,7 @@ def _start(
         name=container,
         hostname=name,
         environment=dict(given),
-        labels={LABEL: str(os.getpid())},
+        labels={LABEL: str(own_mark())},
         host_config=host_config,
         volumes=["/var/lib/docker"],  # a real file system, so that the engine inside can use overlay2
         networking_config=api.create_networking_config({network.name: api.create_endpoint_config()}),

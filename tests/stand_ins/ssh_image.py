@@ -18,7 +18,7 @@ from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = "kubeq-ssh-host"
-PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0")
+PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0", "tcsh")
 ENGINE = (
     *("docker", "dockerd", "docker-proxy", "docker-init", "containerd", "containerd-shim-runc-v2", "runc"),
     *("ip", "tini", "rsync"),
@@ -49,7 +49,8 @@ ENTRY = """\
 #!/bin/sh
 # Starts sshd, and dockerd again whenever it ends; as PID 1's child, so that `docker kill` is a power cut.
 mkdir -p /run/sshd /root/.ssh /home/ada/.ssh
-printf '%s\\n' "$AUTHORIZED" | tee /root/.ssh/authorized_keys > /home/ada/.ssh/authorized_keys
+[ -f /root/.ssh/authorized_keys ] ||
+    printf '%s\\n' "$AUTHORIZED" | tee /root/.ssh/authorized_keys > /home/ada/.ssh/authorized_keys
 chown -R 1000:1000 /home/ada && chmod 700 /root/.ssh /home/ada/.ssh
 [ -f /etc/ssh/ssh_host_ed25519_key ] || ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
 [ -z "$WITHOUT_PYTHON" ] || rm -f /usr/local/bin/python* /usr/bin/python*
@@ -70,7 +71,7 @@ def ssh_host_image() -> str:
     build = _base_recipe()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kubeq"
     with build.locked(cache):
-        unpacked = _unpacked(cache / "ssh-host-packages")
+        unpacked = _unpacked(cache / f"ssh-host-{'-'.join(PACKAGES)}")
         programs = _programs(unpacked)
         name = f"{REPOSITORY}:{_digest(build, programs)}"
         if not build.has_image(name):
@@ -114,6 +115,7 @@ def _programs(unpacked: Path) -> dict[str, Path]:
     found = {
         "usr/sbin/sshd": unpacked / "usr/sbin/sshd",
         "usr/lib/openssh/sftp-server": unpacked / "usr/lib/openssh/sftp-server",
+        "bin/tcsh": unpacked / "bin/tcsh",
     }
     for name in (*ENGINE, "ssh-keygen", "iptables"):
         program = shutil.which(name, path="/usr/bin:/usr/sbin:" + path)
