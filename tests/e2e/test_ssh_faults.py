@@ -13,7 +13,6 @@ import pytest
 
 from tests.e2e.ssh import addresses, keys_on, ssh_home
 from tests.homes import Home, eventually
-from tests.stand_ins.line import slow_line
 from tests.stand_ins.ssh_hosts import Host
 
 pytestmark = pytest.mark.docker
@@ -33,15 +32,6 @@ def cut(host: Host) -> Iterator[None]:
         yield
     finally:
         host.mend()
-
-
-@contextmanager
-def frozen(host: Host) -> Iterator[None]:
-    host.freeze()
-    try:
-        yield
-    finally:
-        host.thaw()
 
 
 @contextmanager
@@ -99,49 +89,6 @@ def test_a_cut_that_is_shorter_than_the_lease_costs_no_attempt(tmp_path: Path, h
         assert home.status(job)["tasks"]["succeeded"] == 4
 
 
-@pytest.mark.parametrize("fault", [cut, frozen])
-def test_a_host_that_is_away_for_longer_than_the_lease_is_replaced_and_cannot_spoil_anything(
-    impatient: Home, hosts: list[Host], gate: Gate, fault: type[cut]
-) -> None:
-    away, other = hosts[:2]
-    command = f"{gate.wait}; hostname > by"
-    alone = impatient.submit("--hosts", away.address, "--shell", command)
-    busy(impatient, alone, 1)
-    job = impatient.submit("--hosts", addresses([away, other]), "--seq", "3", "--shell", command)
-    busy(impatient, job, 3)
-    with fault(away):
-        gate.open(other)
-        if fault is cut:
-            gate.open(away)
-        impatient.run("watch", job)
-        assert sorted(attempts(impatient, job)) == [1, 1, 2]
-        assert impatient.status(alone)["status"] == "running"
-    gate.open(away)
-    impatient.run("watch", alone)
-    assert attempts(impatient, alone) == [1], "a late result that nobody superseded is the result"
-    impatient.run("fetch", job, "out")
-    by = {(impatient.cwd / f"out/{index}/by").read_text().strip() for index in (1, 2, 3)}
-    assert by == {other.name}
-
-
-def test_work_goes_on_after_its_only_host_was_rebooted(impatient: Home, hosts: list[Host], gate: Gate) -> None:
-    host = hosts[2]
-    command = ["--hosts", host.address, "--seq", "3", "--shell", f"{gate.wait}; echo done"]
-    waiting = impatient.start("sub", *command)
-    eventually(lambda: len(running_nodes(impatient)) == 1, "a node runs", impatient)
-    busy(impatient, "LAST", 1)
-    with powered_off(host):
-        gone = impatient.json("nodes")["nodes"]
-        assert [node["state"] for node in gone] == ["active"], "for all that is known it may be well"
-        assert "cannot be reached" in gone[0]["because"] or "did not answer" in gone[0]["because"]
-    gate.open(host)
-    out, err = waiting.communicate(timeout=120)
-    assert waiting.returncode == 0, out + err
-    assert "starting another" in err
-    assert [task["state"] for task in impatient.tasks("LAST")] == ["succeeded"] * 3
-    assert max(attempts(impatient, "LAST")) == 2
-
-
 def test_a_key_that_a_power_cut_left_is_removed_at_the_next_contact(
     impatient: Home, hosts: list[Host], gate: Gate
 ) -> None:
@@ -154,28 +101,3 @@ def test_a_key_that_a_power_cut_left_is_removed_at_the_next_contact(
     nodes = impatient.json("nodes")["nodes"]
     assert [node["state"] for node in nodes] == ["gone"]
     assert keys_on(host) == ""
-
-
-def running_nodes(home: Home) -> list[str]:
-    return [node["name"] for node in home.json("nodes")["nodes"] if node["state"] == "active"]
-
-
-def test_a_slow_line_that_loses_packets_only_takes_longer(user: Home, hosts: list[Host]) -> None:
-    host = hosts[1]
-    known = Path(user.env["KUBEQ_SSH_KNOWN_HOSTS"])
-    loss = ["-p", "tcp", "-m", "statistic", "--mode", "random", "--probability", "0.05", "-j", "DROP"]
-    with slow_line(host.address, 22, 0.1) as port:
-        line = next(line for line in known.read_text().splitlines() if line.startswith(f"{host.address} "))
-        with known.open("a") as file:
-            file.write(f"[127.0.0.1]:{port} {line.partition(' ')[2]}\n")
-        (user.cwd / "input").write_bytes(b"x" * 300_000)
-        for chain in ("INPUT", "OUTPUT"):
-            host.run("iptables", "-A", chain, "!", "-i" if chain == "INPUT" else "-o", "lo", *loss)
-        try:
-            user.run(
-                *("sub", "--hosts", f"127.0.0.1:{port}", "-u", "input", "--seq", "6", "--fetch", "out"),
-                *("--shell", "wc -c < input"),
-            )
-        finally:
-            host.run("iptables", "-F")
-    assert [(user.cwd / f"out/{index}/stdout.txt").read_text() for index in range(1, 7)] == ["300000\n"] * 6
