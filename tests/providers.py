@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from kubeq.core.machines import Machines, Offer
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
-from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Refused
+from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Owned, Refused
 
 
 class FakeProvider:
@@ -26,6 +27,15 @@ class FakeProvider:
 
     def largest(self) -> Resources | None:
         return Resources(cpu=4.0, memory=8 * 10**9)
+
+    def offers(self, machines: Machines) -> Sequence[Offer]:
+        return ()
+
+    def owned(self) -> Sequence[Owned]:
+        return ()
+
+    def console(self, name: NodeName) -> str | None:
+        return None
 
     def look(self, pool: PoolId) -> Sequence[HostSeen]:
         return ()

@@ -55,7 +55,7 @@ class Agent:
         self._struck: str | None = None
         self._ready = False
         self._housekeep: Callable[[], None] = lambda: None
-        self._short = False
+        self._short = self._worked = False
         self._note: str | None = None
         self._pause = 0.0
         self._claim_again_at = 0.0
@@ -96,6 +96,7 @@ class Agent:
             tasks=running,
             seen_at=self._node.now(),
             note=note,
+            worked=self._worked,
             requests=self._node.requests(),
         )
 
@@ -191,7 +192,7 @@ class Agent:
             if attempt.engine_failed:
                 self._back_off(attempt.trouble or "attempts cannot be started here; see the agent's log")
             elif attempt.started_at is not None:
-                self._pause, self._note = 0.0, None
+                self._pause, self._note, self._worked = 0.0, None, True
                 self._short = self._node.now() - attempt.started_at < attempt.grant.job.policy.lease_s / 6
         with self._news:
             if attempt.phase is Phase.DONE:

@@ -23,6 +23,7 @@ def own_row(config: AgentConfig, total: Resources, now: float) -> Node:
         pid=os.getpid(),
         address=config.address,
         total=total,
+        machine=config.machine,
         requested_at=now,
         started_at=now,
         version=kubeq.__version__,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kubeq.core.digest import Digest
+from kubeq.core.machines import Machine
 from kubeq.core.model import NodeName, PoolId
 from kubeq.core.resources import Resources
+from kubeq.core.wire import decode_machine
 from kubeq.errors import UsageError
 from kubeq.machine import whole_machine
 from kubeq.release import check_release
@@ -26,7 +29,8 @@ class AgentConfig:
     `outfit` is the blob of what is done around the attempts. `limit` is the most it may give to attempts (None: the
     whole machine). `until_idle`: leave as soon as the pool, that had an open job, has none. `grace_s` is how long a
     command has between TERM and KILL. `engine_url` is the Docker engine's, where DOCKER_HOST names one. `token` is what
-    the agent shows to a relay. `log_here`: whoever started it sees the file of its log.
+    the agent shows to a relay. `machine` is what a cloud made for it. `log_here`: whoever started it sees the file of
+    its log.
     """
 
     pool: PoolId
@@ -49,6 +53,7 @@ class AgentConfig:
     grace_s: float = 10.0
     engine_url: str | None = None
     address: str | None = None
+    machine: Machine | None = None
     token: str | None = field(default=None, repr=False)
 
     @property
@@ -89,6 +94,14 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
             wrong.append(f"{PREFIX}{name}={value!r} is not a digest")
             return None
 
+    def machine(name: str) -> Machine | None:
+        value = environ.get(PREFIX + name, "")
+        try:
+            return decode_machine(json.loads(value)) if value else None
+        except (ValueError, KeyError, TypeError):
+            wrong.append(f"{PREFIX}{name}={value!r} is not a machine")
+            return None
+
     node = text("NODE")
     if node and not _NODE.fullmatch(node):
         wrong.append(f"{PREFIX}NODE={node!r} is not a node name")
@@ -116,6 +129,7 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
         grace_s=number("GRACE", 10.0),
         engine_url=environ.get("DOCKER_HOST") or None,
         address=environ.get(PREFIX + "ADDRESS") or None,
+        machine=machine("MACHINE"),
         token=_content(environ.get(PREFIX + "TOKEN_FILE", ""), wrong),
     )
     if wrong:

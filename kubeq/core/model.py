@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import NewType
 
 from kubeq.core.digest import Digest
+from kubeq.core.machines import Machine, Machines
 from kubeq.core.quantities import format_counts
 from kubeq.core.resources import Resources
 
@@ -221,7 +222,8 @@ class Requests:
 class Job:
     """What one submission created. After the seal only the gates change: sealed_at, paused, cancelled, open.
 
-    `requests` are those that the command which sealed it had made until then.
+    `nodes` is how many it is to have at most, as far as its user said (None: as its provider has it). `requests` are
+    those that the command which sealed it had made until then.
     """
 
     id: JobId
@@ -241,6 +243,7 @@ class Job:
     cancelled: bool = False
     open: bool = True
     closed_at: float | None = None
+    nodes: int | None = None
     requests: Requests | None = None
 
 
@@ -249,7 +252,8 @@ class Node:
     """One agent on one machine, as it last reported itself.
 
     `total` is what it has to give, `tasks` are what runs there now, `order` is what the user asked of it, `requests`
-    are those it made in its life, for whatever job.
+    are those it made in its life, for whatever job. `machine` is what a cloud made for it; `worked` whether it has ever
+    started an attempt.
     """
 
     name: NodeName
@@ -270,6 +274,8 @@ class Node:
     note: str | None = None
     version: str | None = None
     order: NodeOrder | None = None
+    machine: Machine | None = None
+    worked: bool = False
     requests: Requests | None = None
 
 
@@ -280,7 +286,8 @@ class Pool:
     `hosts` are the user's own machines that its nodes may be on, a line each as in a hosts file.
     `outfit` is what is done to each of its nodes around their attempts, the blob of an `Outfit`.
     `archives` are the agent archives that its nodes come from, the newest last: blobs that are needed as long as there
-    is the pool.
+    is the pool. `machines` is what its nodes are where a cloud makes them. `numbered_at` is when numbers were given out
+    last: a machine of such a number may not be seen yet.
     """
 
     id: PoolId
@@ -291,6 +298,8 @@ class Pool:
     hosts: tuple[str, ...] = ()
     outfit: Digest | None = None
     archives: tuple[Digest, ...] = ()
+    machines: Machines | None = None
+    numbered_at: float | None = None
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}[A-Za-z0-9]|[A-Za-z0-9]")

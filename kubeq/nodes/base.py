@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 from kubeq.core.digest import Digest
+from kubeq.core.machines import Machine, Machines, Offer
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
+from kubeq.nodes.forms import StoredAgent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +48,9 @@ class NodeRequest:
     `linger_s` is how long a node stays without work; `until_idle` lets a private pool's node leave as soon as its pool
     has no open job. `outfit` is the blob of what is done around the attempts. `limit` is the most that the node may
     give to attempts (None: the whole machine). `relay`: the three URLs are this machine's, and only through the relay
-    can the node reach what they name.
+    can the node reach what they name. For nodes that a cloud makes: `machines` is what they are, `agent` what they
+    fetch and become, `environ` where the cloud is to be found if not where everybody finds it, `key` the public SSH key
+    with which one may log in there, `owner` whose they are.
     """
 
     pool: PoolId
@@ -62,6 +66,11 @@ class NodeRequest:
     outfit: Digest | None = None
     limit: Resources | None = None
     relay: Relaying | None = None
+    machines: Machines | None = None
+    agent: StoredAgent | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = None
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +79,7 @@ class Launched:
 
     name: NodeName
     pid: int | None = None
+    machine: Machine | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +92,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What the provider sees of a node now. `reason` is why it is dead, or what a live one suffers from."""
+    """What the provider sees of a node now. `reason` is why it is dead, or what a live one suffers from.
+
+    `machine` is what a cloud made for it and `made_at` when; `preempted`: the cloud took it back.
+    """
 
     name: NodeName
     alive: bool
@@ -91,6 +104,21 @@ class Observation:
     address: str | None = None
     undelivered: bool = False
     """It left outcomes that the next agent there delivers: its attempts are not lost."""
+    machine: Machine | None = None
+    made_at: float | None = None
+    preempted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owned:
+    """A machine of a cloud that was made by kubeq: for which node of whose pool. `state` is the cloud's word."""
+
+    name: NodeName
+    pool: PoolId
+    owner: str
+    machine: Machine
+    made_at: float
+    state: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +147,22 @@ class NodeProvider(Protocol):
 
     def largest(self) -> Resources | None:
         """The most that any of its nodes can give to one attempt; None if that is not known beforehand."""
+        ...
+
+    def offers(self, machines: Machines) -> Sequence[Offer]:
+        """What a cloud has that fits, in the order in which it would be tried; none for who makes no machines.
+
+        Raises UsageError or BackendError for whatever of it the cloud does not have, is not allowed or lacks the quota
+        for: a region, zone, type, image, subnet, identity. Launches nothing.
+        """
+        ...
+
+    def owned(self) -> Sequence[Owned]:
+        """Every machine that still stands (or is stopped) in the account and was made by kubeq, for whatever pool."""
+        ...
+
+    def console(self, name: NodeName) -> str | None:
+        """What the node's machine has printed on its console, as far as it is kept; None if there is nothing."""
         ...
 
     def look(self, pool: PoolId) -> Sequence[HostSeen]:

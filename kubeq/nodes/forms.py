@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
+from kubeq.core.digest import Digest
 from kubeq.errors import UsageError
 from kubeq.nodes.archive import LEAST_PYTHON, Archive, interpreters
 from kubeq.nodes.packages import COMPILED
@@ -53,6 +54,20 @@ class Found:
 
     python: int | None
     docker: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAgent:
+    """The agent as it lies in a store that any machine can see: the blob `digest` at `url`.
+
+    `archive` is what the blob holds, or `image` the name of the image that is in it. `extras` are what it needs.
+    """
+
+    url: str
+    digest: Digest
+    extras: tuple[str, ...]
+    archive: Archive | None = None
+    image: str | None = None
 
 
 def choose_form(extras: Iterable[str], found: Found, least_python: int = LEAST_PYTHON) -> Form:

@@ -16,11 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
+from kubeq.core.machines import Machines, Offer
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.errors import KubeqError, NotFound
 from kubeq.nodes import ssh_host
-from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Refused
+from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Owned, Refused
 from kubeq.nodes.hosts import Host
 from kubeq.nodes.ssh_connections import Connections
 from kubeq.nodes.ssh_host import Survey
@@ -162,6 +163,18 @@ class SshProvider:
             drop_tunnel(self._state_dir, pool, host.name)
         if len(places) == len(self._hosts):
             forget_key(self._state_dir, pool)
+
+    def offers(self, machines: Machines) -> Sequence[Offer]:
+        """See NodeProvider. It makes no machines."""
+        return ()
+
+    def owned(self) -> Sequence[Owned]:
+        """See NodeProvider. It makes no machines."""
+        return ()
+
+    def console(self, name: NodeName) -> str | None:
+        """See NodeProvider. It makes no machines."""
+        return None
 
     def look(self, pool: PoolId) -> Sequence[HostSeen]:
         """See NodeProvider. All are looked at side by side."""

@@ -414,8 +414,9 @@ def children() -> set[str]:
     return {pid for task in tasks for pid in task.read_text().split()}
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def descriptors() -> set[str]:
+    """Which are open. Those of other tests may be closed at any time, by the collector of garbage."""
+    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
 
 
 def test_a_command_of_which_no_note_can_be_kept_does_not_run(tmp_path: Path) -> None:
@@ -427,7 +428,7 @@ def test_a_command_of_which_no_note_can_be_kept_does_not_run(tmp_path: Path) -> 
         rig.runtime.create(execution).start(BytesIO())
     assert raised.value.transient
     assert list(execution.work.iterdir()) == []
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 @pytest.fixture
@@ -451,7 +452,7 @@ def test_a_command_is_ended_when_the_disk_fills_up_while_it_starts(tmp_path: Pat
     with pytest.raises(BackendError, match="No space left") as raised:
         rig.runtime.create(rig.execution("sleep", "300")).start(BytesIO())
     assert raised.value.transient
-    assert (descriptors(), children()) == before
+    assert descriptors() <= before[0] and children() == before[1]
     assert list(one_more_file.iterdir()) == []
 
 

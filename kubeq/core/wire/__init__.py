@@ -14,6 +14,7 @@ from kubeq.core.wire.jobs import (
     encode_pool,
     encode_requests,
 )
+from kubeq.core.wire.machines import decode_machine, decode_machines, encode_machine, encode_machines
 from kubeq.core.wire.outfits import decode_outfit, encode_outfit
 from kubeq.core.wire.specs import decode_spec, encode_spec, unpinned
 from kubeq.core.wire.tasks import (
@@ -36,6 +37,8 @@ __all__ = [
     "decode_attempt",
     "decode_exit",
     "decode_job",
+    "decode_machine",
+    "decode_machines",
     "decode_node",
     "decode_outfit",
     "decode_pool",
@@ -47,6 +50,8 @@ __all__ = [
     "encode_attempt",
     "encode_exit",
     "encode_job",
+    "encode_machine",
+    "encode_machines",
     "encode_node",
     "encode_outfit",
     "encode_pool",

@@ -18,6 +18,7 @@ from kubeq.core.model import (
     TaskId,
 )
 from kubeq.core.wire.base import SCHEMA, Document, decode_resources, dumps, encode_resources, optional, read, sparse
+from kubeq.core.wire.machines import decode_machine, decode_machines, encode_machine, encode_machines
 
 
 def encode_job(job: Job) -> str:
@@ -48,6 +49,7 @@ def encode_job(job: Job) -> str:
                 "cancelled": job.cancelled or None,
                 "open": job.open,
                 "closed_at": job.closed_at,
+                "nodes": job.nodes,
                 "requests": job.requests and encode_requests(job.requests),
             }
         )
@@ -83,6 +85,7 @@ def decode_job(id: JobId, body: str) -> Job:
             cancelled=document.get("cancelled", False),
             open=document["open"],
             closed_at=document.get("closed_at"),
+            nodes=document.get("nodes"),
             requests=_requests_of(document),
         )
 
@@ -112,6 +115,8 @@ def encode_node(node: Node) -> str:
                 "note": node.note,
                 "version": node.version,
                 "order": node.order,
+                "machine": node.machine and encode_machine(node.machine),
+                "worked": node.worked or None,
                 "requests": node.requests and encode_requests(node.requests),
             }
         )
@@ -122,7 +127,7 @@ def decode_node(name: NodeName, body: str) -> Node:
     """The node of a row."""
 
     def build(document: Document) -> Node:
-        total = document.get("total")
+        total, machine = document.get("total"), document.get("machine")
         return Node(
             name=name,
             pool=PoolId(document["pool"]),
@@ -142,6 +147,8 @@ def decode_node(name: NodeName, body: str) -> Node:
             note=document.get("note"),
             version=document.get("version"),
             order=optional(NodeOrder, document.get("order")),
+            machine=decode_machine(machine) if machine else None,
+            worked=document.get("worked", False),
             requests=_requests_of(document),
         )
 
@@ -161,6 +168,8 @@ def encode_pool(pool: Pool) -> str:
                 "hosts": list(pool.hosts) or None,
                 "outfit": pool.outfit and str(pool.outfit),
                 "archives": [str(digest) for digest in pool.archives] or None,
+                "machines": pool.machines and encode_machines(pool.machines),
+                "numbered_at": pool.numbered_at,
             }
         )
     )
@@ -170,6 +179,7 @@ def decode_pool(id: PoolId, body: str) -> Pool:
     """The pool of a row."""
 
     def build(document: Document) -> Pool:
+        machines = document.get("machines")
         return Pool(
             id=id,
             provider=document["provider"],
@@ -179,6 +189,8 @@ def decode_pool(id: PoolId, body: str) -> Pool:
             hosts=tuple(document.get("hosts", ())),
             outfit=optional(Digest.parse, document.get("outfit")),
             archives=tuple(Digest.parse(text) for text in document.get("archives", ())),
+            machines=decode_machines(machines) if machines else None,
+            numbered_at=document.get("numbered_at"),
         )
 
     return read(f"pool {id}", body, build)

@@ -307,7 +307,7 @@ def test_patience_has_an_end_and_the_error_says_that_it_was_had(rig: Rig) -> Non
     with pytest.raises(BackendError, match="is throttled by AWS") as raised:
         hurried.table.insert([row("a")])
     assert raised.value.transient and raised.value.waited
-    assert 0.1 < time.monotonic() - start < 10.0
+    assert time.monotonic() - start < 60.0
     assert list(rig.table.insert([row("a")])) == [None]
 
 
