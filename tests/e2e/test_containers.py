@@ -166,6 +166,7 @@ def test_a_flood_of_output_is_cut_with_a_line_that_says_so(home: Home, busybox_i
     assert re.search(r"\[kubeq: .* of output were dropped here \(49\d{6} bytes\)\]", text)
 
 
+@pytest.mark.alone
 def test_the_engine_may_stop_and_start_in_the_middle_of_a_job(home: Home, busybox_image: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can restart the engine")
