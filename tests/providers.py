@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from kubeq.core.machines import Machines, Offer
+from kubeq.core.machines import Machine, Machines, MachineType, Offer, offers_in_order
 from kubeq.core.model import Node, NodeName, PoolId, Reach
-from kubeq.core.resources import Resources
+from kubeq.core.resources import Resources, fits
 from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Owned, Refused
 
 
@@ -73,3 +73,89 @@ class FakeProvider:
         """The node ends, having printed `reason` last."""
         pool, seen = self.nodes[name]
         self.nodes[name] = pool, replace(seen, alive=False, reason=reason)
+
+
+class FakeCloud(FakeProvider):
+    """One whose nodes are machines. `zones` have what `types` are on offer; `full` are those that have none left.
+
+    `quiet` machines come up and are not seen yet, as with a cloud whose lists are late.
+    """
+
+    name: ClassVar[str] = "ec2"
+    capabilities: NodeCapabilities = NodeCapabilities(reach=Reach.NETWORK, costs_money=True)
+
+    def __init__(self, *types: MachineType, zones: Sequence[str] = ("eu-1a",)) -> None:
+        super().__init__()
+        self.types = types or (MachineType(name="m.small", resources=Resources(cpu=2.0, memory=8 * 2**30)),)
+        self.zones = zones
+        self.full: set[str] = set()
+        self.quiet = False
+        self.unseen: set[NodeName] = set()
+        self.consoles: dict[NodeName, str] = {}
+        self.owners: dict[NodeName, str] = {}
+        self.made_at = 0.0
+
+    def largest(self) -> Resources | None:
+        return None
+
+    def offers(self, machines: Machines) -> Sequence[Offer]:
+        a_core = 0.03 if machines.spot else 0.1
+        return offers_in_order(
+            [
+                Offer(
+                    type=kind,
+                    zone=zone,
+                    spot=machines.spot,
+                    price=a_core * kind.resources.cpu,
+                )
+                for kind in self.types
+                for zone in self.zones
+                if kind.name in (machines.types or [kind.name]) and fits(machines.need, kind.resources)
+            ],
+            machines.types,
+        )
+
+    def console(self, name: NodeName) -> str | None:
+        return self.consoles.get(name)
+
+    def owned(self) -> Sequence[Owned]:
+        return [
+            Owned(
+                name=name,
+                pool=pool,
+                owner=self.owners[name],
+                machine=seen.machine,
+                made_at=self.made_at,
+                state="running",
+            )
+            for name, (pool, seen) in self.nodes.items()
+            if seen.alive and seen.machine is not None
+        ]
+
+    def launch(self, request: NodeRequest, names: Mapping[NodeName, int]) -> Mapping[NodeName, Launched | Refused]:
+        assert request.machines is not None
+        offers = [offer for offer in self.offers(request.machines) if offer.zone not in self.full]
+        if self.refuses is not None or not offers:
+            return {name: Refused(name=name, reason=self.refuses or "no zone has a machine left") for name in names}
+        answers: dict[NodeName, Launched | Refused] = {}
+        for name in names:
+            best = offers[0]
+            machine = Machine(id=f"i-{name}", type=best.type.name, zone=best.zone, spot=best.spot, price=best.price)
+            self.requests.append((name, request))
+            seen = Observation(
+                name=name, alive=self.dies_of is None, reason=self.dies_of, machine=machine, made_at=self.made_at
+            )
+            self.nodes.setdefault(name, (request.pool, seen))
+            self.owners[name] = request.owner
+            if self.quiet:
+                self.unseen.add(name)
+            answers[name] = Launched(name=name, machine=machine)
+        return answers
+
+    def observe(self, pool: PoolId) -> Mapping[NodeName, Observation]:
+        return {name: seen for name, seen in super().observe(pool).items() if name not in self.unseen}
+
+    def preempt(self, name: NodeName) -> None:
+        """The cloud takes the machine back."""
+        pool, seen = self.nodes[name]
+        self.nodes[name] = pool, replace(seen, alive=False, reason="taken back", preempted=True)

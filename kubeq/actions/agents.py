@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
+from kubeq.actions.agent_store import store_archive
 from kubeq.actions.backplane import reach_of
 from kubeq.actions.images import release_of_image
 from kubeq.actions.launching import node_request, number_nodes, own_command
@@ -18,7 +18,7 @@ from kubeq.actions.relaying import RELAYED_POLL_S, needs_relay, relaying
 from kubeq.actions.session import Session
 from kubeq.core.model import NodeName, Pool, Reach
 from kubeq.errors import Conflict, UsageError
-from kubeq.nodes.archive import Archive, agent_archive
+from kubeq.nodes.archive import Archive
 from kubeq.nodes.boot import TOKEN_FILE, agent_environment
 from kubeq.nodes.forms import (
     Boot,
@@ -150,19 +150,3 @@ def _archive_form(session: Session, pool: Pool, boot: Boot) -> ArchiveForm:
     told = {**boot.environment, "KUBEQ_AGENT_ARCHIVE": str(archive.digest)}
     command = archive_command(f"./{archive.path.name}", told)
     return ArchiveForm(archive=archive, url=session.blobs.url_of(archive.digest), already=already, command=command)
-
-
-def store_archive(session: Session, pool: Pool, extras: tuple[str, ...]) -> tuple[Archive, bool]:
-    """The archive for nodes of the pool, stored; and whether it lay there already. Safe to repeat.
-
-    The pool's row names it first, so that no cleaning takes it away from a machine that is about to fetch it.
-    """
-    archive = agent_archive(extras, session.config.cache_dir)
-    session.queue.keep_archive(pool, archive.digest)
-    missing = session.blobs.missing([archive.digest])
-    session.blobs.upload({digest: lambda: _open(archive.path) for digest in missing})
-    return archive, not missing
-
-
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")

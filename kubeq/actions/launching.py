@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubeq.actions.backplane import check_store_of
+from kubeq.actions.machines import identity_of, machine_request, machines_of
 from kubeq.actions.naming import node_name, private_pool_id, shared_pool_id
 from kubeq.actions.relaying import RELAYED_POLL_S, needs_relay, relaying, revive_relay
 from kubeq.actions.session import Session
@@ -66,9 +67,18 @@ def pool_of_request(session: Session, *, private: bool) -> Pool:
     # Hosts may meet the nodes of several people who each have a queue of their own, under the same path.
     whose = machine_id() if provider.capabilities.relays and reach_of(config.queue_url) is Reach.HOST else ""
     dressed = () if outfit is None else (str(outfit),)
-    id = shared_pool_id(config.queue_url, *stores, provider.name, session.user, whose, *session.hosts, *dressed)
+    machines = machines_of(session)
+    what = (*session.hosts, *dressed, *identity_of(session, machines))
     return session.adopt(
-        Pool(id=id, provider=provider.name, private=False, created_at=now, hosts=session.hosts, outfit=outfit)
+        Pool(
+            id=shared_pool_id(config.queue_url, *stores, provider.name, session.user, whose, *what),
+            provider=provider.name,
+            private=False,
+            created_at=now,
+            hosts=session.hosts,
+            outfit=outfit,
+            machines=machines,
+        )
     )
 
 
@@ -89,6 +99,7 @@ def pool_of_job(session: Session, job: Job) -> Pool:
         private=job.pool != shared.id,
         created_at=session.clock.now(),
         outfit=shared.outfit if job.pool == shared.id else None,
+        machines=shared.machines if job.pool == shared.id else None,
     )
 
 
@@ -139,7 +150,8 @@ def add_nodes(session: Session, pool: Pool, count: int, say: Say = nobody) -> tu
 def _started(session: Session, pool: Pool, count: int, say: Say, *, needed: bool) -> tuple[NodeName, ...]:
     numbers = number_nodes(session, pool, count)
     names = {node_name(pool.id, number): number for number in numbers}
-    answers = session.provider_of(pool.id).launch(node_request(session, pool), names)
+    request = machine_request(session, pool, node_request(session, pool))
+    answers = session.provider_of(pool.id).launch(request, names)
     refused = [answer.reason for answer in answers.values() if isinstance(answer, Refused)]
     started = tuple(name for name, answer in answers.items() if isinstance(answer, Launched))
     if needed and not started:

@@ -17,7 +17,7 @@ from kubeq.actions.naming import default_name, is_job_id
 from kubeq.actions.parameters import read_parameters
 from kubeq.actions.program import carets_in_shell, check_program
 from kubeq.actions.url_inputs import Look, look_outside
-from kubeq.config import Config, task_environment
+from kubeq.config import MACHINE_KEYS, Config, task_environment
 from kubeq.core.images import check_image_name
 from kubeq.core.lines import LINE, words_of
 from kubeq.core.model import Policy, Reach
@@ -130,6 +130,13 @@ def _spec(words: tuple[str, ...], table: Table | None, config: Config) -> JobSpe
 
 def _check_nodes(spec: JobSpec, provider: NodeProvider, config: Config) -> None:
     """Whether a node can have what the tasks ask for."""
+    given = [f"--{name.replace('_', '-')}" for name in MACHINE_KEYS if config.origins[name].startswith("--")]
+    if given and (config.local or not provider.capabilities.costs_money):
+        here = "--local" if config.local else f"the provider {provider.name!r}"
+        raise UsageError(
+            f"{listing(given)} would say nothing: {here} makes no machines",
+            hint="leave it out, or name a provider that does: -o provider=ec2",
+        )
     largest = provider.largest()
     if largest is not None and not fits(spec.resources, largest):
         raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import socket
 import time
 from collections.abc import Sequence
@@ -91,7 +92,13 @@ class Session:
     @cached_property
     def provider(self) -> NodeProvider:
         """Where the nodes of a new pool come from."""
-        return self._open_provider(self.config.provider, self.hosts)
+        return self._open_provider(self.config.provider, self.hosts, self.region)
+
+    @cached_property
+    def region(self) -> str | None:
+        """Where the machines of a new pool are: as the configuration says, else as its zones do."""
+        zone = re.fullmatch(r"(.+[0-9])-?[a-z]", self.config.zones[0]) if self.config.zones else None
+        return self.config.region or (zone[1] if zone else None)
 
     @cached_property
     def hosts(self) -> tuple[str, ...]:
@@ -113,11 +120,12 @@ class Session:
 
     def adopt(self, pool: Pool) -> Pool:
         """The same pool, of which it is known from now on where its nodes come from."""
-        if (pool.provider, pool.hosts) == (self.config.provider, self.hosts):
+        region = pool.machines.region if pool.machines else None
+        if (pool.provider, pool.hosts) == (self.config.provider, self.hosts) and region in (None, self.region):
             self._providers[pool.id] = self.provider
         else:
             self._providers[pool.id] = (
-                self.here if pool.provider == HERE else self._open_provider(pool.provider, pool.hosts)
+                self.here if pool.provider == HERE else self._open_provider(pool.provider, pool.hosts, region)
             )
         return pool
 
@@ -129,9 +137,9 @@ class Session:
     @cached_property
     def here(self) -> NodeProvider:
         """This machine as a place for agents."""
-        return self.provider if self.provider.name == HERE else self._open_provider(HERE, ())
+        return self.provider if self.provider.name == HERE else self._open_provider(HERE, (), None)
 
-    def _open_provider(self, name: str, hosts: tuple[str, ...]) -> NodeProvider:
+    def _open_provider(self, name: str, hosts: tuple[str, ...], region: str | None) -> NodeProvider:
         config = self.config
         return open_provider(
             name,
@@ -146,6 +154,8 @@ class Session:
                 ssh_known_hosts=config.ssh_known_hosts,
                 agent_image=config.consumer_image,
                 accept_new_hosts=config.ssh_host_keys == "accept-new",
+                region=region,
+                project=config.project,
             ),
         )
 

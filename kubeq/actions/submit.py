@@ -264,6 +264,7 @@ def _new_job(session: Session, plan: Plan, contents: Contents, pool: Pool) -> Jo
         resources=contents.spec.resources,
         policy=plan.policy,
         results_url=session.outputs.url_of(id),
+        nodes=session.config.nodes,
     )
 
 

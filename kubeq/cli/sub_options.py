@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
-ONE, MANY, FLAG = "one", "many", "flag"
+ONE, MANY, FLAG, EITHER = "one", "many", "flag", "either"
 
 OPTIONS = (
     ("-n --name", ONE, "NAME", "Name of the job. Default: the command's first file or word."),
@@ -64,6 +64,12 @@ OPTIONS = (
     ("--hosts --workers", MANY, "LIST|FILE", "Run on these hosts of yours, over SSH: [user@]host[:port],..."),
     ("--ssh-identity", ONE, "FILE", "Private key for the first login to the hosts."),
     ("--nodes --split", ONE, "N", "At most so many nodes. Default: one here, or one on each host."),
+    ("-m --machine-type", MANY, "TYPE", "Type of machine to make in a cloud; several are tried in order."),
+    ("--zones", ONE, "LIST", "Zones for machines; without it, all of the region."),
+    ("--spot/--no-spot", EITHER, "", "Machines that cost less and may be taken back, or ordinary ones."),
+    ("--open-port", MANY, "PORT", "Open a port among the machines of the pool, to nobody else."),
+    ("--lifetime", ONE, "DURATION", "How long a machine lives at most. Default: 24h."),
+    ("--linger", ONE, "DURATION", "How long one node waits for more work. Default: 10m."),
     ("--local", FLAG, "", "Run here, in the foreground, with a node of its own; print every task's output."),
     ("--no-wait", FLAG, "", "Return as soon as the job is submitted."),
     ("--on-interrupt", ONE, "detach|abort", "What Ctrl-C does: leave the job running, or pause it and stop its nodes."),
@@ -80,6 +86,8 @@ def sub_options(command: F) -> F:
         match kind:
             case "flag":
                 option = click.option(*words, is_flag=True, default=None, help=help)
+            case "either":
+                option = click.option(*words, default=None, help=help)
             case "many":
                 option = click.option(*words, multiple=True, metavar=metavar, help=f"{help} Repeatable.")
             case _:

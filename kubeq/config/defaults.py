@@ -16,7 +16,7 @@ from kubeq.config.values import Place
 from kubeq.core.model import Reach
 from kubeq.core.table_rules import listing
 from kubeq.errors import UsageError
-from kubeq.nodes.open import HERE
+from kubeq.nodes.open import BESIDE_STORES, HERE
 from kubeq.queue.open import BESIDE, reach_of
 
 POLL = {Reach.HOST: "250ms", Reach.NETWORK: "3s"}
@@ -41,7 +41,11 @@ def blobs_url(place: Place, known: Known) -> str:
 
 
 def provider(place: Place, known: Known) -> str:
-    return "ssh" if known["hosts"] else HERE
+    """A queue on this machine is served here, wherever the bytes lie."""
+    if known["hosts"]:
+        return "ssh"
+    far = known["queue_url"] is not None and reach_of(known["queue_url"]) is Reach.NETWORK
+    return BESIDE_STORES.get(_scheme(known), HERE) if far else HERE
 
 
 def project(place: Place, known: Known) -> Found | None:

@@ -4,19 +4,21 @@ Parsing, `kubeq config`, docs/configuration.md and the defaults of the command l
 environment variable is `KUBEQ_` and its name in capitals. How the layers are put together is in `load`.
 """
 
-# ruff: noqa: RUF009, SIM905  (`key` makes a dataclass field; a list of words is easier to read)
+# ruff: noqa: RUF009  (`key` makes a dataclass field; a list of words is easier to read)
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from kubeq.config import defaults, values
-from kubeq.config.clouds import Found
-from kubeq.config.values import Parser, Place
+from kubeq.config.key import Derived, Key, key
+from kubeq.config.machine_keys import MachineKeys
+from kubeq.config.values import Place
+from kubeq.core.machines import Volume
 from kubeq.core.resources import Resources, parse_resources
 from kubeq.core.spec import Mount, Network
 from kubeq.nodes.open import PROVIDERS
@@ -25,60 +27,10 @@ PUBLIC_IMAGE = "python:3.12-slim"
 """What a task runs in when nobody names an image: the official Python image of one minor version, on Debian."""
 LINGER_OTHERS_S = 60.0
 """How long the nodes of a pool wait for work when they are not the one that lingers."""
-VARIABLE_PREFIX = "KUBEQ_"
-
-
-@dataclass(frozen=True, slots=True)
-class Derived:
-    """A default that follows from other values: in words, and as what would be typed (None: no value).
-
-    A Found is no default for a reader: it has an origin of its own.
-    """
-
-    words: str
-    of: Callable[[Place, Mapping[str, Any]], str | Found | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """One thing that can be set. `default` is what would be typed; None means that there is no value."""
-
-    name: str
-    attribute: str
-    parse: Parser
-    default: str | Derived | None
-    help: str
-    many: bool
-    in_environment: bool
-    secret: bool
-
-    @property
-    def variable(self) -> str:
-        return VARIABLE_PREFIX + self.name.upper()
-
-    @property
-    def default_words(self) -> str:
-        """The default for a reader; empty when there is none."""
-        return self.default.words if isinstance(self.default, Derived) else self.default or ""
-
-
-def key(
-    parse: Parser,
-    default: str | Derived | None,
-    help: str,
-    *,
-    name: str = "",
-    many: bool = False,
-    in_environment: bool = True,
-) -> Any:
-    """A field of Config that can be set. Values of `many` keys are written one a line in a file."""
-    secret = parse is values.variable
-    about = {"parse": parse, "default": default, "help": help, "name": name, "many": many, "secret": secret}
-    return field(metadata={"key": about | {"in_environment": in_environment}}, repr=not secret)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(MachineKeys):
     """Every setting of one run. Frozen; values of the environment are not in its `repr`."""
 
     state_dir: Path = key(
@@ -101,11 +53,6 @@ class Config:
         values.choice("strict", "accept-new"),
         "strict",
         "What happens with a host whose key nobody knows; a changed key is always refused.",
-    )
-    provider: str = key(
-        values.choice(*sorted(PROVIDERS)),
-        Derived("`ssh` with `hosts`, else `local`", defaults.provider),
-        "Where nodes come from.",
     )
     default_url_prefix: str = key(
         values.store_url,
@@ -134,6 +81,11 @@ class Config:
             defaults.queue_url,
         ),
         "Where jobs and tasks are recorded.",
+    )
+    provider: str = key(
+        values.choice(*sorted(PROVIDERS)),
+        Derived("`ssh` with `hosts`, `ec2` with `s3://`, `gce` with `gs://`, else `local`", defaults.provider),
+        "Where nodes come from.",
     )
     default_image: str = key(values.text, PUBLIC_IMAGE, "Image of tasks when the submission names none.")
     consumer_image: str = key(
@@ -234,6 +186,11 @@ class Config:
         return self.cas_url_prefix
 
     @property
+    def machine_image(self) -> str | None:
+        """The image that machines of the provider boot, if anybody named one."""
+        return {"ec2": self.ec2_image, "gce": self.gce_image}.get(self.provider)
+
+    @property
     def linger_others_s(self) -> float:
         return min(LINGER_OTHERS_S, self.linger_s)
 
@@ -249,25 +206,15 @@ class Config:
         return None if self.runtime == "process" or self.image == "none" else self.image
 
 
-KEYS: Mapping[str, Key] = {
-    each.name: each
-    for each in (
-        Key(attribute=member.name, **(member.metadata["key"] | {"name": member.metadata["key"]["name"] or member.name}))
-        for member in dataclasses.fields(Config)
-        if "key" in member.metadata
-    )
-}
+def _key(member: dataclasses.Field[Any]) -> Key:
+    about = member.metadata["key"]
+    return Key(attribute=member.name, **(about | {"name": about["name"] or member.name}))
 
-RENAMED = {"worker_linger": "linger"}
-"""Names of kubeque and its descendants that mean a key of ours."""
 
-WITHOUT_MEANING = frozenset(
-    "account boot_volume_in_gb boot_volume_type bootdisksizegb cache_db_path cluster_name "
-    "debug_log_prefix gpu_count kubequeconsume_exe_path local_work_dir machine_type max_preemptable_attempts_scale "
-    "monitor_port mount_count preemptible provision_mode pubsub_topic_prefix pubsub_topics "
-    "service_account_key sparklesworker_image when_sub_job_exists work_root_dir zone zones".split()
-)
-"""kubeque's keys that say nothing to nodes on this machine: accepted, with a note."""
+_OWN = [_key(member) for member in dataclasses.fields(Config) if "key" in member.metadata]
+MACHINE_KEYS: Mapping[str, Key] = {each.name: each for each in map(_key, dataclasses.fields(MachineKeys))}
+"""Those that say something only where machines are made."""
+KEYS: Mapping[str, Key] = {**{each.name: each for each in _OWN if each.name not in MACHINE_KEYS}, **MACHINE_KEYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +250,8 @@ def _word(value: Any) -> str:
             return str(int(value)) if value.is_integer() else str(value)
         case tuple():
             return " ".join(value) or "image"
+        case Volume():
+            return f"{value.path}:{value.size}{f':{value.kind}' if value.kind else ''}"
         case Mount():
             return f"{value.source}:{value.target}{':ro' if value.read_only else ''}"
         case StrEnum():

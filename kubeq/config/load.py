@@ -13,13 +13,15 @@ from kubeq.config.clouds import Found
 from kubeq.config.defaults import check_complete
 from kubeq.config.files import OLD_NAME, find_file, read_file
 from kubeq.config.ini import Section, parse_ini
-from kubeq.config.keys import KEYS, RENAMED, VARIABLE_PREFIX, WITHOUT_MEANING, Config, Derived, Key
+from kubeq.config.key import VARIABLE_PREFIX, Derived, Key
+from kubeq.config.keys import KEYS, MACHINE_KEYS, Config
+from kubeq.config.old_keys import RENAMED, WITHOUT_MEANING, is_old, is_volume, renamed, volumes_of
 from kubeq.config.values import Place
 from kubeq.core.table_rules import listing
 from kubeq.errors import NotFound, UsageError
+from kubeq.nodes.open import BESIDE_STORES
 
 DEFAULT = "default"
-_EXTRA_DISK = re.compile(r"mount_[0-9]+_[a-z_]+")
 _NOT_SETTINGS = (
     "KUBEQ_AGENT_", "KUBEQ_JOB", "KUBEQ_TASK_", "KUBEQ_PARAM_", "KUBEQ_ATTEMPT", "KUBEQ_NODE_", "KUBEQ_PEERS",
     "KUBEQ_CHECKPOINT",
@@ -73,6 +75,7 @@ def load_config(
     given |= _from_overrides(overrides, here, notes)
     values, origins = _values(given, here)
     check_complete(values, found.path)
+    notes.extend(_meaningless(given, values["provider"]))
     return Config(
         **values,
         origins=origins,
@@ -95,10 +98,12 @@ def with_flags(config: Config, flags: Mapping[str, str | bool | Sequence[str] | 
         if flag is None or flag == () or flag == []:
             continue
         option = "--" + name.replace("_", "-")
+        each = KEYS[name]
         items = (
             ("yes" if flag else "no",) if isinstance(flag, bool) else (flag,) if isinstance(flag, str) else tuple(flag)
         )
-        changed[KEYS[name].attribute] = _parse(KEYS[name], _Given(items, option, config.place))
+        items = tuple(item for text in items for item in each.items(text)) if each.commas else items
+        changed[each.attribute] = _parse(each, _Given(items, option, config.place))
         origins[name] = option
     known = {each.attribute: getattr(config, each.attribute) for each in KEYS.values()} | changed
     for each in KEYS.values():
@@ -132,7 +137,7 @@ def _from_environment(here: Place, notes: list[str]) -> dict[str, _Given]:
             continue
         if variable in variables:
             each = variables[variable]
-            given[each.name] = _Given(_items(each, text), variable, here)
+            given[each.name] = _Given(each.items(text), variable, here)
         elif not variable.startswith(_NOT_SETTINGS) and variable not in _GLOBAL_OPTIONS:
             notes.extend(_unread(variable, variables))
     return given
@@ -161,20 +166,43 @@ def _from_file(file: _File, profile: str | None, here: Place, notes: list[str]) 
     titles = [f"profile {name}" for name in _chain(file, profile)] if profile is not None else []
     for title in ("config", *titles):
         section = file.sections.get(title)
-        for name, entry in section.entries.items() if section else ():
-            origin = f"{file.path}:{entry.line}"
-            if name == "inherit":
+        if section is None:
+            continue
+        given |= _disks(file.path, section, place)
+        for name, entry in section.entries.items():
+            if name == "inherit" or is_volume(name):
                 continue
-            if _is_without_meaning(name):
+            origin = f"{file.path}:{entry.line}"
+            today = _today(name, entry.text, origin, notes)
+            if today is None:
                 unused.append(f"{name} (line {entry.line})")
                 continue
-            if name in RENAMED:
-                notes.append(f"{origin}: the key {name!r} is now called {RENAMED[name]!r}")
-                name = RENAMED[name]
-            given[name] = _Given(_items(KEYS[name], entry.text), origin, place, True)
+            given[today[0]] = _Given(KEYS[today[0]].items(today[1]), origin, place, True)
     if unused:
-        notes.append(f"{file.path}: these keys have no meaning with the local provider: {listing(unused)}")
+        notes.append(f"{file.path}: these keys of kubeque have no meaning here: {listing(unused)}")
     return given
+
+
+def _today(name: str, text: str, origin: str, notes: list[str]) -> tuple[str, str] | None:
+    """The key and the text as they are written today, with a note where that differs; None without any meaning."""
+    if name in KEYS:
+        return name, text
+    found = renamed(name, text)
+    if found is None:
+        return None
+    if name != "zone":
+        notes.append(f"{origin}: the key {name!r} is now called {found.name!r}")
+    return found.name, found.text
+
+
+def _disks(path: Path, section: Section, place: Place) -> dict[str, _Given]:
+    """What the keys of kubeque say about further disks."""
+    entries = {name: entry for name, entry in section.entries.items() if is_volume(name)}
+    text = volumes_of({name: entry.text for name, entry in entries.items()})
+    if text is None:
+        return {}
+    first = min(entry.line for entry in entries.values())
+    return {"volumes": _Given(KEYS["volumes"].items(text), f"{path}:{first}", place, True)}
 
 
 def _from_overrides(overrides: Sequence[str], here: Place, notes: list[str]) -> dict[str, _Given]:
@@ -184,14 +212,21 @@ def _from_overrides(overrides: Sequence[str], here: Place, notes: list[str]) -> 
         name = name.strip().lower().replace("-", "_")
         if not equals or not name:
             raise UsageError(f"-o {text!r} sets nothing", hint="write -o KEY=VALUE")
-        if _is_without_meaning(name):
-            notes.append(f"-o {name}: this key has no meaning with the local provider")
-            continue
-        name = RENAMED.get(name, name)
-        if name not in KEYS:
+        today = _today(name, value.strip(), f"-o {name}", notes) if name in KEYS or is_old(name) else None
+        if today is not None:
+            given[today[0]] = _Given(KEYS[today[0]].items(today[1]), f"-o {name}", here)
+        elif is_old(name):
+            notes.append(f"-o {name}: this key of kubeque has no meaning here")
+        else:
             raise UsageError(f"-o {text!r}: there is no key {name!r}", hint=_hint(name))
-        given[name] = _Given(_items(KEYS[name], value.strip()), f"-o {name}", here)
     return given
+
+
+def _meaningless(given: Mapping[str, _Given], provider: str) -> Iterator[str]:
+    """The note about keys of machines, where no machines are made."""
+    names = [f"{name} ({each.origin})" for name, each in given.items() if name in MACHINE_KEYS]
+    if names and provider not in BESIDE_STORES.values():
+        yield f"these keys have no meaning with the {provider} provider: {listing(names)}"
 
 
 def _chain(file: _File, profile: str) -> list[str]:
@@ -224,10 +259,7 @@ def _check_names(file: _File) -> None:
         (name, f"{name!r} (line {entry.line})")
         for section in file.sections.values()
         for name, entry in section.entries.items()
-        if name not in KEYS
-        and name not in RENAMED
-        and not _is_without_meaning(name)
-        and not (name == "inherit" and section.name != "config")
+        if name not in KEYS and not is_old(name) and not (name == "inherit" and section.name != "config")
     ]
     if unknown:
         raise UsageError(
@@ -264,16 +296,6 @@ def _parse(each: Key, given: _Given) -> Any:
         called = f"{given.origin}, {each.name}" if given.in_file else given.origin
         raise UsageError(f"{called}: {error.message}", hint=error.hint) from error
     return parsed if each.many else parsed[0]
-
-
-def _items(each: Key, text: str) -> tuple[str, ...]:
-    if not each.many:
-        return (text,)
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
-
-
-def _is_without_meaning(name: str) -> bool:
-    return name in WITHOUT_MEANING or _EXTRA_DISK.fullmatch(name) is not None
 
 
 def _hint(name: str) -> str:

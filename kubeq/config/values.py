@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kubeq.core.machines import Volume
 from kubeq.core.manifest import clean_destination
 from kubeq.core.model import NAME, NAME_RULE, RESERVED_NAMES
 from kubeq.core.quantities import parse_duration, parse_size
@@ -27,7 +28,10 @@ _CREDENTIALS = re.compile(r"//[^/?#]*@")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?|\d{1,10}(:\d{1,10})?", re.ASCII)
 _PLACE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_WORDS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+_RESOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._:/+=-]{0,255}", re.ASCII)
+_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}=[a-z0-9_-]{0,63}", re.ASCII)
+"""As Google has labels (Compute Engine documentation, "Requirements for labels"); AWS takes more than that."""
+_WORDS = dict.fromkeys(("yes", "y", "true", "on", "1"), True) | dict.fromkeys(("no", "n", "false", "off", "0"), False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,32 @@ def place_name(word: str, place: Place) -> str:
             f"{word!r} is no name of a project or region", hint="write letters, digits, '-', '_', '.', ':'"
         )
     return word
+
+
+def resource_name(word: str, place: Place) -> str:
+    """The name of something in a cloud; whether there is one, the cloud knows."""
+    if not _RESOURCE_NAME.fullmatch(word):
+        raise UsageError(f"{word!r} is no name of anything in a cloud", hint="write its name or its id")
+    return word
+
+
+def label(word: str, place: Place) -> str:
+    """`NAME=VALUE`."""
+    if not _LABEL.fullmatch(word) or word.startswith("kubeq-"):
+        raise UsageError(
+            f"{word!r} is no label",
+            hint="write NAME=VALUE in small letters, digits, '-' and '_'; names with kubeq- are kubeq's own",
+        )
+    return word
+
+
+def volume(word: str, place: Place) -> Volume:
+    """`PATH:SIZE[:TYPE]`."""
+    where, _, rest = word.partition(":")
+    amount, _, kind = rest.partition(":")
+    if not where.startswith("/") or ".." in where.split("/") or not where.strip("/") or not amount:
+        raise UsageError(f"{word!r} is no disk", hint="write PATH:SIZE or PATH:SIZE:TYPE, for instance /scratch:200G")
+    return Volume(path=os.path.normpath(where), size=parse_size(amount), kind=place_name(kind, place) if kind else None)
 
 
 def entrypoint(word: str, place: Place) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,11 +13,16 @@ from kubeq.nodes.forms import IMAGE_REPOSITORY
 
 HERE = "local"
 """The provider whose nodes are agents on this machine."""
+BESIDE_STORES: Mapping[str, str] = {}
+"""The provider of the cloud in which a store of that scheme lies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderSettings:
-    """What providers are told. `hosts` are a pool's own, a line each as in a hosts file."""
+    """What providers are told. `hosts` are a pool's own, a line each as in a hosts file.
+
+    `region` and `project`: where a pool's machines are, as far as its cloud has such a thing (None: nobody has said).
+    """
 
     state_dir: Path
     cache_dir: Path
@@ -29,6 +34,8 @@ class ProviderSettings:
     ssh_known_hosts: Path | None = None
     accept_new_hosts: bool = False
     agent_image: str = IMAGE_REPOSITORY
+    region: str | None = None
+    project: str | None = None
 
 
 def open_provider(name: str, settings: ProviderSettings) -> NodeProvider:

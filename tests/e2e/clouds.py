@@ -35,7 +35,7 @@ class Backplane:
         home = Home(self.folder / name, **self.environment, KUBEQ_LEASE="6", KUBEQ_POLL="0.5")
         (home.cwd / ".kubeq").write_text(
             f"[config]\ndefault_url_prefix = {self.store_url}\nqueue_url = {self.queue_url}\n"
-            "consumer_image = kubeq-test-consumer\n"
+            "provider = local\nconsumer_image = kubeq-test-consumer\n"
         )
         self.homes.append(home)
         return home

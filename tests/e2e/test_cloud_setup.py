@@ -40,14 +40,14 @@ def cloud(request: pytest.FixtureRequest) -> Cloud:
         account = request.getfixturevalue("ministack")
         bucket, table = account.name(), account.name()
         queue = f"dynamodb://{REGION}/{table}"
-        keys = {"default_url_prefix": f"s3://{bucket}/me", "region": REGION, "queue_url": queue}
+        keys = {"default_url_prefix": f"s3://{bucket}/me", "region": REGION, "queue_url": queue, "provider": "local"}
         return Cloud(
             name="aws", store=f"s3://{bucket}/me", queue=queue, keys=keys, environment=dict(account.environment)
         )
     storage, database = request.getfixturevalue("fake_gcs"), request.getfixturevalue("datastore_server")
     name = f"{storage.bucket()}-new"
     environment = {**database.environment, "STORAGE_EMULATOR_HOST": storage.url}
-    keys = {"default_url_prefix": f"gs://{name}/me", "project": name}
+    keys = {"default_url_prefix": f"gs://{name}/me", "project": name, "provider": "local"}
     return Cloud(
         name="google", store=f"gs://{name}/me", queue=f"datastore://{name}", keys=keys, environment=environment
     )

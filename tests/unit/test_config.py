@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from kubeq.config import KEYS, Config, Key, load_config, task_environment, with_flags
 from kubeq.config import settings as shown_settings
+from kubeq.core.machines import Volume
 from kubeq.core.resources import Resources
 from kubeq.core.spec import Mount, Network
 from kubeq.errors import KubeqError, NotFound, UsageError
@@ -159,14 +160,40 @@ def test_the_files_of_kubeque_load_unchanged(load: Load, cwd: Path) -> None:
     assert config.task_resources == Resources(cpu=0.2, memory=100_000_000)
     (note,) = config.notes
     assert "no meaning with the local provider" in note
-    assert all(name in note for name in ("cluster_name (line 5)", "machine_type (line 6)"))
+    assert all(f"{name} ({cwd}/settings:{line})" in note for name, line in (("cluster_name", 5), ("machine_type", 6)))
     assert "project (" not in note
 
 
-@pytest.mark.parametrize("name", ["zone", "zones", "account", "machine_type", "mount_1_path", "cluster-name"])
+def test_what_is_asked_of_machines_goes_by_kubeques_names_too(load: Load) -> None:
+    config = load(
+        "[config]\nzones = us-east1-b,us-east1-c\npreemptible = y\nboot_volume_in_gb = 40\nboot_volume_type = pd-ssd\n"
+        "account = me@lab.iam.gserviceaccount.com\nmount_count = 2\nmount_1_path = /a\nmount_2_path = /b\n"
+        "mount_2_size_in_gb = 7\nmount_2_type = pd-ssd\nmachine_type =\n  n1-standard-1\n  n1-standard-2, e2-small\n"
+    )
+    assert (config.zones, config.spot, config.boot_disk) == (("us-east1-b", "us-east1-c"), True, 40 * 10**9)
+    assert (config.boot_disk_type, config.node_identity) == ("pd-ssd", "me@lab.iam.gserviceaccount.com")
+    assert config.machine_type == ("n1-standard-1", "n1-standard-2", "e2-small")
+    assert config.volumes == (Volume(path="/a", size=100 * 10**9), Volume(path="/b", size=7 * 10**9, kind="pd-ssd"))
+    assert [note.split("key ")[1] for note in config.notes if "is now called" in note] == [
+        "'preemptible' is now called 'spot'",
+        "'boot_volume_in_gb' is now called 'boot_disk'",
+        "'boot_volume_type' is now called 'boot_disk_type'",
+        "'account' is now called 'node_identity'",
+    ]
+    assert with_flags(config, {"machine_type": ("a, b", "c"), "spot": False}).machine_type == ("a", "b", "c")
+    assert load(None, "zone=us-east1-d").zones == ("us-east1-d",)
+
+
+@pytest.mark.parametrize("name", ["zone", "zones", "machine_type", "cluster-name"])
 def test_a_key_of_other_nodes_warns(load: Load, name: str) -> None:
-    assert "no meaning" in load(f"[config]\n{name} = x\n").notes[0]
-    assert "no meaning" in load(None, f"{name}=x").notes[0]
+    assert "no meaning with the local provider" in load(f"[config]\n{name} = x\n").notes[0]
+    assert "no meaning with the local provider" in load(None, f"{name}=x").notes[0]
+
+
+@pytest.mark.parametrize("name", ["account", "mount_1_name", "gpu_count", "service_account_key"])
+def test_a_key_of_kubeque_without_meaning_warns(load: Load, name: str) -> None:
+    assert "no meaning here" in load(f"[config]\n{name} = me@example.org\n").notes[0]
+    assert "no meaning here" in load(None, f"{name}=x").notes[0]
 
 
 def test_inputs_are_stored_beside_the_results_unless_they_have_a_place_of_their_own(load: Load) -> None:
@@ -615,7 +642,7 @@ def documented(key: Key) -> str:
 
 def test_the_documentation_has_every_key_with_its_default_and_meaning() -> None:
     lines = (ROOT / "docs/configuration.md").read_text().splitlines()
-    rows = [line for line in lines if re.match(r"\| `[a-z_]+` \|", line)]
+    rows = [line for line in lines if re.match(r"\| `[a-z0-9_]+` \|", line)]
     assert rows == [documented(key) for key in KEYS.values()]
 
 

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from kubeq.actions.agents import agent_by_hand, store_archive
+from kubeq.actions.agent_store import store_archive
+from kubeq.actions.agents import agent_by_hand
 from kubeq.actions.launching import pool_of_request
 from kubeq.actions.session import Session
 from kubeq.actions.unused_blobs import GRACE_S, find_unused, remove_unused

@@ -1,0 +1,155 @@
+"""What machines are asked for, which jobs share them, and what they are given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kubeq.actions.launching import add_nodes, pool_of_job, pool_of_request
+from kubeq.actions.machines import machines_of
+from kubeq.actions.session import Session
+from kubeq.core.machines import Machines, Volume
+from kubeq.core.resources import Resources
+from kubeq.errors import UsageError
+from tests.jobs import FakeClock, Work
+from tests.providers import FakeCloud
+
+FAR = {
+    "provider": "ec2",
+    "queue_url": "dynamodb://eu-1/kubeq",
+    "default_url_prefix": "s3://bucket/me",
+    "cas_url_prefix": "s3://bucket/me",
+    "region": "eu-1",
+}
+
+
+@pytest.fixture
+def cloud() -> FakeCloud:
+    return FakeCloud()
+
+
+@pytest.fixture
+def far(session: Session, cloud: FakeCloud) -> Session:
+    """A session whose nodes are machines of a cloud; queue and store are in memory."""
+    return configured(session, cloud)
+
+
+def configured(session: Session, cloud: FakeCloud, **changes: Any) -> Session:
+    other = session.beside(replace(session.config, **(FAR | changes)))
+    other.provider = cloud  # type: ignore[misc]
+    return other
+
+
+def test_what_is_asked_of_machines_is_what_is_configured(session: Session, cloud: FakeCloud) -> None:
+    asked = machines_of(
+        configured(
+            session,
+            cloud,
+            zones=("eu-1a", "eu-1b"),
+            machine_type=("m.small",),
+            resources="cpu=2,memory=4G",
+            spot=True,
+            ec2_image="ami-1",
+            boot_disk=40 * 10**9,
+            volumes=(Volume(path="/scratch", size=10**11),),
+            machine_labels=("team=blue",),
+            cluster_name="The Lab",
+            open_port=(8080,),
+            lifetime_s=7200.0,
+        )
+    )
+    assert asked == Machines(
+        region="eu-1",
+        zones=("eu-1a", "eu-1b"),
+        types=("m.small",),
+        need=Resources(cpu=2.0, memory=4 * 10**9),
+        spot=True,
+        spot_budget=10,
+        image="ami-1",
+        disk=40 * 10**9,
+        volumes=(Volume(path="/scratch", size=10**11),),
+        labels=(("cluster", "the-lab"), ("team", "blue")),
+        ports=(8080,),
+        lifetime_s=7200.0,
+    )
+    assert machines_of(session) is None
+
+
+@pytest.mark.parametrize(("zone", "region"), [("us-east1-b", "us-east1"), ("us-west-2c", "us-west-2")])
+def test_a_zone_says_its_region_and_nobody_else_is_asked(
+    session: Session, cloud: FakeCloud, zone: str, region: str
+) -> None:
+    found = machines_of(configured(session, cloud, region=None, zones=(zone,)))
+    assert found is not None
+    assert found.region == region
+    with pytest.raises(UsageError, match="no region is set, and machines of the provider ec2 are made in one"):
+        machines_of(configured(session, cloud, region=None))
+
+
+def test_jobs_share_machines_only_where_all_that_makes_them_is_equal(session: Session, cloud: FakeCloud) -> None:
+    def pool(**changes: Any) -> str:
+        return pool_of_request(configured(session, cloud, **changes), private=False).id
+
+    different = [
+        {},
+        {"machine_type": ("m.big",)},
+        {"machine_type": ("m.big", "m.small")},
+        {"spot": True},
+        {"spot": True, "spot_budget": 3},
+        {"zones": ("eu-1a",)},
+        {"region": "eu-2"},
+        {"ec2_image": "ami-1"},
+        {"boot_disk": 10**11},
+        {"boot_disk_type": "io2"},
+        {"volumes": (Volume(path="/scratch", size=10**11),)},
+        {"machine_network": "vpc-1"},
+        {"subnets": ("subnet-1",)},
+        {"network_tags": ("sg-1",)},
+        {"open_port": (80,)},
+        {"node_identity": "worker"},
+        {"cluster_name": "lab"},
+        {"machine_labels": ("team=blue",)},
+        {"lifetime_s": 3600.0},
+        {"resources": "cpu=2"},
+        {"project": "other"},
+    ]
+    assert len({pool(**changes) for changes in different}) == len(different)
+    assert pool() == pool(default_image="another:1", name="another", retries=3)
+    small = {"machine_type": ("m.small",)}
+    assert pool(**small) == pool(**small, resources="cpu=2")
+
+
+def test_machines_are_given_the_agent_of_the_store_a_key_of_the_pool_and_no_secret(
+    far: Session, cloud: FakeCloud
+) -> None:
+    environ = {"AWS_REGION": "eu-1", "AWS_SECRET_ACCESS_KEY": "the-secret"}
+    far.config = replace(far.config, place=replace(far.config.place, environ=environ))
+    far.user = "Jo.Doe"  # type: ignore[misc]
+    pool = pool_of_request(far, private=False)
+    names = add_nodes(far, pool, 2)
+    (_, request), _ = cloud.requests
+    assert request.machines == pool.machines
+    assert request.agent is not None
+    assert far.blobs.missing([request.agent.digest]) == set()
+    assert (request.agent.extras, request.environ, request.owner) == (("aws",), {"AWS_REGION": "eu-1"}, "jo-doe")
+    assert request.key is not None
+    assert request.key.startswith("ssh-ed25519 ")
+    assert "the-secret" not in repr(request)
+    standing = far.queue.pool(pool.id)
+    assert standing is not None
+    assert (standing.machines, standing.archives, standing.nodes) == (pool.machines, (request.agent.digest,), 2)
+    assert names == (f"{pool.id}-1", f"{pool.id}-2")
+
+
+def test_the_machines_of_a_job_are_what_its_pools_row_says(
+    far: Session, cloud: FakeCloud, work: Work, clock: FakeClock
+) -> None:
+    pool = pool_of_request(far, private=False)
+    add_nodes(far, pool, 1)
+    job = work.submit()
+    far.queue.forget(job)
+    job = far.queue.begin(replace(job, pool=pool.id, nodes=3))
+    other = configured(far, cloud, machine_type=("m.big",))
+    assert pool_of_job(other, job).machines == pool.machines
