@@ -61,7 +61,9 @@ class Agent:
         self._claim_again_at = 0.0
         self._silence = Silence(node.clock)
         self._ended = threading.Event()
-        self._renewer = Renewer(claims, node.clock, held=self._held, describe=self.describe, ordered=self._ordered)
+        self._renewer = Renewer(
+            claims, node.clock, held=self._held, describe=self.describe, ordered=self._ordered, told=node.packages.told
+        )
 
     def run(self, housekeep: Callable[[], None]) -> GoneReason:
         """Work until there is a reason to leave; answers with it. `housekeep` is called now and then."""
@@ -72,6 +74,7 @@ class Agent:
             part.start()
         if not self._get_ready():
             return self._leave(self._parting.reason or GoneReason.SETUP)
+        self._node.packages.start()
         threading.Thread(target=self._watch, name="watcher", daemon=True).start()
         while self._parting.reason is None or (self._attempts and not self._out_of_patience()):
             self._turn()
@@ -88,7 +91,8 @@ class Agent:
             running = tuple(
                 attempt.grant.task.id for attempt in self._attempts.values() if attempt.phase is Phase.RUNNING
             )
-            leaving, note = self._parting.reason, self._parting.words or self._note
+            note = self._parting.words or self._note or self._node.packages.trouble
+            leaving = self._parting.reason
             working = NodeState.ACTIVE if self._ready else NodeState.STARTING
         return replace(
             self._row,
@@ -122,6 +126,8 @@ class Agent:
         if self._parting.reason is None and self._silence.is_final and not any(one.running for one in self._snapshot()):
             log.error("the queue has been out of reach for too long; what could not be delivered stays in the spool")
             self._begin_leaving(GoneReason.LOST, release=True)
+        if self._node.packages.running:
+            self._parting.was_busy()
         if self._parting.reason is None and not self._attempts and self._parting.is_due() and self._settled_to_leave():
             return
         with self._news:
@@ -289,6 +295,7 @@ class Agent:
             attempt.give_up()
         if not self._node.finisher.stop(DELIVERY_PATIENCE_S):
             log.warning("some outcomes could not be delivered; the next agent of this pool on this machine will")
+        self._node.packages.stop()
         self._parting.words = self._node.outfitter.take_off() or self._parting.words
         self._renewer.stop()
         self._node.shipper.stop()

@@ -33,6 +33,7 @@ from kubeq_consumer.finishing import Finisher
 from kubeq_consumer.ledger import Ledger
 from kubeq_consumer.nodelog import NodeLog
 from kubeq_consumer.outfitting import Outfitter
+from kubeq_consumer.packages import Packages
 from kubeq_consumer.preparing import Node
 from kubeq_consumer.remotes import Remotes
 from kubeq_consumer.runtimes.base import Runtime
@@ -158,6 +159,7 @@ def build(config: AgentConfig, clock: Clock) -> Built:
         cache=cache,
         remotes=Remotes(cached, cache, partial(opener_of, ResultSite(outputs))),
         outfitter=Outfitter(config, blobs, cache),
+        packages=Packages(config, claims, blobs, cache),
         shipper=Shipper(store),
         finisher=finisher,
         runtime_for=runtimes.of,

@@ -68,7 +68,9 @@ def confirm(claims: Claims, one: Held, monotonic: float) -> bool:
 
 
 class Renewer:
-    """Renews what `held` answers, reports what `describe` answers, and hands on the user's orders."""
+    """Renews what `held` answers, reports what `describe` answers, and hands on the user's orders, and which package
+    the node's row says is the newest.
+    """
 
     def __init__(
         self,
@@ -78,12 +80,14 @@ class Renewer:
         held: Callable[[], Sequence[Held]],
         describe: Callable[[], Node],
         ordered: Callable[[NodeOrder], None],
+        told: Callable[[int], None],
     ) -> None:
         self._claims = claims
         self._clock = clock
         self._held = held
         self._describe = describe
         self._ordered = ordered
+        self._told = told
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="renewer", daemon=True)
         self._guard = threading.Thread(target=self._guard_exclusive, name="exclusive guard", daemon=True)
@@ -152,6 +156,8 @@ class Renewer:
         seen = self._claims.look(self._describe(), grants)
         if seen.order is not None:
             self._ordered(seen.order)
+        if seen.packages:
+            self._told(seen.packages)
         return [one for one, grant in zip(held, grants, strict=True) if grant in seen.urgent]
 
     def _report(self, now: float) -> None:
@@ -163,6 +169,7 @@ class Renewer:
             return
         written = self._claims.report(node)
         self._reported_at, self._last = now, node
+        self._told(written.packages)
         if written.order is not None:
             self._ordered(written.order)
 

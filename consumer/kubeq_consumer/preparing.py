@@ -38,6 +38,7 @@ from kubeq_consumer.capture import Capture
 from kubeq_consumer.environment import environment_of
 from kubeq_consumer.finishing import Finisher
 from kubeq_consumer.outfitting import Outfitter
+from kubeq_consumer.packages import Packages
 from kubeq_consumer.peers import FILE, FOLDER
 from kubeq_consumer.remotes import Remotes
 from kubeq_consumer.runtimes.base import Created, Execution, Runtime
@@ -63,6 +64,7 @@ class Node:
     cache: BlobCache
     remotes: Remotes
     outfitter: Outfitter
+    packages: Packages
     shipper: Shipper
     finisher: Finisher
     runtime_for: Callable[[JobSpec, bool], Runtime]

@@ -1,7 +1,7 @@
-"""Commands of the pool that run on the node itself, not for a task: what it asks for before and after the attempts.
+"""Commands of the pool that run on the node itself, not for a task: around the attempts, and programs of packages.
 
-They run as the agent's user, in its home directory, in a session of their own. What they print goes into the node's
-log, a line each with the command's name before it.
+They run as the agent's user, in its home directory unless another is named, in a session of their own. What they print
+goes into the node's log, a line each with the command's name before it.
 """
 
 from __future__ import annotations
@@ -34,14 +34,22 @@ LONGEST_WORDS = 200
 
 class Script:
     """A command under a name. `note` is a file that says which process it is, so that a later life of the agent can end
-    it; `run` is called once.
+    it; `run` is called once. It runs in `folder`.
     """
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], note: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        note: Path,
+        folder: Path | None = None,
+    ) -> None:
         self._name = name
         self._command = command
         self._environment = environment
         self._note = note
+        self._folder = folder
         self._last = ""
 
     def run(self, limit_s: float, grace_s: float, stopped: Callable[[], bool]) -> str | None:
@@ -67,14 +75,14 @@ class Script:
         return why or self._verdict(process.returncode)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        home = Path(os.environ.get("HOME", "/"))
+        folder = self._folder or Path(os.environ.get("HOME", "/"))
         try:
             process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                cwd=home if home.is_dir() else "/",
+                cwd=folder if folder.is_dir() else "/",
                 env=environment_of(tuple(self._environment.items()), os.environ),
                 start_new_session=True,
             )

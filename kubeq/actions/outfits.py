@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from kubeq.actions.overlays import survey_overlay, warnings_of
+from kubeq.actions.overlays import survey, warnings_of
 from kubeq.config import Config
 from kubeq.core.digest import Digest
 from kubeq.core.outfit import Outfit
@@ -54,7 +54,7 @@ def dressing_of(config: Config) -> Dressing | None:
         return None
     if config.overlay is None:
         return Dressing(documents=(encode_outfit(Outfit(pre=config.pre, post=config.post)),))
-    items = survey_overlay(config.overlay, own=[config.state_dir, config.cache_dir])
+    items = survey(config.overlay, own=[config.state_dir, config.cache_dir])
     files = [item for item in items if item.is_file]
     digests = dict(zip(files, run_parallel([partial(hash_file, item.place) for item in files], THREADS), strict=True))
     overlay = Overlay.of(item.laid(digests.get(item)) for item in items).encode()

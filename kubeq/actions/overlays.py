@@ -1,4 +1,5 @@
-"""What `--overlay DIR` holds: every file, link and directory below it, with its mode. Nothing is hashed or sent.
+"""What a directory holds that is laid on nodes: every file, link and directory below it, with its mode. Nothing is
+hashed or sent. It is an overlay (`--overlay DIR`) or a package (`inject`).
 
 Links travel as links and are never followed, so nothing outside of DIR is ever read.
 """
@@ -41,14 +42,14 @@ class Item:
         return Laid(self.path, mode, digest, self.target)
 
 
-def survey_overlay(root: Path, own: Sequence[Path] = ()) -> list[Item]:
-    """All that is below the directory; `own` are kubeq's directories, which no overlay may hold.
+def survey(root: Path, own: Sequence[Path] = (), *, what: str = "overlay") -> list[Item]:
+    """All that is below the directory; `own` are kubeq's directories, which it may not hold. `what` it is for.
 
     Raises UsageError naming all problems of one kind.
     """
     if not root.is_dir():
-        what = "is not a directory" if root.exists() else "does not exist"
-        raise UsageError(f"the overlay {str(root)!r} {what}", hint="--overlay takes a directory")
+        why = "is not a directory" if root.exists() else "does not exist"
+        raise UsageError(f"the {what} {str(root)!r} {why}", hint="--overlay takes a directory")
     problems = Problems()
     for folder in own:
         if folder.resolve().is_relative_to(root.resolve()):
@@ -59,7 +60,7 @@ def survey_overlay(root: Path, own: Sequence[Path] = ()) -> list[Item]:
         items.append(item)
         if len(items) > MOST_ENTRIES:
             raise UsageError(
-                f"the overlay {str(root)!r} has more than {MOST_ENTRIES:,} entries", hint="make an image of it"
+                f"the {what} {str(root)!r} has more than {MOST_ENTRIES:,} entries", hint="make an image of it"
             )
     problems.raise_first()
     return items

@@ -63,19 +63,19 @@ RESERVED = Kind(
 )
 DESTINATION = Kind("an input cannot be placed", "inputs cannot be placed", "give another destination: -u SRC:DST")
 OVERLAY_NAME = Kind(
-    "this name in the overlay cannot travel",
-    "these names in the overlay cannot travel",
+    "this name in the directory cannot travel",
+    "these names in the directory cannot travel",
     "use no control characters, valid UTF-8 in its composed form (NFC), 255 bytes a name and 1000 a path",
 )
 OVERLAY_LINK = Kind(
-    "this link leads out of the overlay",
-    "these links lead out of the overlay",
-    "make it a relative one that stays inside, or make it on the node: --pre 'ln -s ...'",
+    "this link leads out of the directory",
+    "these links lead out of the directory",
+    "make it a relative one that stays inside, or make it on the node, with ln -s",
 )
 OVERLAY_SPECIAL = Kind(
-    "this entry of the overlay is neither a file nor a directory nor a link",
-    "these entries of the overlay are neither files nor directories nor links",
-    "make it on the node: --pre CMD",
+    "this entry of the directory is neither a file nor a directory nor a link",
+    "these entries of the directory are neither files nor directories nor links",
+    "make it on the node by a command",
 )
 CLASH = Kind("two inputs have one destination", "several inputs have one destination", "give one another: -u SRC:DST")
 

@@ -79,6 +79,8 @@ def _of_pools(session: Session) -> set[Digest]:
     found = {digest for pool in pools for digest in pool.archives}
     for outfit in {pool.outfit for pool in pools if pool.outfit is not None}:
         found |= {outfit, *_worn(session, outfit)}
+    for content in {package.content for pool in pools for package in pool.packages}:
+        found |= {content, *_laid(session, content)}
     return found
 
 
@@ -88,7 +90,13 @@ def _worn(session: Session, outfit: Digest) -> Iterator[Digest]:
         overlay = decode_outfit(session.blobs.read(outfit)).overlay
         if overlay is not None:
             yield overlay
-            yield from Overlay.decode(session.blobs.read(overlay)).digests
+            yield from _laid(session, overlay)
+
+
+def _laid(session: Session, overlay: Digest) -> Iterator[Digest]:
+    """The files of an overlay; none for one of another store."""
+    with suppress(ObjectNotFound):
+        yield from Overlay.decode(session.blobs.read(overlay)).digests
 
 
 def _refuse_new(session: Session, known: Collection[JobId]) -> None:

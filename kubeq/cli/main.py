@@ -31,6 +31,7 @@ COMMANDS = (
     "cp",
     "fetch",
     "hosts",
+    "inject",
     "kill",
     "list",
     "logs",

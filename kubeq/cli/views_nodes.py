@@ -1,4 +1,4 @@
-"""How the answer of `nodes` looks."""
+"""How the answers of `nodes`, `cp` and `inject` look."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubeq.actions.copying import Copied
+from kubeq.actions.injecting import Injected
 from kubeq.actions.nodes import NodeFacts
 from kubeq.actions.relaying import RelayFacts
 from kubeq.cli.output import columns
@@ -141,3 +142,32 @@ class CopiedView:
 
     def quiet(self) -> Iterable[str]:
         return [each.place for each in self.copied if each.error is None]
+
+
+@dataclass(frozen=True, slots=True)
+class InjectedView:
+    """The answer of `inject`."""
+
+    injected: Injected
+
+    def text(self) -> Iterable[str]:
+        package, nodes = self.injected.package, self.injected.nodes
+        what = f"package {package.name} ({package.entry})"
+        if not self.injected.new:
+            return [f"{what} is there already; it is started once a node, and again with --again"]
+        if not nodes:
+            return [f"{what} is started on every node that comes; there is none now: kubeq pool up starts one"]
+        return [f"{what} is started on {count(len(nodes), 'node')}, and on every one that comes: {', '.join(nodes)}"]
+
+    def json(self) -> Mapping[str, Any]:
+        package = self.injected.package
+        return {
+            "package": package.name,
+            "number": package.number,
+            "entry": package.entry,
+            "new": self.injected.new,
+            "nodes": list(self.injected.nodes),
+        }
+
+    def quiet(self) -> Iterable[str]:
+        return self.injected.nodes

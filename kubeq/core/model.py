@@ -14,6 +14,7 @@ from typing import NewType
 
 from kubeq.core.digest import Digest
 from kubeq.core.machines import Machine, Machines
+from kubeq.core.packages import Package
 from kubeq.core.quantities import format_counts
 from kubeq.core.resources import Resources
 
@@ -253,7 +254,7 @@ class Node:
 
     `total` is what it has to give, `tasks` are what runs there now, `order` is what the user asked of it, `requests`
     are those it made in its life, for whatever job. `machine` is what a cloud made for it; `worked` whether it has ever
-    started an attempt.
+    started an attempt. `packages` is the number of the newest package that it has been told of.
     """
 
     name: NodeName
@@ -276,6 +277,7 @@ class Node:
     order: NodeOrder | None = None
     machine: Machine | None = None
     worked: bool = False
+    packages: int = 0
     requests: Requests | None = None
 
 
@@ -287,7 +289,8 @@ class Pool:
     `outfit` is what is done to each of its nodes around their attempts, the blob of an `Outfit`.
     `archives` are the agent archives that its nodes come from, the newest last: blobs that are needed as long as there
     is the pool. `machines` is what its nodes are where a cloud makes them. `numbered_at` is when numbers were given out
-    last: a machine of such a number may not be seen yet.
+    last: a machine of such a number may not be seen yet. `packages` are those that its nodes start, in that order, also
+    nodes that come later.
     """
 
     id: PoolId
@@ -300,6 +303,7 @@ class Pool:
     archives: tuple[Digest, ...] = ()
     machines: Machines | None = None
     numbered_at: float | None = None
+    packages: tuple[Package, ...] = ()
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}[A-Za-z0-9]|[A-Za-z0-9]")

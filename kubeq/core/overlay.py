@@ -7,7 +7,7 @@ always relative and stays inside the overlay, and nothing stands below a link: s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from kubeq.core.digest import Digest
@@ -17,6 +17,9 @@ from kubeq.errors import IntegrityError, UsageError, VersionMismatch
 SCHEMA = 1
 MODES = 0o777
 """Bits of a mode that travel; set-user-ID and its like would give power to a user that only the node knows."""
+
+MOST_HOPS = 40
+"""Links on one way; Linux follows no more either (path_resolution(7))."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,13 +47,14 @@ class Overlay:
         """The overlay of entries in any order. Raises UsageError for what cannot be laid, or not safely."""
         ordered = tuple(sorted(entries, key=lambda entry: entry.path))
         above: set[str] = {entry.path for entry in ordered if not entry.is_directory}
+        links = {entry.path: entry.target for entry in ordered if entry.target is not None}
         seen: set[str] = set()
         for entry in ordered:
             if clean_destination(entry.path) != entry.path or entry.path in seen:
                 raise UsageError(f"{entry.path!r} is no path of an overlay, or is there twice")
             if entry.mode & ~MODES:
                 raise UsageError(f"{entry.path!r} has the mode {entry.mode:o}, which does not travel")
-            if entry.target is not None and leaves(entry.path, entry.target):
+            if entry.target is not None and (leaves(entry.path, entry.target) or leads_out(entry.path, links)):
                 raise UsageError(f"the link {entry.path!r} leads out of the overlay")
             seen.add(entry.path)
             parent = entry.path.rpartition("/")[0]
@@ -97,4 +101,23 @@ def leaves(path: str, target: str) -> bool:
         depth += -1 if part == ".." else part not in ("", ".")
         if depth < 0:
             return True
+    return False
+
+
+def leads_out(path: str, links: Mapping[str, str]) -> bool:
+    """Whether the link at that path leads out by way of other links; `links` are all of them, by path."""
+    come, steps, hops = path.split("/")[:-1], links[path].split("/")[::-1], 0
+    while steps and hops <= MOST_HOPS:
+        step = steps.pop()
+        if step == "..":
+            if not come:
+                return True
+            come.pop()
+        elif step not in ("", "."):
+            further = links.get("/".join([*come, step]))
+            if further is None:
+                come.append(step)
+            else:
+                hops += 1
+                steps.extend(further.split("/")[::-1])
     return False

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kubeq.core.model import Ending, Job, JobId, Node, NodeName, NodeOrder, PoolId, Reach, Reason, Task, TaskId
+from kubeq.core.packages import Package
 from kubeq.core.resources import Resources
 from kubeq.core.transitions import Report
 
@@ -73,9 +74,12 @@ class Final:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What changed about this agent's own rows: an order for the node, and grants that ought to be renewed at once."""
+    """What changed about this agent's own rows: an order for the node, the newest package that it is told of, and
+    grants that ought to be renewed at once.
+    """
 
     order: NodeOrder | None = None
+    packages: int = 0
     urgent: tuple[Grant, ...] = ()
 
 
@@ -124,7 +128,7 @@ class Claims(Protocol):
         ...
 
     def report(self, node: Node) -> Node:
-        """The node's row written; answers with the user's `order` as it stands there."""
+        """The node's row written; answers with the user's `order` and with `packages` as they stand there."""
         ...
 
     def pin(self, job: JobId, name: str, value: str) -> str:
@@ -133,6 +137,10 @@ class Claims(Protocol):
 
     def peers(self, pool: PoolId) -> Sequence[Node]:
         """The nodes of the pool as they last reported themselves."""
+        ...
+
+    def packages(self, pool: PoolId) -> Sequence[Package]:
+        """What the pool's nodes unpack and start. One read, strongly consistent; none if nobody has made the pool."""
         ...
 
     def wait(self, seconds: float) -> None:

@@ -8,12 +8,25 @@ from dataclasses import replace
 from kubeq.core import transitions
 from kubeq.core.clock import Clock
 from kubeq.core.model import Ending, JobId, Node, NodeName, PoolId, Reach, Task, TaskState
+from kubeq.core.packages import Package
 from kubeq.errors import BackendError, IllegalTransition, KubeqError
 from kubeq.queue.base import Change, Key, RecordTable, Row, Swapped
 from kubeq.queue.claiming import Claimer
 from kubeq.queue.claims import Claimed, Final, Grant, Look, Room
 from kubeq.queue.looking import Listings
-from kubeq.queue.rows import node_change, node_of, node_row, nodes_of, pin_of, pin_row, task_change, task_key, task_of
+from kubeq.queue.rows import (
+    POOLS,
+    node_change,
+    node_of,
+    node_row,
+    nodes_of,
+    pin_of,
+    pin_row,
+    pool_of,
+    task_change,
+    task_key,
+    task_of,
+)
 from kubeq.queue.swaps import batches, edit_row, edit_tasks, get_all, insist, swap_all
 from kubeq.queue.sweeping import list_all
 from kubeq.queue.takeover import Takeovers
@@ -85,19 +98,20 @@ class Granting:
         """See `Claims.look`."""
         keys = [Key(nodes_of(node.pool), node.name), *(task_key(grant.task.id) for grant in grants)]
         rows = get_all(self._table, keys)
-        order = node_of(rows[0]).order if rows[0] is not None else None
+        own = node_of(rows[0]) if rows[0] is not None else node
         urgent = [
             grant
             for grant, row in zip(grants, rows[1:], strict=True)
             if row is None or (row.version != grant.version and not _same_claim(grant, row))
         ]
-        return Look(order=order, urgent=tuple(urgent))
+        return Look(order=own.order, packages=own.packages, urgent=tuple(urgent))
 
     def report(self, node: Node) -> Node:
         """See `Claims.report`."""
 
         def edit(row: Row) -> Change:
-            return node_change(replace(node, order=node_of(row).order), row.version)
+            standing = node_of(row)
+            return node_change(replace(node, order=standing.order, packages=standing.packages), row.version)
 
         key = Key(nodes_of(node.pool), node.name)
         written = edit_row(self._table, key, f"node {node.name}", edit)
@@ -115,6 +129,11 @@ class Granting:
     def peers(self, pool: PoolId) -> Sequence[Node]:
         """See `Claims.peers`."""
         return list(self._listings.read(list_all(self._table, nodes_of(pool)), node_of))
+
+    def packages(self, pool: PoolId) -> Sequence[Package]:
+        """See `Claims.packages`."""
+        row = get_all(self._table, [Key(POOLS, pool)])[0]
+        return () if row is None else pool_of(row).packages
 
     def wait(self, seconds: float) -> None:
         """See `Claims.wait`."""

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kubeq.core.digest import Digest
-from kubeq.core.model import Node, NodeOrder, Pool, PoolId
-from kubeq.errors import BackendError
+from kubeq.core.model import Node, NodeOrder, NodeState, Pool, PoolId
+from kubeq.core.packages import Package
+from kubeq.errors import BackendError, Conflict
 from kubeq.queue.base import Change, Key, RecordTable, Row
 from kubeq.queue.looking import Listings
 from kubeq.queue.rows import POOLS, jobs_of, node_change, node_of, nodes_of, pool_change, pool_of, pool_row
@@ -16,6 +17,8 @@ from kubeq.queue.sweeping import list_all
 
 KEPT_ARCHIVES = 16
 """Of one pool, the newest ones: more only come together where kubeq itself is being changed."""
+MOST_PACKAGES = 64
+"""Of one pool; each takes up to 300 bytes of its row, which may have 300 kB."""
 
 
 class Pools:
@@ -66,6 +69,49 @@ class Pools:
         if edit_row(self._table, Key(POOLS, pool.id), f"pool {pool.id}", edit) is None:
             raise BackendError(f"the pool {pool.id} was removed while nodes were being added", transient=True)
 
+    def add_package(self, pool: Pool, package: Package, *, again: bool) -> Package:
+        """The package as it is on record now, under the next number; makes the pool if need be. Atomic.
+
+        It takes the place of one of its name. One that is on record already, the very same, stays as it is: unless
+        `again`. Raises Conflict for a pool that has too many.
+        """
+        self.make_pool(pool)
+
+        def edit(row: Row) -> Change | None:
+            found = pool_of(row)
+            others = [other for other in found.packages if other.name != package.name]
+            number = 1 + max((other.number for other in found.packages), default=0)
+            if not again and _recorded(found, package) is not None:
+                return None
+            if len(others) >= MOST_PACKAGES:
+                raise Conflict(
+                    f"the pool has {len(others)} packages already, which is the most",
+                    hint="inject what belongs together as one package",
+                )
+            return pool_change(replace(found, packages=(*others, replace(package, number=number))), row.version)
+
+        row = edit_row(self._table, Key(POOLS, pool.id), f"pool {pool.id}", edit)
+        recorded = None if row is None else _recorded(pool_of(row), package)
+        if recorded is None:
+            raise BackendError(f"the pool {pool.id} was changed while a package was injected", transient=True)
+        return recorded
+
+    def tell_of_packages(self, pool: PoolId, number: int) -> list[Node]:
+        """Have every node of the pool know that there is a package of that number; the nodes that have not left."""
+        told = []
+        for row in list_all(self._table, nodes_of(pool)):
+            if node_of(row).state is NodeState.GONE:
+                continue
+
+            def edit(row: Row) -> Change | None:
+                node = node_of(row)
+                return None if node.packages >= number else node_change(replace(node, packages=number), row.version)
+
+            written = edit_row(self._table, row.key, f"node {row.key.name}", edit)
+            if written is not None:
+                told.append(node_of(written))
+        return told
+
     def order(self, node: Node, order: NodeOrder) -> bool:
         """Ask a node to leave; False if it has no row."""
 
@@ -93,3 +139,8 @@ class Pools:
     def _delete(self, keys: Sequence[Key]) -> None:
         for batch in batches(keys, self._table.batch):
             insist(lambda batch=batch: self._table.delete(batch))  # type: ignore[misc]
+
+
+def _recorded(pool: Pool, package: Package) -> Package | None:
+    """That very package in the pool's row, whichever number it has there."""
+    return next((one for one in pool.packages if replace(package, number=one.number) == one), None)

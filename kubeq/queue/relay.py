@@ -13,6 +13,7 @@ from secrets import token_hex
 from kubeq.core import wire
 from kubeq.core.clock import Clock
 from kubeq.core.model import JobId, Node, NodeName, PoolId, Reach, Task, TaskId
+from kubeq.core.packages import Package
 from kubeq.core.wire import Document
 from kubeq.errors import BackendError
 from kubeq.metering import Meter
@@ -111,6 +112,7 @@ class RelayClaims:
         urgent = set(answer["urgent"])
         return Look(
             order=decode_order(answer["order"]),
+            packages=answer["packages"],
             urgent=tuple(grant for place, grant in enumerate(grants) if place in urgent),
         )
 
@@ -126,6 +128,10 @@ class RelayClaims:
     def peers(self, pool: PoolId) -> Sequence[Node]:
         """See `Claims.peers`."""
         return [wire.decode_node(NodeName(name), row) for name, row in self._ask("peers", {"pool": pool})["nodes"]]
+
+    def packages(self, pool: PoolId) -> Sequence[Package]:
+        """See `Claims.packages`."""
+        return [wire.decode_package(package) for package in self._ask("packages", {"pool": pool})["packages"]]
 
     def wait(self, seconds: float) -> None:
         """See `Claims.wait`: the relay keeps the request until the queue has changed."""

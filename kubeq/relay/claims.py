@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from kubeq.core.clock import Clock
 from kubeq.core.images import is_image_id, parse_image_name
 from kubeq.core.model import JobId, Node, NodeName, NodeOrder, PoolId, Task
+from kubeq.core.packages import Package
 from kubeq.core.spec import JobSpec
 from kubeq.core.transitions import Report
 from kubeq.errors import AccessDenied, UsageError
@@ -34,9 +35,12 @@ MOST_STARTS = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What `look` answers: the user's order to the node, and which of the named attempts are to be renewed at once."""
+    """What `look` answers: the user's order to the node, the newest package that it is told of, and which of the named
+    attempts are to be renewed at once.
+    """
 
     order: NodeOrder | None
+    packages: int
     urgent: tuple[int, ...]
 
 
@@ -123,7 +127,10 @@ class GuestClaims:
             for place, each in enumerate(standing)
             if each.grant is None or each.grant.task.cancel_asked != each.hold.cancel_asked
         ]
-        return Seen(order=None if row is None else node_of(row).order, urgent=tuple(urgent))
+        own = None if row is None else node_of(row)
+        return Seen(
+            order=None if own is None else own.order, packages=0 if own is None else own.packages, urgent=tuple(urgent)
+        )
 
     def report(self, node: Node) -> Node:
         """As `Claims.report`; the row is the guest's, whatever name stands in it."""
@@ -145,6 +152,10 @@ class GuestClaims:
     def peers(self) -> Sequence[Node]:
         """As `Claims.peers`."""
         return self._granting.peers(self._guest.pool)
+
+    def packages(self) -> Sequence[Package]:
+        """As `Claims.packages`."""
+        return self._granting.packages(self._guest.pool)
 
     def check_self(self, pool: PoolId, node: NodeName) -> None:
         """Raises AccessDenied unless those are the guest's own names: then its token is another node's."""
@@ -187,6 +198,7 @@ class GuestClaims:
             number=guest.number,
             provider=guest.provider,
             order=None,
+            packages=0,
             seen_at=now,
             requested_at=min(node.requested_at, now),
             started_at=None if node.started_at is None else min(node.started_at, now),

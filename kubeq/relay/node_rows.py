@@ -48,7 +48,7 @@ def _check_requests(requests: Requests) -> None:
             checks.whole(number)
 
 
-KNOWN_BETTER = frozenset({"name", "pool", "number", "provider", "order"})
+KNOWN_BETTER = frozenset({"name", "pool", "number", "provider", "order", "packages"})
 """What stands in a node's row whatever it says of itself."""
 CHECKS: Mapping[str, Callable[[Any], object]] = {
     "state": NodeState,

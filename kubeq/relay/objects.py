@@ -1,8 +1,9 @@
 """The objects of a store that a guest may see and make. Everything else is AccessDenied, whether it exists or not.
 
 It reads what its attempts need (specs, manifests, and the blobs and results of other tasks that these name), what its
-pool needs (the agent's archive, the outfit), what it and earlier attempts of its tasks have published, and its own
-folder. It writes below its attempts and in its own folder, and deletes its own log segments and what is in its folder.
+pool needs (the agent's archive, the outfit, packages), what it and earlier attempts of its tasks have published, and
+its own folder. It writes below its attempts and in its own folder, and deletes its own log segments and what is in its
+folder.
 """
 
 from __future__ import annotations
@@ -124,11 +125,15 @@ class GuestStore:
         raise self._no("read", key)
 
     def _is_of_pool(self, name: str) -> bool:
-        """Whether every node of the guest's pool needs that blob: its agent's archive, or what the node is to wear."""
+        """Whether every node of the guest's pool needs that blob: of the agent, of the outfit or of a package."""
         pool = self._holdings.pool()
         if pool is None:
             return False
         if name in map(str, (pool.outfit, *pool.archives)):
+            return True
+        if any(
+            name == str(package.content) or name in self._reachable.laid(package.content) for package in pool.packages
+        ):
             return True
         return pool.outfit is not None and name in self._reachable.outfit(pool.outfit)
 

@@ -1,4 +1,4 @@
-"""What specs, manifests and outfits name: which blobs and results whoever may read these may read too."""
+"""What specs, manifests, outfits and packages name: which blobs and results whoever may read these may read too."""
 
 from __future__ import annotations
 
@@ -50,6 +50,10 @@ class Reachable:
         """The blobs of an outfit's overlay, it among them, by their digests as text."""
         return self._once(digest, self._in_outfit)
 
+    def laid(self, overlay: Digest) -> frozenset[str]:
+        """The blobs of an overlay's files, by their digests as text."""
+        return self._once(overlay, self._in_overlay)
+
     def _in_manifest(self, digest: Digest) -> Iterator[str]:
         manifest = self._blobs.read_manifest(digest)
         yield from (str(entry.digest) for entry in manifest.entries)
@@ -62,8 +66,10 @@ class Reachable:
         overlay = wire.decode_outfit(self._blobs.read(digest)).overlay
         if overlay is not None:
             yield str(overlay)
-            entries = Overlay.decode(self._blobs.read(overlay)).entries
-            yield from (str(entry.digest) for entry in entries if entry.digest is not None)
+            yield from self._in_overlay(overlay)
+
+    def _in_overlay(self, digest: Digest) -> Iterator[str]:
+        yield from map(str, Overlay.decode(self._blobs.read(digest)).digests)
 
     def _once(self, digest: Digest, read: Callable[[Digest], Iterator[str]]) -> frozenset[str]:
         """The names in a blob, as they were read when it was first asked for."""

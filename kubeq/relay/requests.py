@@ -66,7 +66,7 @@ def _look(relay: Relay, desk: Desk, document: Document) -> Document:
     with _reading("look"):
         holding = _holds(document)
     seen = desk.claims.look(holding)
-    return {"order": seen.order, "urgent": list(seen.urgent)}
+    return {"order": seen.order, "packages": seen.packages, "urgent": list(seen.urgent)}
 
 
 def _report(relay: Relay, desk: Desk, document: Document) -> Document:
@@ -88,6 +88,13 @@ def _peers(relay: Relay, desk: Desk, document: Document) -> Document:
         pool = PoolId(_name(document["pool"]))
     desk.claims.check_self(pool, desk.guest.node)
     return {"nodes": [[node.name, wire.encode_node(node)] for node in desk.claims.peers()]}
+
+
+def _packages(relay: Relay, desk: Desk, document: Document) -> Document:
+    with _reading("packages"):
+        pool = PoolId(_name(document["pool"]))
+    desk.claims.check_self(pool, desk.guest.node)
+    return {"packages": [wire.encode_package(package) for package in desk.claims.packages()]}
 
 
 def _wait(relay: Relay, desk: Desk, document: Document) -> Document:
@@ -124,6 +131,7 @@ CALLS: Mapping[str, Call] = {
     "finish": _finish,
     "list": _list,
     "look": _look,
+    "packages": _packages,
     "peers": _peers,
     "pin": _pin,
     "renew": _renew,

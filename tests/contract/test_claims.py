@@ -25,11 +25,13 @@ from kubeq.core.model import (
     NodeOrder,
     NodeState,
     Policy,
+    Pool,
     Reason,
     TaskId,
     TaskState,
     Usage,
 )
+from kubeq.core.packages import Package
 from kubeq.core.resources import Resources
 from kubeq.core.spec import JobSpec
 from kubeq.core.transitions import Report
@@ -366,6 +368,24 @@ def test_a_report_never_overwrites_an_order(setting: Setting) -> None:
     assert setting.agent().report(setting.node(state=NodeState.DRAINING)).order is NodeOrder.RELEASE
     (row,) = setting.queue.peers(POOL)
     assert (row.state, row.order) == (NodeState.DRAINING, NodeOrder.RELEASE)
+
+
+def test_an_agent_is_told_of_packages_by_a_look_and_by_a_report_and_reads_them_then(setting: Setting) -> None:
+    assert not setting.agent().packages(POOL)
+    before = setting.agent().report(setting.node())
+    assert before.packages == 0
+    pool = Pool(id=POOL, provider="test", private=False, created_at=1.0)
+    package = Package(number=0, name="web", content=Digest.of(b"web"), entry="kubeq-launch")
+    first = setting.queue.add_package(pool, package, again=False)
+    assert setting.queue.add_package(pool, package, again=False) == first
+    setting.queue.tell_of_packages(POOL, first.number)
+    assert setting.agent().look(setting.node(), []).packages == first.number
+    other = setting.queue.add_package(pool, replace(package, name="other"), again=False)
+    again = setting.queue.add_package(pool, package, again=True)
+    assert first.number < other.number < again.number
+    assert [node.name for node in setting.queue.tell_of_packages(POOL, again.number)] == ["n1"]
+    assert setting.agent().report(setting.node()).packages == again.number
+    assert list(setting.agent().packages(POOL)) == [other, again]
 
 
 def test_peers_are_the_nodes_of_the_pool(setting: Setting) -> None:

@@ -116,6 +116,21 @@ def test_a_host_that_cannot_be_used_is_told_in_a_line_and_the_others_go_on(home:
     assert ran.stderr.count("there is no host 'no-such-host.invalid'") == 1
 
 
+def test_a_package_is_started_on_its_host_which_can_see_nothing_of_this_machine(home: Home, hosts: list[Host]) -> None:
+    (home.cwd / "web").mkdir()
+    (home.cwd / "web/kubeq-launch").write_text("echo up on $(hostname) > ~/up; cat ~/up; exec sleep 60\n")
+    job = home.submit("--image", "none", "--hosts", hosts[2].address, "sleep", "60")
+    eventually(lambda: home.tasks(job)[0]["state"] == "claimed", "it runs", home)
+    (node,) = home.json("inject", "web", job)["nodes"]
+    eventually(
+        lambda: hosts[2].run("sh", "-c", "cat ~ada/up 2>/dev/null; :") == f"up on {hosts[2].name}\n", "it runs", home
+    )
+    eventually(lambda: f"web: up on {hosts[2].name}" in home.run("logs", node, code=None).stdout, "its log tells", home)
+    home.run("kill", job)
+    home.run("nodes", "--stop", node)
+    hosts[2].run("rm", "/home/ada/up")
+
+
 def test_connect_and_cp_reach_the_host(home: Home, hosts: list[Host]) -> None:
     job = home.submit("--image", "none", "--hosts", hosts[1].address, "sleep", "60")
     eventually(lambda: home.tasks(job)[0]["state"] == "claimed", "it runs", home)

@@ -8,9 +8,11 @@ from kubeq.core.wire.base import SCHEMA, Document, dumps, loads
 from kubeq.core.wire.jobs import (
     decode_job,
     decode_node,
+    decode_package,
     decode_pool,
     encode_job,
     encode_node,
+    encode_package,
     encode_pool,
     encode_requests,
 )
@@ -41,6 +43,7 @@ __all__ = [
     "decode_machines",
     "decode_node",
     "decode_outfit",
+    "decode_package",
     "decode_pool",
     "decode_report",
     "decode_spec",
@@ -54,6 +57,7 @@ __all__ = [
     "encode_machines",
     "encode_node",
     "encode_outfit",
+    "encode_package",
     "encode_pool",
     "encode_report",
     "encode_requests",

@@ -17,6 +17,7 @@ from kubeq.core.model import (
     Requests,
     TaskId,
 )
+from kubeq.core.packages import Package
 from kubeq.core.wire.base import SCHEMA, Document, decode_resources, dumps, encode_resources, optional, read, sparse
 from kubeq.core.wire.machines import decode_machine, decode_machines, encode_machine, encode_machines
 
@@ -117,6 +118,7 @@ def encode_node(node: Node) -> str:
                 "order": node.order,
                 "machine": node.machine and encode_machine(node.machine),
                 "worked": node.worked or None,
+                "packages": node.packages or None,
                 "requests": node.requests and encode_requests(node.requests),
             }
         )
@@ -149,6 +151,7 @@ def decode_node(name: NodeName, body: str) -> Node:
             order=optional(NodeOrder, document.get("order")),
             machine=decode_machine(machine) if machine else None,
             worked=document.get("worked", False),
+            packages=document.get("packages", 0),
             requests=_requests_of(document),
         )
 
@@ -170,6 +173,7 @@ def encode_pool(pool: Pool) -> str:
                 "archives": [str(digest) for digest in pool.archives] or None,
                 "machines": pool.machines and encode_machines(pool.machines),
                 "numbered_at": pool.numbered_at,
+                "packages": [encode_package(package) for package in pool.packages] or None,
             }
         )
     )
@@ -191,9 +195,29 @@ def decode_pool(id: PoolId, body: str) -> Pool:
             archives=tuple(Digest.parse(text) for text in document.get("archives", ())),
             machines=decode_machines(machines) if machines else None,
             numbered_at=document.get("numbered_at"),
+            packages=tuple(decode_package(package) for package in document.get("packages", ())),
         )
 
     return read(f"pool {id}", body, build)
+
+
+def encode_package(package: Package) -> Document:
+    """A package as it stands in its pool's row."""
+    return {
+        "number": package.number,
+        "name": package.name,
+        "content": str(package.content),
+        "entry": package.entry,
+    }
+
+
+def decode_package(document: Document) -> Package:
+    return Package(
+        number=document["number"],
+        name=document["name"],
+        content=Digest.parse(document["content"]),
+        entry=document["entry"],
+    )
 
 
 def encode_requests(requests: Requests) -> Document:

@@ -203,6 +203,6 @@ def test_an_overlay_that_cannot_travel_is_refused_before_anything_is_stored(user
     (tmp_path / "o").mkdir()
     (tmp_path / "o/passwd").symlink_to("/etc/passwd")
     session = users.session(overlay=str(tmp_path / "o"))
-    with pytest.raises(UsageError, match="leads out of the overlay"):
+    with pytest.raises(UsageError, match="leads out of the directory"):
         submitted(session)
     assert list(session.blobs.stored()) == [] and session.queue.pools() == []

@@ -49,6 +49,7 @@ from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.finishing import Finisher
 from kubeq_consumer.ledger import Ledger
 from kubeq_consumer.outfitting import Outfitter
+from kubeq_consumer.packages import Packages
 from kubeq_consumer.preparing import Node
 from kubeq_consumer.remotes import Remotes
 from kubeq_consumer.runtimes.base import Execution, Leftover, Sink
@@ -226,6 +227,7 @@ class Theatre:
             cache=cache,
             remotes=Remotes(self.root / "cache", cache, open_site),
             outfitter=Outfitter(self.config, self.blobs, cache),
+            packages=Packages(self.config, self.queue, self.blobs, cache),
             shipper=Shipper(self.store),
             finisher=Finisher(self.queue, self.spool),
             runtime_for=lambda spec, again: self.stage,

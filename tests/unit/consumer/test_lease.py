@@ -49,6 +49,7 @@ def renewer(queue: object, held: Sequence[Held], orders: list[NodeOrder]) -> Ren
         held=lambda: held,
         describe=node,
         ordered=orders.append,
+        told=lambda number: None,
     )
 
 

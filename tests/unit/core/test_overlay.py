@@ -42,6 +42,15 @@ def test_a_link_that_leads_out_is_none_of_an_overlay(path: str, target: str) -> 
         Overlay.of([Laid(path, 0o777, None, target)])
 
 
+def test_a_link_that_leads_out_by_way_of_another_one_is_none_of_an_overlay() -> None:
+    # "x/up" is the root of the overlay, so that what reads as x is what is above it.
+    up, out = Laid("x/up", 0o777, None, ".."), Laid("x/out", 0o777, None, "up/../../etc")
+    assert not leaves(out.path, str(out.target))
+    with pytest.raises(UsageError, match="leads out"):
+        Overlay.of([up, out])
+    assert len(Overlay.of([up, Laid("x/in", 0o777, None, "up/x"), Laid("x/self", 0o777, None, "self")]).entries) == 3
+
+
 @pytest.mark.parametrize(("path", "target"), [("a", "b"), ("d/a", "../b"), ("d/e/a", "../../b"), ("a", "./d/../b")])
 def test_a_link_inside_travels(path: str, target: str) -> None:
     assert not leaves(path, target)

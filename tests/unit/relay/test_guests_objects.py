@@ -14,6 +14,7 @@ from kubeq.core.manifest import Remote
 from kubeq.core.model import Ending, Exit, JobId, Pool, PoolId, TaskId
 from kubeq.core.outfit import Outfit
 from kubeq.core.overlay import Laid, Overlay
+from kubeq.core.packages import Package
 from kubeq.core.transitions import Report
 from kubeq.core.wire import decode_spec
 from kubeq.errors import AccessDenied, BackendError, IntegrityError, ObjectNotFound
@@ -135,8 +136,11 @@ def test_a_node_reads_what_its_pool_needs_before_it_holds_anything_and_nothing_o
     pool = Pool(id=POOL, provider="x", private=False, created_at=1.0, outfit=outfit)
     house.queue.number_nodes(pool, 1)
     house.queue.keep_archive(pool, archive)
+    program = house.blobs.put_bytes(b"program")
+    content = house.blobs.put_bytes(Overlay.of([Laid("kubeq-launch", 0o755, program)]).encode())
+    house.queue.add_package(pool, Package(number=0, name="p", content=content, entry="kubeq-launch"), again=False)
     mine, other = house.node("n1"), house.node("n2", PoolId("other"))
-    for digest in (archive, outfit, overlay, file):
+    for digest in (archive, outfit, overlay, file, content, program):
         assert Blobs(mine.store).read(digest)
         with pytest.raises((AccessDenied, BackendError)):
             Blobs(other.store).read(digest)
