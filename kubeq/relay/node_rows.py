@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kubeq.core.machines import Machine
 from kubeq.core.model import GoneReason, Node, NodeState, Requests, TaskId
 from kubeq.core.resources import Resources
 from kubeq.core.wire import checks
@@ -48,6 +49,13 @@ def _check_requests(requests: Requests) -> None:
             checks.whole(number)
 
 
+def _check_machine(machine: Machine) -> None:
+    for text in (machine.id or "", machine.type, machine.zone):
+        checks.text(text, LONGEST_ID)
+    checks.flag(machine.spot)
+    checks.number(machine.price or 0.0)
+
+
 KNOWN_BETTER = frozenset({"name", "pool", "number", "provider", "order", "packages"})
 """What stands in a node's row whatever it says of itself."""
 CHECKS: Mapping[str, Callable[[Any], object]] = {
@@ -65,5 +73,7 @@ CHECKS: Mapping[str, Callable[[Any], object]] = {
     "note": _check_text,
     "version": _check_text,
     "requests": _check_requests,
+    "machine": _check_machine,
+    "worked": checks.flag,
 }
 """Everything else: a field without a check is a hole in the wall, and a test looks for it."""
