@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from kubeq.actions.agent_store import store_agent
 from kubeq.actions.session import Session
-from kubeq.core.machines import Machines
+from kubeq.core.machines import Machines, Offer
 from kubeq.core.model import Pool
 from kubeq.core.resources import Resources
 from kubeq.core.wire import encode_machines
@@ -82,6 +82,12 @@ def machine_request(session: Session, pool: Pool, request: NodeRequest) -> NodeR
         key=_key_of(session, pool),
         owner=owner_of(session),
     )
+
+
+def offer_text(offer: Offer) -> str:
+    """A machine that could be had, in a line."""
+    price = "at an unknown price" if offer.price is None else f"${offer.price:.4g} an hour"
+    return f"{offer.type.name}{' (spot)' if offer.spot else ''} in {offer.zone}, {price}"
 
 
 def owner_of(session: Session) -> str:

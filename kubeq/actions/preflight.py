@@ -1,9 +1,10 @@
 """What is made certain before a submission stores anything, besides all that the plan has refused already.
 
-The image exists and fits; where queue and store are on the network, they answer, are complete and may be written. The
-questions are asked side by side, so that a user waits for the slowest of them only. Requests besides those for the
-image: to each network store a put and a delete of a small object; to a network queue one look at its index. (Whether a
-queue may be written, its first write tells: the job's row, before anything else is stored.)
+The image exists and fits; a cloud has a machine on which a task fits; where queue and store are on the network, they
+answer, are complete and may be written. The questions are asked side by side, so that a user waits for the slowest of
+them only. Requests besides those for the image and of the cloud: to each network store a put and a delete of a small
+object; to a network queue one look at its index. (Whether a queue may be written, its first write tells: the job's row,
+before anything else is stored.)
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from kubeq.actions.images import resolve_elsewhere, resolve_image
+from kubeq.actions.machines import machines_of, offer_text
 from kubeq.actions.plan import Plan
 from kubeq.actions.probing import StoreProbe
 from kubeq.actions.session import Session
+from kubeq.core.machines import Machines, Offer
 from kubeq.core.model import Reach
+from kubeq.core.table_rules import listing
+from kubeq.errors import UsageError
 from kubeq.queue.base import Partition
 from kubeq.queue.swaps import insist
 from kubeq.queue.takeover import HARMLESS_OFFSET_S
@@ -36,16 +41,21 @@ class Passed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preflight:
-    """A submission that can go ahead. `pinned` is the image by its digest; None without one, or if the nodes tell."""
+    """A submission that can go ahead. `pinned` is the image by its digest; None without one, or if the nodes tell.
+
+    `offers` are what machines there would be, in the order in which they would be tried; none where none are made.
+    """
 
     pinned: str | None
     passed: tuple[Passed, ...]
     warnings: tuple[str, ...]
+    offers: tuple[Offer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
     passed: Passed
+    offers: tuple[Offer, ...] = ()
     warning: str | None = None
     pinned: str | None = None
 
@@ -60,6 +70,7 @@ def preflight(session: Session, plan: Plan, resolve: Resolve | None = None) -> P
         pinned=next((answer.pinned for answer in answers if answer.pinned), None),
         passed=(*_of_the_plan(plan), *(answer.passed for answer in answers)),
         warnings=tuple(answer.warning for answer in answers if answer.warning),
+        offers=next((answer.offers for answer in answers if answer.offers), ()),
     )
 
 
@@ -93,6 +104,9 @@ def _questions(session: Session, plan: Plan, resolve: Resolve) -> Iterator[Calla
         yield partial(_ask_image, plan.spec.image, resolve)
     if session.queue.reach is Reach.NETWORK:
         yield partial(_ask_queue, session)
+    machines = None if session.config.local else machines_of(session)
+    if machines is not None:
+        yield partial(_ask_machines, session, machines)
     for store in dict.fromkeys((session.store, session.inputs_store)):
         if store.reach is Reach.NETWORK:
             yield partial(_ask_store, store)
@@ -110,6 +124,17 @@ def _ask_queue(session: Session) -> _Answer:
     insist(lambda: session.table.due(Partition("probe"), 0.0, None, 1))
     warning = clock_warning(session.table.clock_offset())
     return _Answer(passed=Passed(check="queue", thing=session.config.queue_url), warning=warning)
+
+
+def _ask_machines(session: Session, machines: Machines) -> _Answer:
+    offers = tuple(session.provider.offers(machines))
+    if not offers:
+        kinds, where = listing(machines.types) or "any type", listing(machines.zones) or machines.region
+        raise UsageError(
+            f"a task asks for {machines.need}, and no machine of {kinds} in {where} has that",
+            hint="ask for less: -r cpu=N,memory=SIZE; or name another type: --machine-type TYPE",
+        )
+    return _Answer(passed=Passed(check="machine", thing=offer_text(offers[0])), offers=offers)
 
 
 def _ask_store(store: ObjectStore) -> _Answer:

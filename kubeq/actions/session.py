@@ -18,6 +18,7 @@ from kubeq.core.clock import Clock, SystemClock
 from kubeq.core.model import Pool, PoolId, Requests
 from kubeq.nodes.base import NodeProvider
 from kubeq.nodes.open import HERE, ProviderSettings, open_provider
+from kubeq.nodes.prices import prices_of
 from kubeq.queue.base import RecordTable
 from kubeq.queue.open import open_table
 from kubeq.queue.queue import Queue
@@ -156,6 +157,7 @@ class Session:
                 accept_new_hosts=config.ssh_host_keys == "accept-new",
                 region=region,
                 project=config.project,
+                price=prices_of(config.cache_dir).price,
             ),
         )
 

@@ -10,6 +10,7 @@ from kubeq.errors import UsageError
 from kubeq.extras import extra
 from kubeq.nodes.base import NodeProvider
 from kubeq.nodes.forms import IMAGE_REPOSITORY
+from kubeq.nodes.prices import Price
 
 HERE = "local"
 """The provider whose nodes are agents on this machine."""
@@ -17,11 +18,17 @@ BESIDE_STORES: Mapping[str, str] = {}
 """The provider of the cloud in which a store of that scheme lies."""
 
 
+def _unknown(provider: str, kind: str, region: str, spot: bool) -> float | None:
+    """What machines cost, as long as nobody knows."""
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderSettings:
     """What providers are told. `hosts` are a pool's own, a line each as in a hosts file.
 
     `region` and `project`: where a pool's machines are, as far as its cloud has such a thing (None: nobody has said).
+    `price` is what machines cost.
     """
 
     state_dir: Path
@@ -36,6 +43,7 @@ class ProviderSettings:
     agent_image: str = IMAGE_REPOSITORY
     region: str | None = None
     project: str | None = None
+    price: Price = _unknown
 
 
 def open_provider(name: str, settings: ProviderSettings) -> NodeProvider:

@@ -9,7 +9,10 @@ import pytest
 
 from kubeq.actions.launching import add_nodes, pool_of_job, pool_of_request
 from kubeq.actions.machines import machines_of
+from kubeq.actions.plan import make_plan
+from kubeq.actions.preflight import Passed, Preflight, preflight
 from kubeq.actions.session import Session
+from kubeq.config import with_flags
 from kubeq.core.machines import Machines, Volume
 from kubeq.core.resources import Resources
 from kubeq.errors import UsageError
@@ -153,3 +156,30 @@ def test_the_machines_of_a_job_are_what_its_pools_row_says(
     job = far.queue.begin(replace(job, pool=pool.id, nodes=3))
     other = configured(far, cloud, machine_type=("m.big",))
     assert pool_of_job(other, job).machines == pool.machines
+
+
+def test_before_anything_is_stored_a_cloud_is_asked_for_a_machine_on_which_a_task_fits(
+    session: Session, cloud: FakeCloud
+) -> None:
+    def ready(**changes: Any) -> Preflight:
+        far = configured(session, cloud, runtime="process", **changes)
+        return preflight(far, make_plan(["true"], far.config, cloud))
+
+    found = ready()
+    assert [(offer.type.name, offer.zone) for offer in found.offers] == [("m.small", "eu-1a")]
+    assert Passed(check="machine", thing="m.small in eu-1a, $0.2 an hour") in found.passed
+    with pytest.raises(UsageError, match=r"asks for cpu=3, and no machine of any type in eu-1 has that"):
+        ready(resources="cpu=3")
+    with pytest.raises(UsageError, match=r"no machine of m.big in eu-1b has that"):
+        ready(machine_type=("m.big",), zones=("eu-1b",))
+    assert ready(local=True).offers == ()
+    assert list(session.store.list("")) == []
+
+
+def test_an_option_of_machines_is_refused_where_none_are_made(session: Session, cloud: FakeCloud) -> None:
+    asked = with_flags(session.config, {"spot": True, "machine_type": ("m.small",), "runtime": "process"})
+    with pytest.raises(UsageError, match="--machine-type, --spot would say nothing: the provider 'local' makes no"):
+        make_plan(["true"], asked, session.provider)
+    far = with_flags(configured(session, cloud).config, {"spot": True, "local": True, "runtime": "process"})
+    with pytest.raises(UsageError, match="--spot would say nothing: --local makes no machines"):
+        make_plan(["true"], far, cloud)

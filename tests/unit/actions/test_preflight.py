@@ -57,7 +57,7 @@ class FarStore(MemoryStore):
 class FarProvider(FakeProvider):
     """Nodes that are other machines."""
 
-    capabilities = NodeCapabilities(reach=Reach.NETWORK, costs_money=True)
+    capabilities = NodeCapabilities(reach=Reach.NETWORK, costs_money=False)
 
 
 class World:
