@@ -14,6 +14,7 @@ from typing import NoReturn
 import pytest
 
 from tests.stand_ins.datastore import datastore_server, emulated_datastore, open_datastore, open_live_datastore
+from tests.stand_ins.gce import gce
 from tests.stand_ins.gcs import emulated_gcs, fake_gcs
 from tests.stand_ins.ministack import emulated_aws, ministack
 from tests.stand_ins.seaweedfs import seaweedfs
@@ -30,6 +31,7 @@ __all__ = [
     "emulated_datastore",
     "emulated_gcs",
     "fake_gcs",
+    "gce",
     "ministack",
     "open_datastore",
     "open_live_datastore",

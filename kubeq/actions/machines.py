@@ -55,6 +55,7 @@ def machines_of(session: Session) -> Machines | None:
         subnets=config.subnets,
         tags=config.network_tags,
         ports=config.open_port,
+        private=config.gce_private and config.provider == "gce",
         identity=config.node_identity,
         labels=tuple(sorted((name, value) for name, value in (*labels, *cluster))),
         lifetime_s=config.lifetime_s,

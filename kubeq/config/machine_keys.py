@@ -30,6 +30,11 @@ class MachineKeys:
     gce_image: str | None = key(
         values.text, None, "Image or family that Compute Engine machines boot; else Ubuntu's LTS."
     )
+    gce_private: bool = key(
+        values.flag,
+        "no",
+        "Compute Engine machines have no address outside; `connect` goes through Google's proxy (IAP).",
+    )
     boot_disk: int | None = key(values.size, None, "Size of a machine's boot disk; without it, as big as its image.")
     boot_disk_type: str | None = key(values.place_name, None, "Type of the boot disk, in the cloud's words.")
     volumes: tuple[Volume, ...] = key(

@@ -32,7 +32,7 @@ class Machines:
     cheapest that has what `need` asks for. `spot`: machines that may be taken back, until `spot_budget` of the pool's
     were; then others. `identity` is as whom a machine acts: an instance profile, a service account. `disk` is the boot
     disk, None as big as the image wants it. `tags` are network tags or security groups, `ports` are open among the
-    pool's machines only. `lifetime_s` is the hard end of each.
+    pool's machines only. `private`: they have no address outside. `lifetime_s` is the hard end of each.
     """
 
     region: str
@@ -51,6 +51,7 @@ class Machines:
     subnets: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
+    private: bool = False
     identity: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
     lifetime_s: float = LIFETIME_S

@@ -14,7 +14,7 @@ from kubeq.nodes.prices import Price
 
 HERE = "local"
 """The provider whose nodes are agents on this machine."""
-BESIDE_STORES: Mapping[str, str] = {}
+BESIDE_STORES: Mapping[str, str] = {"gs": "gce"}
 """The provider of the cloud in which a store of that scheme lies."""
 
 
@@ -80,4 +80,11 @@ def _ssh(settings: ProviderSettings) -> NodeProvider:
     return SshProvider(hosts_of(settings.hosts), login, settings.state_dir, settings.cache_dir, settings.agent_image)
 
 
-PROVIDERS: dict[str, Callable[[ProviderSettings], NodeProvider]] = {"local": _local, "ssh": _ssh}
+def _gce(settings: ProviderSettings) -> NodeProvider:
+    with extra("gcp"):
+        from kubeq.nodes.gce import GceProvider, GceSettings
+
+    return GceProvider(GceSettings(state_dir=settings.state_dir, project=settings.project), settings.price)
+
+
+PROVIDERS: dict[str, Callable[[ProviderSettings], NodeProvider]] = {"gce": _gce, "local": _local, "ssh": _ssh}

@@ -1,0 +1,260 @@
+"""How a node looks as an instance of Compute Engine: its name, what it is asked for with, and what is read from it."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from kubeq.core.machines import Machine, Machines, Offer
+from kubeq.core.model import NodeName, PoolId
+from kubeq.extras import extra
+from kubeq.nodes.base import NodeRequest, Observation, Owned
+from kubeq.nodes.gce_api import Compute, last
+from kubeq.nodes.gce_checks import DEFAULT_ACCOUNT, DEFAULT_NETWORK, Boot, network_place, subnet_place
+from kubeq.nodes.gce_offers import PROVIDER
+from kubeq.nodes.gce_types import ATTACHES
+from kubeq.nodes.machine_boot import Cloud, machine_text
+from kubeq.nodes.prices import Price
+from kubeq.release import this_release
+
+with extra("gcp"):
+    from google.cloud import compute_v1 as compute
+
+POOL, NODE, OWNER, RELEASE = "kubeq-pool", "kubeq-node", "kubeq-owner", "kubeq-release"
+"""The labels of all that is made."""
+USER = "kubeq"
+"""Whom Google's agent on the machine makes, with the right to become root, for the key in the instance's metadata."""
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+LIVE = frozenset({"PROVISIONING", "STAGING", "RUNNING", "REPAIRING"})
+STOPPED = frozenset({"TERMINATED", "STOPPED", "SUSPENDED"})
+"""States in which an instance does nothing any more and its disks still cost: it has to be deleted."""
+_PREFIX = "kubeq-"
+_HYPERDISK = re.compile(r"(c4|c4a|c4d|n4|n4a|n4d|m4|x4|a4|h4d|g4)-")
+"""Series that take no persistent disk: https://cloud.google.com/compute/docs/machine-resource (May 2026)."""
+_GB = 2**30
+_END = "/var/lib/kubeq-end"
+_DELETES_ITSELF = """\
+cat >{path} <<'END_OF_ENDING'
+# The last that the machine does: one that only switches itself off stays, and its disks cost. Where its account may not
+# delete it, whoever looks at the pool next does.
+service=http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token
+token=$(curl -s -m 20 -H 'Metadata-Flavor: Google' "$service" | sed -n 's/.*"access_token" *: *"\\([^"]*\\)".*/\\1/p')
+printf 'Authorization: Bearer %s' "$token" | curl -s -m 60 -o /dev/null -X DELETE -H @- {url}
+poweroff
+END_OF_ENDING
+
+"""
+
+
+def instance_name(node: NodeName) -> str:
+    """The instance's name: as Google wants it, and nobody else's."""
+    return _PREFIX + node
+
+
+def node_of(name: str) -> NodeName:
+    """The node of an instance that is ours."""
+    return NodeName(name.removeprefix(_PREFIX))
+
+
+def pool_tag(pool: PoolId) -> str:
+    """The network tag of the pool's machines, and the name of the firewall rule between them."""
+    return _PREFIX + pool
+
+
+def request_id(node: NodeName, offer: Offer) -> str:
+    """By which Google knows that it was asked for this very machine before."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"kubeq:{node}:{offer.zone}:{offer.type.name}:{offer.spot}"))
+
+
+def of_pool(pool: PoolId) -> str:
+    """The filter of a pool's instances."""
+    return f'labels.{POOL} = "{pool}"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What all instances of one launch have in common."""
+
+    asked: Compute
+    request: NodeRequest
+    machines: Machines
+    boots: Mapping[str, Boot]
+
+    def instance(self, node: NodeName, number: int, offer: Offer) -> compute.Instance:
+        """The instance of a node that takes that offer."""
+        machines, zone = self.machines, f"zones/{offer.zone}"
+        return compute.Instance(
+            name=instance_name(node),
+            machine_type=f"{zone}/machineTypes/{offer.type.name}",
+            labels=self._labels(node),
+            tags=compute.Tags(items=sorted({pool_tag(self.request.pool), *machines.tags})),
+            disks=self._disks(offer),
+            guest_accelerators=self._accelerators(offer),
+            scheduling=_scheduling(offer, machines.lifetime_s),
+            network_interfaces=[self._interface()],
+            service_accounts=[compute.ServiceAccount(email=machines.identity or DEFAULT_ACCOUNT, scopes=[SCOPE])],
+            metadata=self._metadata(node, number, offer),
+        )
+
+    def _labels(self, node: NodeName) -> dict[str, str]:
+        own = {POOL: self.request.pool, NODE: node, OWNER: self.request.owner, RELEASE: this_release()}
+        return dict(self.machines.labels) | {key: _label(value) for key, value in own.items()}
+
+    def _metadata(self, node: NodeName, number: int, offer: Offer) -> compute.Metadata:
+        path = f"projects/{self.asked.project}/zones/{offer.zone}/instances/{instance_name(node)}"
+        url = f"{self.asked.endpoint}/compute/v1/{path}"
+        machine = Machine(type=offer.type.name, zone=offer.zone, spot=offer.spot, price=offer.price)
+        cloud = Cloud(provider=PROVIDER, at_end=f"sh {_END}")
+        head, _, body = machine_text(self.request, node, number, machine, cloud).partition("\n")
+        items = {
+            "startup-script": f"{head}\n{_DELETES_ITSELF.format(path=_END, url=url)}{body}",
+            "block-project-ssh-keys": "true",
+            OWNER: self.request.owner,
+            **({"ssh-keys": f"{USER}:{self.request.key} {USER}"} if self.request.key else {}),
+        }
+        return compute.Metadata(items=[compute.Items(key=key, value=value) for key, value in items.items()])
+
+    def _disks(self, offer: Offer) -> list[compute.AttachedDisk]:
+        boot = self.boots[offer.type.architecture]
+        usual = "hyperdisk-balanced" if _HYPERDISK.match(offer.type.name) else "pd-balanced"
+        labels = {POOL: self.request.pool, OWNER: _label(self.request.owner)}
+
+        def disk(size_gb: int, kind: str | None, image: str | None, name: str) -> compute.AttachedDisk:
+            made = compute.AttachedDiskInitializeParams(
+                disk_size_gb=size_gb, disk_type=f"zones/{offer.zone}/diskTypes/{kind or usual}", labels=labels
+            )
+            if image is not None:
+                made.source_image = image
+            return compute.AttachedDisk(
+                auto_delete=True, boot=image is not None, device_name=name, initialize_params=made
+            )
+
+        volumes = enumerate(self.machines.volumes, start=1)
+        return [
+            disk(boot.disk_gb, self.machines.disk_kind, boot.image, "boot"),
+            *(disk(-(-volume.size // _GB), volume.kind, None, device_name(number)) for number, volume in volumes),
+        ]
+
+    def _accelerators(self, offer: Offer) -> list[compute.AcceleratorConfig]:
+        if not offer.type.gpus or not offer.type.name.startswith(ATTACHES):
+            return []  # those of other types are built in
+        place = f"projects/{self.asked.project}/zones/{offer.zone}/acceleratorTypes/{offer.type.gpu}"
+        return [compute.AcceleratorConfig(accelerator_type=place, accelerator_count=offer.type.gpus)]
+
+    def _interface(self) -> compute.NetworkInterface:
+        machines = self.machines
+        interface = compute.NetworkInterface()
+        if machines.network or not machines.subnets:
+            interface.network = network_place(self.asked, machines.network or DEFAULT_NETWORK)
+        if machines.subnets:
+            interface.subnetwork = subnet_place(self.asked, machines.region, machines.subnets[0])
+        if not machines.private:
+            interface.access_configs = [compute.AccessConfig(name="External NAT", type_="ONE_TO_ONE_NAT")]
+        return interface
+
+    def rule(self) -> compute.Firewall:
+        """What lets the pool's machines reach each other at the ports that are to be open among them."""
+        tag = pool_tag(self.request.pool)
+        ports = [str(port) for port in self.machines.ports]
+        return compute.Firewall(
+            name=tag,
+            description="made by kubeq: open among the machines of one pool only",
+            network=network_place(self.asked, self.machines.network or DEFAULT_NETWORK),
+            direction="INGRESS",
+            source_tags=[tag],
+            target_tags=[tag],
+            allowed=[compute.Allowed(I_p_protocol=name, ports=ports) for name in ("tcp", "udp")],
+        )
+
+
+def device_name(number: int) -> str:
+    """What the machine finds the volume of that number as: /dev/disk/by-id/google-NAME."""
+    return f"kubeq-{number}"
+
+
+def machine_of(instance: compute.Instance, price: Price) -> Machine:
+    """The machine that an instance is."""
+    zone, kind = last(instance.zone), last(instance.machine_type)
+    spot = instance.scheduling.provisioning_model == "SPOT"
+    cost = price(PROVIDER, kind, zone.rpartition("-")[0], spot)
+    return Machine(id=str(instance.id), type=kind, zone=zone, spot=spot, price=cost)
+
+
+def observation_of(instance: compute.Instance, price: Price) -> Observation:
+    """What is to be said of an instance."""
+    alive = instance.status in LIVE
+    state = f"the instance is {instance.status.lower()}"
+    reason = None if alive else instance.status_message or state
+    return Observation(
+        name=node_of(instance.name),
+        alive=alive,
+        reason=reason,
+        address=address_of(instance),
+        machine=machine_of(instance, price),
+        made_at=made_at(instance),
+    )
+
+
+def preempted(seen: Observation) -> Observation:
+    """The same node, which Google took back."""
+    return replace(seen, alive=False, preempted=True, reason="Google took the machine back (preempted)")
+
+
+def owned_of(instance: compute.Instance, price: Price) -> Owned:
+    """Whose an instance of ours is."""
+    kept = {item.key: item.value for item in instance.metadata.items}
+    return Owned(
+        name=node_of(instance.name),
+        pool=PoolId(instance.labels[POOL]),
+        owner=kept.get(OWNER, instance.labels.get(OWNER, "")),
+        machine=machine_of(instance, price),
+        made_at=made_at(instance),
+        state=instance.status.lower(),
+    )
+
+
+def made_at(instance: compute.Instance) -> float:
+    """When it was asked for, in epoch seconds."""
+    return datetime.fromisoformat(instance.creation_timestamp).timestamp()
+
+
+def stopped_at(instance: compute.Instance) -> float:
+    """Since when it has been standing there switched off, in epoch seconds."""
+    return datetime.fromisoformat(instance.last_stop_timestamp or instance.creation_timestamp).timestamp()
+
+
+def is_public(instance: compute.Instance) -> bool:
+    """Whether it has an address that is seen from outside."""
+    return bool(_outside(instance))
+
+
+def address_of(instance: compute.Instance) -> str | None:
+    """Where it is reached: from outside, if it has such an address."""
+    inside = [interface.network_i_p for interface in instance.network_interfaces if interface.network_i_p]
+    return next(iter([*_outside(instance), *inside]), None)
+
+
+def _outside(instance: compute.Instance) -> list[str]:
+    configured = [config for interface in instance.network_interfaces for config in interface.access_configs]
+    return [config.nat_i_p for config in configured if config.nat_i_p]
+
+
+def _scheduling(offer: Offer, lifetime_s: float) -> compute.Scheduling:
+    """Whatever ends the machine deletes it, and nothing starts it again."""
+    made = compute.Scheduling(
+        automatic_restart=False,
+        instance_termination_action="DELETE",
+        max_run_duration=compute.Duration(seconds=int(lifetime_s)),
+        provisioning_model="SPOT" if offer.spot else "STANDARD",
+    )
+    if offer.spot or offer.type.gpus:  # neither can be moved to another host
+        made.on_host_maintenance = "TERMINATE"
+    return made
+
+
+def _label(value: str) -> str:
+    """The text with the letters that Google takes in the value of a label."""
+    return re.sub(r"[^a-z0-9_-]", "-", value.lower())[:63]
