@@ -93,7 +93,7 @@ class FakeCloud(FakeProvider):
         self.unseen: set[NodeName] = set()
         self.consoles: dict[NodeName, str] = {}
         self.owners: dict[NodeName, str] = {}
-        self.made_at = 0.0
+        self.made_at: float | None = None
 
     def largest(self) -> Resources | None:
         return None
@@ -125,7 +125,7 @@ class FakeCloud(FakeProvider):
                 pool=pool,
                 owner=self.owners[name],
                 machine=seen.machine,
-                made_at=self.made_at,
+                made_at=self.made_at or 0.0,
                 state="running",
             )
             for name, (pool, seen) in self.nodes.items()

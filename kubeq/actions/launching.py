@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kubeq.actions.backplane import check_store_of
+from kubeq.actions.fleet import Fleet, fleet_of, record_overdue, record_refused
 from kubeq.actions.machines import identity_of, machine_request, machines_of
 from kubeq.actions.naming import node_name, private_pool_id, shared_pool_id
 from kubeq.actions.relaying import RELAYED_POLL_S, needs_relay, relaying, revive_relay
@@ -125,10 +126,10 @@ def observe_pool(session: Session, pool: PoolId) -> Nodes:
     )
 
 
-def nodes_for(session: Session, pool: Pool, tasks: int) -> int:
-    """How many nodes a job with so many tasks left gets: as the user says, else as its provider has it."""
-    wanted = session.config.nodes or session.provider_of(pool.id).usual(tasks)
-    return max(1, min(wanted, tasks))
+def nodes_for(session: Session, pool: Pool, tasks: int, job: Job | None = None) -> int:
+    """How many nodes a job with so many tasks left gets: as its user said, else as its provider has it."""
+    said = (job.nodes if job is not None else None) or session.config.nodes
+    return max(1, min(said or session.provider_of(pool.id).usual(tasks), tasks))
 
 
 def ensure_nodes(session: Session, pool: Pool, wanted: int = 1, say: Say = nobody) -> tuple[NodeName, ...]:
@@ -136,41 +137,92 @@ def ensure_nodes(session: Session, pool: Pool, wanted: int = 1, say: Say = nobod
 
     `say` is told of each that could not be started. Raises BackendError if none is there at the end.
     """
+    if pool.machines is not None:
+        return _ensure_machines(session, pool, wanted, say)
     live = observe_pool(session, pool.id).live
     if len(live) >= wanted:
         return ()
-    return _started(session, pool, wanted - len(live), say, needed=not live)
+    return _started(session, pool, number_nodes(session, pool, wanted - len(live)), say, needed=not live)
 
 
 def add_nodes(session: Session, pool: Pool, count: int, say: Say = nobody) -> tuple[NodeName, ...]:
     """Start `count` more nodes of the pool, whatever is there; as `ensure_nodes`, but one of these must come up."""
-    return _started(session, pool, count, say, needed=True)
+    return _started(session, pool, number_nodes(session, pool, count), say, needed=True)
 
 
-def _started(session: Session, pool: Pool, count: int, say: Say, *, needed: bool) -> tuple[NodeName, ...]:
-    numbers = number_nodes(session, pool, count)
+def fleet_now(session: Session, pool: Pool) -> Fleet:
+    """The machines of the pool now; those that never report themselves are given up, and told to go."""
+    observed = seen_of(session, pool.id)
+    fleet = fleet_of(session, pool, observed)
+    if fleet.overdue:
+        session.provider_of(pool.id).terminate(fleet.overdue)
+        record_overdue(session, pool, [observed[name] for name in fleet.overdue])
+    return fleet
+
+
+def _ensure_machines(session: Session, pool: Pool, wanted: int, say: Say) -> tuple[NodeName, ...]:
+    """As `ensure_nodes`, where several clients may look at late lists at the same time: one of them starts the rest."""
+    while True:
+        fleet = fleet_now(session, pool)
+        there = len(fleet.live) + len(fleet.coming)
+        if there >= wanted:
+            return ()
+        store_outfit(session, pool)
+        at = session.queue.now()
+        numbers = session.queue.number_next(pool, wanted - there, standing=fleet.numbered, at=at)
+        if numbers:
+            return _started(session, pool, numbers, say, needed=not there, fleet=fleet)
+
+
+def _started(
+    session: Session, pool: Pool, numbers: Sequence[int], say: Say, *, needed: bool, fleet: Fleet | None = None
+) -> tuple[NodeName, ...]:
     names = {node_name(pool.id, number): number for number in numbers}
     request = machine_request(session, pool, node_request(session, pool))
-    answers = session.provider_of(pool.id).launch(request, names)
-    refused = [answer.reason for answer in answers.values() if isinstance(answer, Refused)]
+    if pool.machines is not None and pool.machines.spot:
+        taken = (fleet or fleet_now(session, pool)).preempted
+        if taken >= pool.machines.spot_budget:
+            say(f"{taken:,} spot machines were taken back; ordinary ones from here on")
+            request = replace(request, machines=replace(pool.machines, spot=False))
+    answers = _launched(session, pool, request, names)
+    refusals = [answer for answer in answers.values() if isinstance(answer, Refused)]
+    for refused in refusals if pool.machines is not None else ():
+        record_refused(session, pool, refused)
+    reasons = [refused.reason for refused in refusals]
     started = tuple(name for name, answer in answers.items() if isinstance(answer, Launched))
     if needed and not started:
-        raise BackendError(f"no node could be started: {listing(list(dict.fromkeys(refused)))}")
-    for reason, times in Counter(refused).items():
+        raise BackendError(f"no node could be started: {listing(list(dict.fromkeys(reasons)))}")
+    for reason, times in Counter(reasons).items():
         say(f"{times:,} nodes could not be started: {reason}" if times > 1 else f"no node: {reason}")
     return started
 
 
-def number_nodes(session: Session, pool: Pool, count: int) -> list[int]:
-    """Numbers for so many new nodes. What a pool asks of its nodes is stored before there is any, whoever made the pool
-    and was interrupted then.
-    """
+def _launched(
+    session: Session, pool: Pool, request: NodeRequest, names: Mapping[NodeName, int]
+) -> Mapping[NodeName, Launched | Refused]:
+    """What became of each. Machines of a launch that is interrupted are told to go again: nobody may know of them."""
+    provider = session.provider_of(pool.id)
+    try:
+        return provider.launch(request, names)
+    except KeyboardInterrupt:
+        if pool.machines is not None:
+            provider.terminate(list(names))
+        raise
+
+
+def store_outfit(session: Session, pool: Pool) -> None:
+    """Have stored what the pool asks of its nodes before there is any, whoever made the pool and was interrupted."""
     dressing = session.dressing if pool.outfit is not None else None
     if dressing is not None and dressing.digest == pool.outfit:
         standing = None if session.queue.make_pool(pool) else session.queue.pool(pool.id)
         if standing is None or not standing.nodes:
             opens = dressing.opens()
             session.blobs.upload({digest: opens[digest] for digest in session.blobs.missing(list(opens))})
+
+
+def number_nodes(session: Session, pool: Pool, count: int) -> list[int]:
+    """Numbers for so many new nodes; what they are to do around their attempts is stored."""
+    store_outfit(session, pool)
     return session.queue.number_nodes(pool, count)
 
 

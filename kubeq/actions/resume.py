@@ -42,5 +42,5 @@ def resume(session: Session, job: Job, report: Report | None = None, say: Say = 
         unpaused = True
     disown_gone(session, job)
     pool = pool_of_job(session, job)
-    launched = ensure_nodes(session, pool, nodes_for(session, pool, left), say) if left else ()
+    launched = ensure_nodes(session, pool, nodes_for(session, pool, left, job), say) if left else ()
     return Resumed(job=job, completed=completed, unpaused=unpaused, launched=launched)

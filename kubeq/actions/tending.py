@@ -1,6 +1,6 @@
 """Keeping a job's nodes up while its submitter waits: finding out that none is left, saying why, starting another.
 
-Only the command that submitted a job (or resumed it) does this; `watch` changes nothing.
+Only the command that submitted a job (or resumed it) does this. Machines of a cloud are kept up in `replacing`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from kubeq.actions.launching import UNFIT, Nodes, add_nodes, log_of, pool_of_job, rows_of
+from kubeq.actions.replacing import Replacing
 from kubeq.actions.session import Session
+from kubeq.actions.waiting import Tend
 from kubeq.core.model import UNFINISHED, Job, Node
 from kubeq.errors import BackendError
 from kubeq.nodes.base import Observation
@@ -87,3 +89,9 @@ class Tending:
 def _number(name: str) -> int:
     tail = name.rpartition("-")[2]
     return int(tail) if tail.isdigit() else 0
+
+
+def tending_of(session: Session, job: Job, say: Callable[[str], None]) -> Tend:
+    """What keeps up the nodes of a job for the command that has submitted or resumed it."""
+    pool = pool_of_job(session, job)
+    return Tending(session, say) if pool.machines is None else Replacing(session, pool, say)

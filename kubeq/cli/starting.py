@@ -19,7 +19,7 @@ def start_nodes(settings: Globals, jobs: Iterable[Job]) -> None:
             left = sum(
                 count for outcome, count in session.queue.outcomes(job.id).items() if outcome.state in UNFINISHED
             )
-            started = ensure_nodes(session, pool, nodes_for(session, pool, left), settings.output.warn)
+            started = ensure_nodes(session, pool, nodes_for(session, pool, left, job), settings.output.warn)
         except BackendError as error:
             settings.output.warn(f"{error.message}; kubeq addnodes 1 JOB tries again")
         else:

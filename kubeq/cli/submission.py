@@ -21,7 +21,7 @@ from kubeq.actions.preview import preview
 from kubeq.actions.session import Session
 from kubeq.actions.sources import look_of
 from kubeq.actions.submit import Submitted, Upload, submit
-from kubeq.actions.tending import Tending
+from kubeq.actions.tending import tending_of
 from kubeq.actions.waiting import Tick
 from kubeq.cli.following import end_error, show_failures, tell_end, tell_skipped, wait_for_end
 from kubeq.cli.interrupts import interruptible
@@ -108,10 +108,10 @@ def _go_on(session: Session, submitted: Submitted, pool: Pool, output: Output) -
         return
     end, nodes = None, 0
     try:
-        nodes = len(ensure_nodes(session, pool, nodes_for(session, pool, job.total), output.warn))
+        nodes = len(ensure_nodes(session, pool, nodes_for(session, pool, job.total, job), output.warn))
         if not config.no_wait:
             printing = _prints_tasks(session, job)
-            end = wait_for_end(session, job, output, tend=Tending(session, output.note), printing=printing)
+            end = wait_for_end(session, job, output, tend=tending_of(session, job, output.note), printing=printing)
     except KeyboardInterrupt:
         raise _interrupted(session, job, output) from None
     if end is None:

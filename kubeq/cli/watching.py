@@ -1,4 +1,7 @@
-"""`watch` at the screen: progress, output, or events as JSON lines. It changes nothing that matters to the job."""
+"""`watch` at the screen: progress, output, or events as JSON lines. It changes nothing of the job.
+
+Machines of a cloud that are gone are replaced for whoever watches a job of their own.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubeq.actions.output_feed import OutputFeed
+from kubeq.actions.replacing import replacing
 from kubeq.actions.session import Session
 from kubeq.actions.waiting import Tick, follow
 from kubeq.cli.following import Departures, Printer, departure_text
@@ -66,7 +70,7 @@ def watch_to_end(session: Session, job: Job, output: Output, printed: Indexes | 
     events = Events(session, output) if output.mode is Mode.JSON else None
     departures = Departures()
     try:
-        for tick in follow(session, job):
+        for tick in follow(session, job, tend=replacing(session, job, output.note)):
             for node in departures.new(tick):
                 progress.hide()
                 if events is not None:

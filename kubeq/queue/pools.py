@@ -9,10 +9,10 @@ from kubeq.core.digest import Digest
 from kubeq.core.model import Node, NodeOrder, NodeState, Pool, PoolId
 from kubeq.core.packages import Package
 from kubeq.errors import BackendError, Conflict
-from kubeq.queue.base import Change, Key, RecordTable, Row
+from kubeq.queue.base import Change, Key, RecordTable, Row, Swapped
 from kubeq.queue.looking import Listings
-from kubeq.queue.rows import POOLS, jobs_of, node_change, node_of, nodes_of, pool_change, pool_of, pool_row
-from kubeq.queue.swaps import batches, edit_row, insist
+from kubeq.queue.rows import POOLS, jobs_of, node_change, node_of, node_row, nodes_of, pool_change, pool_of, pool_row
+from kubeq.queue.swaps import batches, edit_row, insist, swap_all
 from kubeq.queue.sweeping import list_all
 
 KEPT_ARCHIVES = 16
@@ -53,6 +53,36 @@ class Pools:
             raise BackendError(f"the pool {pool.id} was removed while nodes were being added", transient=True)
         last = pool_of(row).nodes
         return list(range(last - count + 1, last + 1))
+
+    def number_next(self, pool: Pool, count: int, *, standing: int, at: float) -> list[int]:
+        """As `number_nodes`, if `standing` numbers were given out before; none if the row has changed: look again.
+
+        `at` is written down as the time. Atomic.
+        """
+        self.make_pool(pool)
+        row = insist(lambda: self._table.get([Key(POOLS, pool.id)]))[0]
+        found = None if row is None else pool_of(row)
+        if row is None or found is None or found.nodes != standing:
+            return []
+        change = pool_change(replace(found, nodes=standing + count, numbered_at=at), row.version)
+        if not isinstance(swap_all(self._table, [change])[0], Swapped):
+            return []
+        return list(range(standing + 1, standing + count + 1))
+
+    def record_end(self, node: Node) -> Node:
+        """The row of a node that has ended, as the caller has it or, if it said so itself, as it stands. Atomic."""
+
+        def edit(row: Row) -> Change | None:
+            standing = node_of(row)
+            if standing.state is NodeState.GONE:
+                return None
+            return node_change(replace(node, order=standing.order, packages=standing.packages), row.version)
+
+        written = edit_row(self._table, Key(nodes_of(node.pool), node.name), f"node {node.name}", edit)
+        if written is not None:
+            return node_of(written)
+        found = insist(lambda: self._table.insert([node_row(node)]))[0]
+        return node if found is None else node_of(found)
 
     def keep_archive(self, pool: Pool, archive: Digest) -> None:
         """Have it on record that nodes of the pool come from that agent archive; makes the pool if need be. Atomic."""

@@ -20,7 +20,7 @@ def command(settings: Globals, job: str, resources: str | None) -> None:
     """
     from kubeq.actions.changing import ResetRequest, reset
     from kubeq.actions.finding import Choice, find_job
-    from kubeq.actions.tending import Tending
+    from kubeq.actions.tending import tending_of
     from kubeq.cli.following import end_error, show_failures, tell_end, wait_for_end
     from kubeq.cli.interrupts import interruptible
     from kubeq.cli.output import Mode
@@ -40,7 +40,11 @@ def command(settings: Globals, job: str, resources: str | None) -> None:
         with interruptible():
             start_nodes(settings, changes.jobs)
             end = wait_for_end(
-                session, session.queue.refresh(found), output, tend=Tending(session, output.note), printing=False
+                session,
+                session.queue.refresh(found),
+                output,
+                tend=tending_of(session, found, output.note),
+                printing=False,
             )
     except KeyboardInterrupt:
         raise Interrupted(

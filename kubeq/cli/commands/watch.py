@@ -19,7 +19,8 @@ from kubeq.errors import Conflict, Interrupted, UsageError
 @click.pass_obj
 def command(settings: Globals, job: str | None, logs: str | None, directory: Path | None) -> None:
     """Show how JOB goes on until it has ended; exit 0 if every task succeeded, else 3. Any number may watch: nothing
-    is changed, and Ctrl-C leaves the job running (exit 130). With --json a line for every event.
+    of the job is changed, and Ctrl-C leaves it running (exit 130). Machines of a cloud that are gone are replaced, as
+    many as JOB was submitted for, if it is yours. With --json a line for every event.
     """
     from kubeq.actions.fetch import FetchRequest, fetch_job
     from kubeq.actions.finding import find_job

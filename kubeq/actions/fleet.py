@@ -1,0 +1,156 @@
+"""The machines of a pool as they are counted: which are there, which are on their way, which have ended, and why.
+
+A cloud forgets machines, and its lists are late. So each end that is seen is written into the node's row, once, by
+whoever sees it first: what was preempted and what never worked is counted from rows, whichever client looks. A number
+that was given out moments ago and that nobody has seen yet stands for a machine on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from kubeq.actions.naming import node_name
+from kubeq.actions.session import Session
+from kubeq.core.model import GoneReason, Node, NodeName, NodeState, Pool
+from kubeq.core.quantities import format_duration
+from kubeq.nodes.base import Observation, Refused
+
+UNSEEN_S = 120.0
+"""How long a machine may be missing in a cloud's lists after it was asked for; late by seconds, seldom by more."""
+BOOT_LIMIT_S = 900.0
+"""A machine that has not reported itself after so long never will: a slow one takes a few minutes."""
+SILENT_S = 300.0
+"""A node that is on no list and has said nothing for so long is gone: agents report themselves once a minute."""
+WITHOUT_FAULT = frozenset({GoneReason.IDLE, GoneReason.DRAINED, GoneReason.TERMINATED, GoneReason.PREEMPTED})
+"""Ends that say nothing against a machine that did no work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The machines of a pool now.
+
+    `live` work or boot, `coming` were asked for and are not seen yet, `leaving` were told to or do so by themselves,
+    `overdue` are up and have never reported themselves. `ended` are the rows of those that are gone, the oldest end
+    first. `numbered` is how many numbers were given out.
+    """
+
+    live: tuple[NodeName, ...]
+    coming: tuple[NodeName, ...]
+    leaving: tuple[NodeName, ...]
+    overdue: tuple[NodeName, ...]
+    ended: tuple[Node, ...]
+    rows: Mapping[NodeName, Node]
+    numbered: int
+
+    @property
+    def preempted(self) -> int:
+        """How many of the pool's machines the cloud has taken back."""
+        return sum(node.gone is GoneReason.PREEMPTED for node in self.ended)
+
+    @property
+    def working(self) -> bool:
+        """Whether one of those that are there has ever worked."""
+        return any(name in self.rows and self.rows[name].worked for name in self.live)
+
+    def barren(self, since: float) -> tuple[Node, ...]:
+        """Those that have ended in a row, up to now, without ever working, by no fault but their own."""
+        found: list[Node] = []
+        for node in reversed(self.ended):
+            if (node.ended_at or 0.0) < since or node.worked or node.gone in WITHOUT_FAULT:
+                break
+            found.append(node)
+        return tuple(found)
+
+
+def fleet_of(session: Session, pool: Pool, observed: Mapping[NodeName, Observation]) -> Fleet:
+    """The pool's machines, of which the providers see that. Writes down each end that nobody has written down."""
+    queue = session.queue
+    now, standing = queue.now(), queue.pool(pool.id) or pool
+    rows = {node.name: node for node in queue.peers(pool.id)}
+    for name, end in _ends(standing, rows, observed, now).items():
+        rows[name] = queue.record_end(end)
+    there = [name for name, seen in observed.items() if seen.alive]
+    there += [name for name, node in rows.items() if name not in observed and node.state is not NodeState.GONE]
+    overdue = [name for name in there if name not in rows and _is_overdue(observed[name], now)]
+    leaving = [name for name in there if name in rows and _is_leaving(rows[name])]
+    recent = standing.numbered_at is not None and now - standing.numbered_at < UNSEEN_S
+    names = [node_name(pool.id, number) for number in range(1, standing.nodes + 1)] if recent else []
+    return Fleet(
+        live=tuple(name for name in there if name not in leaving and name not in overdue),
+        coming=tuple(name for name in names if name not in rows and name not in observed),
+        leaving=tuple(leaving),
+        overdue=tuple(overdue),
+        ended=tuple(
+            sorted(
+                (node for node in rows.values() if node.state is NodeState.GONE),
+                key=lambda node: (node.ended_at or 0.0, node.number),
+            )
+        ),
+        rows=rows,
+        numbered=standing.nodes,
+    )
+
+
+def never_started(pool: Pool, name: NodeName, why: str | None, now: float, seen: Observation | None = None) -> Node:
+    """The row of a machine that never became a node."""
+    preempted = seen is not None and seen.preempted
+    return Node(
+        name=name,
+        pool=pool.id,
+        number=int(name.rpartition("-")[2]),
+        provider=pool.provider,
+        state=NodeState.GONE,
+        host="",
+        requested_at=(seen.made_at if seen is not None else None) or now,
+        ended_at=now,
+        gone=GoneReason.PREEMPTED if preempted else GoneReason.NEVER_STARTED,
+        note=why,
+        machine=seen.machine if seen is not None else None,
+    )
+
+
+def record_refused(session: Session, pool: Pool, refused: Refused) -> None:
+    """Have it on record that no machine came of that name."""
+    session.queue.record_end(never_started(pool, refused.name, refused.reason, session.queue.now()))
+
+
+def record_overdue(session: Session, pool: Pool, seen: Sequence[Observation]) -> None:
+    """Have it on record that those machines never reported themselves."""
+    why = f"it did not report itself in {format_duration(BOOT_LIMIT_S)}"
+    for each in seen:
+        session.queue.record_end(never_started(pool, each.name, why, session.queue.now(), each))
+
+
+def _ends(
+    pool: Pool, rows: Mapping[NodeName, Node], observed: Mapping[NodeName, Observation], now: float
+) -> dict[NodeName, Node]:
+    """The rows of nodes that have ended and do not say so."""
+    found = {}
+    for name, seen in observed.items():
+        row = rows.get(name)
+        if seen.alive or (row is not None and row.state is NodeState.GONE):
+            continue
+        if row is None:
+            found[name] = never_started(pool, name, seen.reason, now, seen)
+        else:
+            gone = GoneReason.PREEMPTED if seen.preempted else GoneReason.LOST
+            found[name] = _gone(row, gone, row.note or seen.reason, now, seen)
+    for name, row in rows.items():
+        silent = now - (row.seen_at or row.requested_at) > SILENT_S
+        if row.provider == pool.provider and row.state is not NodeState.GONE and name not in observed and silent:
+            found[name] = _gone(row, GoneReason.LOST, row.note or "it is not there any more", now)
+    return found
+
+
+def _gone(row: Node, gone: GoneReason, note: str | None, now: float, seen: Observation | None = None) -> Node:
+    machine = row.machine or (seen.machine if seen is not None else None)
+    return replace(row, state=NodeState.GONE, gone=gone, note=note, ended_at=now, tasks=(), machine=machine)
+
+
+def _is_overdue(seen: Observation, now: float) -> bool:
+    return seen.made_at is not None and now - seen.made_at > BOOT_LIMIT_S
+
+
+def _is_leaving(node: Node) -> bool:
+    return node.order is not None or node.state in (NodeState.DRAINING, NodeState.GONE)

@@ -1,0 +1,121 @@
+"""Keeping up the machines of a job while somebody waits: whoever waits may do so, and several add no more than one.
+
+What ended and why is told; what a pool has lost is replaced as long as there is work that nobody does, up to the nodes
+that the job is to have. Machines that never work are not replaced for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kubeq.actions.fleet import Fleet
+from kubeq.actions.launching import Nodes, ensure_nodes, fleet_now, nodes_for
+from kubeq.actions.session import Session
+from kubeq.core.model import UNFINISHED, GoneReason, Job, Node, NodeName, Pool, TaskState
+from kubeq.errors import BackendError
+from kubeq.queue.rows import Outcome
+
+MOST_BARREN = 3
+"""Machines that ended in a row without ever working: then it is not bad luck, and each was paid for."""
+CONSOLE_LINES = 8
+"""So much of a console is shown of a machine whose agent never spoke."""
+
+
+class Replacing:
+    """The `tend` of `waiting.follow` for a job on machines of a cloud; `say` gets sentences for the user.
+
+    `since`: what ended before that says nothing about now.
+    """
+
+    def __init__(self, session: Session, pool: Pool, say: Callable[[str], None], *, since: float | None = None) -> None:
+        self._session = session
+        self._pool = pool
+        self._say = say
+        self._since = session.queue.now() if since is None else since
+        self._told: set[NodeName] = set()
+        self._told_once: set[str] = set()
+
+    def __call__(self, job: Job, outcomes: Mapping[Outcome, int], nodes: Nodes) -> None:
+        """Start what is missing. Raises BackendError, with the provider's reason, when no machine ever works."""
+        if job.sealed_at is None or job.paused or job.cancelled or not job.open:
+            return
+        unfinished = sum(count for outcome, count in outcomes.items() if outcome.state in UNFINISHED)
+        waiting = sum(count for outcome, count in outcomes.items() if outcome.state is TaskState.PENDING)
+        if not unfinished:
+            return
+        wanted = nodes_for(self._session, self._pool, unfinished, job)
+        if len(nodes.live) >= wanted and not self._news(nodes):
+            return
+        fleet = fleet_now(self._session, self._pool)
+        self._tell(fleet)
+        if not waiting or len(fleet.live) + len(fleet.coming) >= wanted or self._is_stopped(job, fleet):
+            return
+        if not self._is_hopeless(job, fleet):
+            names = ensure_nodes(self._session, self._pool, wanted, self._say)
+            if names:
+                self._say(f"starting {len(names):,} more: {', '.join(names)}")
+
+    def _news(self, nodes: Nodes) -> bool:
+        return any(seen.name not in self._told for seen in nodes.dead)
+
+    def _tell(self, fleet: Fleet) -> None:
+        """Say of each machine once that it has ended, and why."""
+        for node in fleet.ended:
+            if node.name not in self._told and (node.ended_at or 0.0) >= self._since:
+                self._say(f"machine {described(node)} has ended: {node.note or node.gone}")
+            self._told.add(node.name)
+
+    def _is_stopped(self, job: Job, fleet: Fleet) -> bool:
+        """Whether the newest machine was told to leave by a user, who does not want another one then."""
+        newest = max(fleet.rows.values(), key=lambda node: node.number, default=None)
+        if newest is None or newest.order is None or fleet.coming:
+            return False
+        self._once(f"its nodes were stopped; kubeq addnodes 1 {job.id} starts one")
+        return True
+
+    def _is_hopeless(self, job: Job, fleet: Fleet) -> bool:
+        """Whether starting more is given up. Raises BackendError if there is none left either."""
+        barren = fleet.barren(self._since)
+        if len(barren) < MOST_BARREN or fleet.working:
+            return False
+        why = barren[0].note or str(barren[0].gone)
+        if fleet.live or fleet.coming:
+            self._once(
+                f"no more machines are started as {len(barren):,} never worked ({why}); those that are there go on"
+            )
+            return True
+        for line in self._console(barren[0]):
+            self._say(line)
+        raise BackendError(
+            f"{len(barren):,} machines for job {job.id} have ended one after another without ever working: {why}",
+            hint=f"mend that, then kubeq resume {job.id}; kubeq kill {job.id} gives it up",
+        )
+
+    def _console(self, node: Node) -> list[str]:
+        """The last that a machine printed whose agent never spoke."""
+        if node.gone is not GoneReason.NEVER_STARTED:
+            return []
+        printed = self._session.provider_of(self._pool.id).console(node.name)
+        lines = [line.rstrip() for line in (printed or "").splitlines() if line.strip()][-CONSOLE_LINES:]
+        return [f"the console of {node.name} ends so:", *(f"  {line}" for line in lines)] if lines else []
+
+    def _once(self, sentence: str) -> None:
+        if sentence not in self._told_once:
+            self._told_once.add(sentence)
+            self._say(sentence)
+
+
+def replacing(session: Session, job: Job, say: Callable[[str], None]) -> Replacing | None:
+    """What keeps up the machines of a job that is only watched; None unless the caller has submitted it, to machines of
+    a cloud, and with this store.
+    """
+    pool = session.queue.pool(job.pool) if job.user == session.user else None
+    ours = job.results_url.startswith(f"{session.store.url}/")
+    return Replacing(session, pool, say) if ours and pool is not None and pool.machines is not None else None
+
+
+def described(node: Node) -> str:
+    """The node with what its machine is."""
+    if node.machine is None:
+        return node.name
+    return f"{node.name} ({node.machine.type}{', spot' if node.machine.spot else ''}, {node.machine.zone})"

@@ -1,0 +1,259 @@
+"""Machines of a job that are gone: what is told, what is replaced, how often, and by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from kubeq.actions.fleet import BOOT_LIMIT_S, SILENT_S, UNSEEN_S
+from kubeq.actions.launching import add_nodes, ensure_nodes, fleet_now, observe_pool, pool_of_request
+from kubeq.actions.replacing import MOST_BARREN, Replacing, replacing
+from kubeq.actions.session import Session
+from kubeq.actions.tending import tending_of
+from kubeq.core.model import GoneReason, Job, NodeName, NodeOrder, NodeState, Pool
+from kubeq.errors import BackendError
+from tests.jobs import FakeClock, Work
+from tests.providers import FakeCloud
+from tests.unit.actions.test_machines import configured
+
+
+@pytest.fixture
+def cloud() -> FakeCloud:
+    return FakeCloud()
+
+
+@pytest.fixture
+def far(session: Session, cloud: FakeCloud) -> Session:
+    return configured(session, cloud, nodes=3, spot=True, spot_budget=2)
+
+
+@pytest.fixture
+def pool(far: Session) -> Pool:
+    return pool_of_request(far, private=False)
+
+
+@pytest.fixture
+def job(work: Work, pool: Pool, far: Session) -> Job:
+    return submitted(far, work, pool, tasks=6)
+
+
+def submitted(session: Session, work: Work, pool: Pool, *, tasks: int) -> Job:
+    return work.submit([(str(n),) for n in range(tasks)], ["n"], pool=pool.id)
+
+
+def tend(session: Session, job: Job, tending: Callable[..., None]) -> None:
+    job = session.queue.refresh(job)
+    tending(job, session.queue.outcomes(job.id), observe_pool(session, job.pool))
+
+
+def came(work: Work, pool: Pool, *names: str, worked: bool = True) -> None:
+    """Those machines have become nodes."""
+    for name in names:
+        work.report_node(name=NodeName(name), pool=pool.id, worked=worked)
+
+
+def names(pool: Pool, *numbers: int) -> tuple[NodeName, ...]:
+    return tuple(NodeName(f"{pool.id}-{number}") for number in numbers)
+
+
+def test_machines_that_are_taken_back_are_replaced_until_the_budget_is_spent_whoever_looks(
+    far: Session, session: Session, cloud: FakeCloud, work: Work, pool: Pool, job: Job, clock: FakeClock
+) -> None:
+    said: list[str] = []
+    assert ensure_nodes(far, pool, 3) == names(pool, 1, 2, 3)
+    came(work, pool, *names(pool, 1, 2, 3))
+    tending = Replacing(far, pool, said.append)
+    tend(far, job, tending)
+    assert (said, len(cloud.requests)) == ([], 3)
+    cloud.preempt(names(pool, 2)[0])
+    clock.advance(10)
+    tend(far, job, tending)
+    assert said[0] == f"machine {pool.id}-2 (m.small, spot, eu-1a) has ended: taken back"
+    assert said[1] == f"starting 1 more: {pool.id}-4"
+    assert [request.machines.spot for _, request in cloud.requests if request.machines] == [True] * 4
+    cloud.preempt(names(pool, 4)[0])
+    cloud.nodes.pop(names(pool, 2)[0])  # the cloud has forgotten the first
+    clock.advance(10)
+    other = configured(session, cloud, nodes=3, spot=True, spot_budget=2)
+    tend(other, job, Replacing(other, pool, said.append))
+    assert said[-2] == "2 spot machines were taken back; ordinary ones from here on"
+    last = cloud.requests[-1][1].machines
+    assert last is not None
+    assert not last.spot
+    rows = {node.name: node for node in far.queue.peers(pool.id)}
+    assert [rows[name].gone for name in names(pool, 2, 4)] == [GoneReason.PREEMPTED] * 2
+    assert rows[names(pool, 4)[0]].machine is not None
+
+
+def test_no_second_watcher_adds_more_whenever_it_looks(
+    far: Session, session: Session, cloud: FakeCloud, work: Work, pool: Pool, job: Job, clock: FakeClock
+) -> None:
+    ensure_nodes(far, pool, 3)
+    came(work, pool, *names(pool, 1, 2, 3))
+    for name in names(pool, 1, 3):
+        cloud.preempt(name)
+    other = configured(session, cloud, nodes=3, spot=True, spot_budget=2)
+    number, first = far.queue.number_next, [True]
+
+    def racing(*args: object, **more: object) -> list[int]:
+        """The other one looked at the same time, and is faster by a moment."""
+        if first.pop() if first else False:
+            assert ensure_nodes(other, pool, 3) == names(pool, 4, 5)
+        return number(*args, **more)  # type: ignore[arg-type]
+
+    far.queue.number_next = racing  # type: ignore[method-assign]
+    assert ensure_nodes(far, pool, 3) == ()
+    assert len(cloud.requests) == 5
+
+
+def test_a_machine_that_is_on_no_list_yet_is_waited_for_and_not_for_ever(
+    far: Session, cloud: FakeCloud, work: Work, pool: Pool, job: Job, clock: FakeClock
+) -> None:
+    cloud.quiet = True
+    ensure_nodes(far, pool, 3)
+    assert ensure_nodes(far, pool, 3) == ()
+    clock.advance(UNSEEN_S + 1)
+    assert ensure_nodes(far, pool, 3) == names(pool, 4, 5, 6)
+
+
+def test_machines_that_never_work_are_not_made_for_ever_and_the_reason_is_told(
+    far: Session, cloud: FakeCloud, work: Work, pool: Pool, job: Job, clock: FakeClock
+) -> None:
+    said: list[str] = []
+    tending = tending_of(far, job, said.append)
+    cloud.dies_of = "Client.InvalidAMI: the image does not boot"
+    job = replace(job, nodes=1)
+    with pytest.raises(BackendError, match=r"3 machines .* without ever working: Client.InvalidAMI") as caught:
+        for number in range(1, 10):
+            cloud.consoles[names(pool, number)[0]] = "Booting\n\nKernel panic - not syncing\n"
+            clock.advance(20)
+            tending(job, far.queue.outcomes(job.id), observe_pool(far, pool.id))
+    assert caught.value.exit_code == 6
+    assert len(cloud.requests) == MOST_BARREN
+    assert said[-3:] == [f"the console of {pool.id}-3 ends so:", "  Booting", "  Kernel panic - not syncing"]
+    again = tending_of(far, job, said.append)
+    clock.advance(20)
+    again(job, far.queue.outcomes(job.id), observe_pool(far, pool.id))
+    assert len(cloud.requests) == MOST_BARREN + 1, "who comes after having mended it has tries again"
+
+
+def test_machines_that_worked_or_waited_in_vain_are_no_bad_sign(
+    far: Session, cloud: FakeCloud, work: Work, pool: Pool, job: Job, clock: FakeClock
+) -> None:
+    tending = Replacing(far, pool, lambda sentence: None)
+    for number in range(1, 7):
+        tend(far, job, tending)
+        (name,) = names(pool, number)
+        came(work, pool, name, worked=number % 2 == 0)
+        row = next(node for node in far.queue.peers(pool.id) if node.name == name)
+        idle = replace(row, state=NodeState.GONE, gone=GoneReason.IDLE, ended_at=clock.now())
+        far.queue.report(idle if number % 2 else row)
+        cloud.die(name, "it crashed")
+        clock.advance(UNSEEN_S + 1)
+    assert len(cloud.requests) >= 6
+
+
+def test_nothing_is_started_for_tasks_that_run_already_or_that_nobody_wants(
+    far: Session, cloud: FakeCloud, work: Work, pool: Pool, clock: FakeClock
+) -> None:
+    job = submitted(far, work, pool, tasks=2)
+    tending = Replacing(far, pool, lambda sentence: None)
+    work.claim(2, pool=pool.id)
+    tend(far, job, tending)
+    assert cloud.requests == []
+    other = submitted(far, work, pool, tasks=2)
+    far.queue.pause(other)
+    tend(far, other, tending)
+    assert cloud.requests == []
+    far.queue.resume(other)
+    tend(far, other, tending)
+    assert len(cloud.requests) == 2, "no more than tasks"
+
+
+def test_a_machine_that_never_reports_itself_is_given_up(
+    far: Session, cloud: FakeCloud, work: Work, pool: Pool, job: Job, clock: FakeClock
+) -> None:
+    cloud.made_at = clock.now()
+    ensure_nodes(far, pool, 1)
+    clock.advance(BOOT_LIMIT_S + 1)
+    fleet = fleet_now(far, pool)
+    assert (fleet.live, fleet.overdue) == ((), names(pool, 1))
+    assert not cloud.nodes[names(pool, 1)[0]][1].alive
+    (row,) = far.queue.peers(pool.id)
+    assert (row.gone, row.note) == (GoneReason.NEVER_STARTED, "it did not report itself in 15m00s")
+
+
+def test_a_machine_that_is_on_no_list_any_more_and_says_nothing_is_gone(
+    far: Session, cloud: FakeCloud, work: Work, pool: Pool, clock: FakeClock
+) -> None:
+    (name,) = ensure_nodes(far, pool, 1)
+    work.report_node(name=name, pool=pool.id)
+    cloud.nodes.clear()
+    assert fleet_now(far, pool).live == (name,)
+    clock.advance(SILENT_S + 1)
+    row = next(node for node in far.queue.peers(pool.id) if node.name == name)
+    far.queue.report(replace(row, provider="ec2"))
+    fleet = fleet_now(far, pool)
+    assert (fleet.live, [node.gone for node in fleet.ended]) == ((), [GoneReason.LOST])
+
+
+def test_those_that_cannot_be_had_are_told_and_the_others_work(
+    far: Session, cloud: FakeCloud, work: Work, pool: Pool, job: Job, clock: FakeClock
+) -> None:
+    launch, said = cloud.launch, list[str]()
+
+    def partly(request: object, asked: dict[NodeName, int]) -> object:
+        answers = dict(launch(request, {name: number for name, number in asked.items() if number == 1}))  # type: ignore[arg-type]
+        cloud.refuses = "the quota of 1 machine is used up"
+        answers |= launch(request, {name: number for name, number in asked.items() if number > 1})  # type: ignore[arg-type]
+        cloud.refuses = None
+        return answers
+
+    cloud.launch = partly  # type: ignore[method-assign, assignment]
+    assert ensure_nodes(far, pool, 3, said.append) == names(pool, 1)
+    assert said == ["2 nodes could not be started: the quota of 1 machine is used up"]
+    notes = [node.note for node in far.queue.peers(pool.id)]
+    assert notes == ["the quota of 1 machine is used up"] * 2
+    cloud.die(names(pool, 1)[0])
+    with pytest.raises(BackendError, match="no node could be started: the quota"):
+        ensure_nodes(far, pool, 3, said.append)
+
+
+def test_an_interrupt_in_the_middle_of_a_launch_leaves_no_machine(far: Session, cloud: FakeCloud, pool: Pool) -> None:
+    launch = cloud.launch
+
+    def interrupted(request: object, asked: object) -> object:
+        launch(request, asked)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    cloud.launch = interrupted  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyboardInterrupt):
+        add_nodes(far, pool, 2)
+    assert [seen.alive for _, seen in cloud.nodes.values()] == [False, False]
+
+
+def test_machines_that_a_user_stopped_are_not_started_again(
+    far: Session, cloud: FakeCloud, work: Work, pool: Pool, job: Job
+) -> None:
+    said: list[str] = []
+    (name,) = ensure_nodes(far, pool, 1)
+    far.queue.order(work.report_node(name=name, pool=pool.id), NodeOrder.RELEASE)
+    cloud.die(name)
+    tending = Replacing(far, pool, said.append)
+    tend(far, job, tending), tend(far, job, tending)
+    assert len(cloud.requests) == 1
+    assert said[-1] == f"its nodes were stopped; kubeq addnodes 1 {job.id} starts one"
+
+
+def test_only_who_has_submitted_a_job_replaces_its_machines_by_watching(
+    far: Session, cloud: FakeCloud, work: Work, pool: Pool, job: Job, session: Session
+) -> None:
+    far.user = job.user  # type: ignore[misc]
+    job = replace(job, results_url=f"{far.store.url}/results/{job.id}/")
+    assert replacing(far, job, lambda sentence: None) is None, "nothing was ever started for it"
+    far.queue.make_pool(pool)
+    assert replacing(far, job, lambda sentence: None) is not None
+    assert replacing(far, replace(job, user="somebody else"), lambda sentence: None) is None
+    assert replacing(far, replace(job, results_url="s3://other/x/"), lambda sentence: None) is None
