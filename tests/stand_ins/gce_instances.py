@@ -53,8 +53,8 @@ class Instances:
     """All of them. The rest is what a test does to the service.
 
     `exhausted`: zones, or "zone/type", without machines, which shows once an operation was read `late` times; `boot_s`:
-    how long a machine takes to come; `unreachable`: zones of which the lists say nothing; `notice_s`: between the
-    notice and the end of a machine that is taken back.
+    how long a machine takes to come; `unreachable`: zones of which the lists say nothing; a machine that is
+    taken back is told `warning_s` before its power button is pressed, and has `grace_s` from then on.
     """
 
     by_name: dict[tuple[str, str], Json] = field(default_factory=dict)
@@ -63,7 +63,8 @@ class Instances:
     exhausted: set[str] = field(default_factory=set)
     late: int = 0
     boot_s: float = 0.0
-    notice_s: float = 30.0
+    warning_s: float = 0.0
+    grace_s: float = 30.0
     unreachable: set[str] = field(default_factory=set)
     machines: Machinery | None = None
     made: int = 0
@@ -144,13 +145,18 @@ class Instances:
     # -- what befalls them --------------------------------------------------------------------------------------------
 
     def preempt(self, name: str) -> None:
-        """Take the machine back: it is told, has `notice_s` to shut down, and is deleted or stopped."""
+        """Take the machine back: it is told, shut down, and deleted as its scheduling says."""
         one = next(one for (_, known), one in self.by_name.items() if known == name)
         operation = self._operation("compute.instances.preempted", last(one["zone"]), one)
-        one["status"] = "STOPPING"
-        if self.machines is not None:
-            self.machines.notify(name)
-        self._carried_out(operation, lambda: self._end(one, self.notice_s))
+
+        def take_back() -> None:
+            if self.machines is not None:
+                self.machines.notify(name)
+            time.sleep(self.warning_s)
+            one["status"] = "STOPPING"
+            self._end(one, self.grace_s)
+
+        self._carried_out(operation, take_back)
 
     def switch_off(self, name: str) -> None:
         """The machine has switched itself off."""

@@ -22,7 +22,7 @@ from tests.stand_ins.ssh_image import ssh_host_image
 
 LABEL = "kubeq.test-host"
 """Whose hosts they are: the mark of the process that started them."""
-_CAPABILITIES = (  # noqa: SIM905
+CAPABILITIES = (  # noqa: SIM905
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
     "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN "
     "SYS_BOOT SYS_NICE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN "
@@ -132,11 +132,11 @@ def ssh_hosts(
     """
     image = ssh_host_image()
     client = docker.from_env()
-    _remove_orphans(client)
+    remove_orphans(client)
     mark = secrets.token_hex(3)
     key = folder / f"key-{mark}"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    network = _network(client, mark)
+    network = own_network(client, mark)
     hosts: list[Host] = []
     try:
         given = {"AUTHORIZED": key.with_suffix(".pub").read_text().strip(), **(environment or {})}
@@ -158,7 +158,7 @@ def ssh_hosts(
         client.close()
 
 
-def _remove_orphans(client: Any) -> None:
+def remove_orphans(client: Any) -> None:
     """What was left by test sessions that were killed."""
     for kind in (
         client.containers.list(all=True, filters={"label": LABEL}),
@@ -184,7 +184,7 @@ def _configured(host: Host, line: str) -> Iterator[None]:
         host.wait_for_login()
 
 
-def _network(client: Any, mark: str) -> Any:
+def own_network(client: Any, mark: str) -> Any:
     """A bridge in 198.18.0.0/15, which is set apart for tests of networks (RFC 2544)."""
     for _ in range(50):
         third = secrets.randbelow(250) + 1
@@ -199,21 +199,27 @@ def _network(client: Any, mark: str) -> Any:
     raise AssertionError("no free network in 198.18.0.0/16")
 
 
+def machine_settings(api: Any, network: str, **more: Any) -> Any:
+    """What the engine is told of a container that is to be a machine, with an engine and addresses of its own."""
+    settings = api.create_host_config(
+        cap_add=CAPABILITIES,
+        security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+        device_cgroup_rules=["a *:* rwm"],
+        tmpfs={"/run": "", "/tmp": "exec"},
+        network_mode=network,
+        init=True,
+        **{"binds": ["/sys/fs/cgroup:/sys/fs/cgroup:rw", *more.pop("binds", ())], **more},
+    )
+    settings["MaskedPaths"] = []  # the library has no argument for these two
+    settings["ReadonlyPaths"] = []
+    return settings
+
+
 def _start(
     client: Any, image: str, container: str, name: str, network: Any, given: Mapping[str, str], key: Path
 ) -> Host:
     api = client.api
-    host_config = api.create_host_config(
-        cap_add=_CAPABILITIES,
-        security_opt=["seccomp=unconfined", "apparmor=unconfined"],
-        device_cgroup_rules=["a *:* rwm"],
-        tmpfs={"/run": "", "/tmp": "exec"},
-        binds=["/sys/fs/cgroup:/sys/fs/cgroup:rw"],
-        network_mode=network.name,
-        init=True,
-    )
-    host_config["MaskedPaths"] = []  # the library has no argument for these two
-    host_config["ReadonlyPaths"] = []
+    host_config = machine_settings(api, network.name)
     made = api.create_container(
         image,
         ["/usr/local/sbin/entry"],

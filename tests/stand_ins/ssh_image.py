@@ -21,7 +21,7 @@ REPOSITORY = "kubeq-ssh-host"
 PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0", "tcsh")
 ENGINE = (
     *("docker", "dockerd", "docker-proxy", "docker-init", "containerd", "containerd-shim-runc-v2", "runc"),
-    *("ip", "tini", "rsync"),
+    *("ip", "tini", "rsync", "curl"),
 )
 USERS = """\
 root:x:0:0:root:/root:/bin/bash
