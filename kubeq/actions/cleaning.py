@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kubeq.actions.drafts import drop_draft
 from kubeq.actions.finding import find_jobs
+from kubeq.actions.hooks import drop_hooks
 from kubeq.actions.nodes import list_nodes
 from kubeq.actions.relaying import let_go_nodes, let_go_pool
 from kubeq.actions.session import Session
@@ -71,6 +72,7 @@ def clean_job(session: Session, summary: JobSummary, *, results: bool = False) -
         session.outputs.delete_logs(job.id)
     session.queue.forget(job)
     drop_draft(session, job.id)
+    drop_hooks(session, job.id)
     pool = session.queue.pool(job.pool)
     if pool is not None and pool.private and not session.queue.has_jobs(job.pool):
         for node in session.queue.peers(pool.id):

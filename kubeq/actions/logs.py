@@ -5,12 +5,14 @@ How bytes become lines is in `core.printed`, what nodes logged in `node_logs`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kubeq.actions.finding import Chosen
 from kubeq.actions.session import Session
 from kubeq.core.model import UNFINISHED, Job, Task, TaskId, TaskState
+from kubeq.core.printed import Lines
 from kubeq.errors import NotFound, ObjectNotFound, UsageError
 from kubeq.store.logs import LogReader
 
@@ -58,6 +60,19 @@ def read_output(session: Session, task: Task, attempt: int | None = None) -> Ite
     number = _attempt_of(task, attempt)
     for content in contents_of(session, task.id, number):
         yield Piece(task=task, attempt=number, content=content)
+
+
+def last_lines(session: Session, task: Task, most: int) -> list[str]:
+    """The last lines that a task has printed; none if it never ran."""
+    kept: deque[str] = deque(maxlen=most)
+    lines = Lines()
+    try:
+        for piece in read_output(session, task):
+            kept.extend(lines.feed(piece.content))
+    except NotFound:
+        return []
+    kept.extend(lines.close())
+    return list(kept)
 
 
 def contents_of(session: Session, task: TaskId, number: int) -> Iterator[bytes]:

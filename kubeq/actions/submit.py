@@ -18,6 +18,7 @@ from typing import BinaryIO, Protocol
 from kubeq.actions.digests import DigestCache
 from kubeq.actions.drafts import Draft, drop_draft, drop_stale_drafts, write_draft
 from kubeq.actions.existing import IfExists, standing_job
+from kubeq.actions.hooks import keep_hooks
 from kubeq.actions.inputs import manifest_of
 from kubeq.actions.journal import Step, journal_of
 from kubeq.actions.naming import new_job_id
@@ -122,6 +123,8 @@ def submit(
         drop_stale_drafts(session)
         job = _new_job(session, plan, contents, pool)
         journal_of(session).write(job.id, Step.BEGUN, job.name, job.submitted_at)
+        if session.config.notify:
+            keep_hooks(session, job.id)
         report.begun(job)
         draft = write_draft(session, job, contents.documents, contents.sources, _bodies(plan, contents))
         if pool.outfit is not None:

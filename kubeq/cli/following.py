@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-
-from kubeq.actions.logs import read_output
+from kubeq.actions.logs import last_lines
 from kubeq.actions.looking import skipped_of
 from kubeq.actions.output_feed import OutputFeed, Printed
 from kubeq.actions.session import Session
@@ -17,7 +15,7 @@ from kubeq.core.model import Job, JobStatus, Node, NodeName, Task, TaskState
 from kubeq.core.printed import Lines
 from kubeq.core.quantities import format_duration
 from kubeq.core.selectors import Indexes
-from kubeq.errors import KubeqError, NotFound, TasksFailed
+from kubeq.errors import KubeqError, TasksFailed
 
 TAIL_LINES = 20
 """So much of a failed task's output is shown at the end."""
@@ -121,7 +119,7 @@ def show_failures(session: Session, output: Output, tick: Tick, printed: Indexes
     if printed is not None and task.id.index in printed:
         output.note(f"task {task.id.index}: {why}")
         return
-    lines = tail_of(session, task)
+    lines = last_lines(session, task, TAIL_LINES)
     output.note(f"task {task.id.index}: {why}" + ("; its last lines:" if lines else "; it printed nothing"))
     for line in lines:
         output.note(f"  {line}")
@@ -141,19 +139,6 @@ def first_failed(session: Session, tick: Tick) -> Task | None:
     if not tick.tasks[TaskState.FAILED]:
         return None
     return next((task for task in session.queue.tasks(tick.job.id) if task.state is TaskState.FAILED), None)
-
-
-def tail_of(session: Session, task: Task) -> list[str]:
-    """The last lines that a task has printed."""
-    kept: deque[str] = deque(maxlen=TAIL_LINES)
-    lines = Lines()
-    try:
-        for piece in read_output(session, task):
-            kept.extend(lines.feed(piece.content))
-    except NotFound:
-        return []
-    kept.extend(lines.close())
-    return list(kept)
 
 
 def end_error(tick: Tick) -> KubeqError | None:

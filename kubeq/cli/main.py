@@ -37,6 +37,7 @@ COMMANDS = (
     "logs",
     "nodes",
     "pool",
+    "report",
     "reset",
     "resume",
     "retry",

@@ -74,6 +74,12 @@ OPTIONS = (
     ("--no-wait", FLAG, "", "Return as soon as the job is submitted."),
     ("--on-interrupt", ONE, "detach|abort", "What Ctrl-C does: leave the job running, or pause it and stop its nodes."),
     ("--fetch", ONE, "DIR", "Fetch the results into DIR when the job has ended."),
+    (
+        "--notify --report",
+        MANY,
+        "HOOK",
+        "Run it with the report when the job has ended: sh: COMMAND, mail: FROM TO..., http: URL, py: FILE or CODE.",
+    ),
     ("--dry-run", FLAG, "", "Say what would be done; store and start nothing."),
     ("--prepare", FLAG, "", "Store everything, start no node, print the command that starts one by hand."),
 )

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from kubeq.actions.aborting import abort
 from kubeq.actions.existing import IfExists
+from kubeq.actions.hooks import keep_hooks
 from kubeq.actions.launching import agent_line, ensure_nodes, nodes_for, pool_of_job, pool_of_request
 from kubeq.actions.plan import Plan, make_plan
 from kubeq.actions.preflight import preflight
@@ -24,6 +25,7 @@ from kubeq.actions.submit import Submitted, Upload, submit
 from kubeq.actions.tending import tending_of
 from kubeq.actions.waiting import Tick
 from kubeq.cli.following import end_error, show_failures, tell_end, tell_skipped, wait_for_end
+from kubeq.cli.hooks_shown import leave_watcher, run_hooks
 from kubeq.cli.interrupts import interruptible
 from kubeq.cli.output import Mode, Output
 from kubeq.cli.shown import count
@@ -100,6 +102,10 @@ def _go_on(session: Session, submitted: Submitted, pool: Pool, output: Output) -
     config, job = session.config, submitted.job
     if not submitted.created:
         output.note(f"job {job.id} ({job.name}) has the same specification; nothing was submitted")
+        if config.notify and job.open:
+            keep_hooks(session, job.id)
+        elif config.notify:
+            output.warn(f"job {job.id} has ended before, so no hook is run")
         if not job.open:
             output.show(SubView(submitted=submitted, nodes=0))
             return
@@ -115,6 +121,7 @@ def _go_on(session: Session, submitted: Submitted, pool: Pool, output: Output) -
     except KeyboardInterrupt:
         raise _interrupted(session, job, output) from None
     if end is None:
+        leave_watcher(session, output, job)
         output.note(f"kubeq watch {job.id} follows it")
         output.show(SubView(submitted=submitted, nodes=nodes))
         return
@@ -136,6 +143,7 @@ def _end(session: Session, output: Output, view: SubView, end: Tick) -> None:
     if session.config.fetch is not None:
         error = _fetch(session, end.job, output) or error
     output.show(view)
+    run_hooks(session, output, end.job)
     if error is not None:
         raise error
 
@@ -154,6 +162,7 @@ def _fetch(session: Session, job: Job, output: Output) -> KubeqError | None:
 def _interrupted(session: Session, job: Job, output: Output) -> Interrupted:
     """What an interrupt did, as the error that gives the exit code. A second one ends the command at once."""
     if session.config.on_interrupt == "detach":
+        leave_watcher(session, output, job)
         return Interrupted(
             f"detached from job {job.id} ({job.name}), which goes on by itself on this machine",
             hint=f"kubeq watch {job.id} follows it; kubeq kill {job.id} stops it",

@@ -167,6 +167,12 @@ class Config(MachineKeys):
     no_wait: bool = key(values.flag, "no", "Return as soon as the job is submitted.")
     on_interrupt: str = key(values.choice("detach", "abort"), "detach", "What Ctrl-C does to the job.")
     fetch: Path | None = key(values.path, None, "Fetch results into this directory when the job has ended.")
+    notify: tuple[str, ...] = key(
+        values.hook,
+        None,
+        "Run with the report at the job's end: `sh: COMMAND`, `mail: FROM TO...`, `http: URL`, `py: FILE or CODE`.",
+        many=True,
+    )
     dry_run: bool = key(values.flag, "no", "Say what would be done, and store and start nothing.")
     prepare: bool = key(values.flag, "no", "Store everything, start no node, print the agent's command.")
 

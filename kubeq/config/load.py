@@ -24,9 +24,9 @@ from kubeq.nodes.open import BESIDE_STORES
 DEFAULT = "default"
 _NOT_SETTINGS = (
     "KUBEQ_AGENT_", "KUBEQ_JOB", "KUBEQ_TASK_", "KUBEQ_PARAM_", "KUBEQ_ATTEMPT", "KUBEQ_NODE_", "KUBEQ_PEERS",
-    "KUBEQ_CHECKPOINT",
+    "KUBEQ_CHECKPOINT", "KUBEQ_PACKAGE", "KUBEQ_HOOK",
 )  # fmt: skip
-"""An agent's and a task's own variables: kubeq may well be used inside a task."""
+"""Variables of an agent, a task, a package or a hook: kubeq may well be used inside one."""
 _GLOBAL_OPTIONS = ("KUBEQ_CONFIG", "KUBEQ_PROFILE")
 
 

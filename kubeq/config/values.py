@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kubeq.core.hooks import HINT, HookKind, parse_hook
 from kubeq.core.machines import Volume
 from kubeq.core.manifest import clean_destination
 from kubeq.core.model import NAME, NAME_RULE, RESERVED_NAMES
@@ -273,6 +274,26 @@ def variable(word: str, place: Place) -> tuple[str, str]:
     if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
         raise UsageError(f"the value of the variable {name} is not valid UTF-8 text")
     return name, value
+
+
+def hook(word: str, place: Place) -> str:
+    """What is run at a job's end, as written, with the path of a Python file absolute and code that can be compiled."""
+    found = parse_hook(word)
+    if found.kind is not HookKind.PYTHON:
+        return f"{found.kind}: {found.argument}"
+    file = path(found.argument, place)
+    try:
+        if file.is_file():
+            return f"{found.kind}: {file}"
+    except OSError:  # it is no path at all: too long, for instance
+        pass
+    if found.argument.endswith(".py") and not found.argument.split()[1:]:
+        raise UsageError(f"the hook's file {found.argument!r} does not exist", hint="check the path")
+    try:
+        compile(found.argument, "--notify", "exec")
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(f"the hook {word!r} is neither a file nor code of Python: {error}", hint=HINT) from error
+    return f"{found.kind}: {found.argument}"
 
 
 def _refuse_credentials(word: str) -> None:

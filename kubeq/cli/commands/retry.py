@@ -22,6 +22,7 @@ def command(settings: Globals, job: str, resources: str | None) -> None:
     from kubeq.actions.finding import Choice, find_job
     from kubeq.actions.tending import tending_of
     from kubeq.cli.following import end_error, show_failures, tell_end, wait_for_end
+    from kubeq.cli.hooks_shown import run_hooks
     from kubeq.cli.interrupts import interruptible
     from kubeq.cli.output import Mode
     from kubeq.cli.starting import start_nodes
@@ -54,5 +55,6 @@ def command(settings: Globals, job: str, resources: str | None) -> None:
     show_failures(session, output, end, None)
     if output.mode is Mode.JSON:
         output.show(ChangesView("retried", changes))
+    run_hooks(session, output, end.job)
     if (error := end_error(end)) is not None:
         raise error

@@ -26,6 +26,7 @@ def command(settings: Globals, job: str | None, logs: str | None, directory: Pat
     from kubeq.actions.finding import find_job
     from kubeq.actions.folders import check_destination
     from kubeq.cli.following import end_error, show_failures, tell_end
+    from kubeq.cli.hooks_shown import run_hooks
     from kubeq.cli.interrupts import interruptible
     from kubeq.cli.views_fetch import FetchedView
     from kubeq.cli.watching import printed_tasks, watch_to_end
@@ -58,5 +59,6 @@ def command(settings: Globals, job: str | None, logs: str | None, directory: Pat
         if output.mode is output.mode.TEXT:
             output.show(FetchedView(fetched))
         error = (fetched.error() if fetched.refused else None) or error
+    run_hooks(session, output, end.job)
     if error is not None:
         raise error
