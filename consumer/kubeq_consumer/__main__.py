@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 
 from kubeq.core.clock import SystemClock
-from kubeq.core.model import GoneReason
 from kubeq.errors import KubeqError, UsageError
 from kubeq.json_log import log_to
 from kubeq_consumer.settings import AgentConfig, read_settings
@@ -27,7 +26,7 @@ def main() -> None:
                 log_to(config.log_path)
                 run(config)
             case ["--supervise"]:
-                sys.exit(supervise())
+                sys.exit(supervise(config))
             case words:
                 raise UsageError(f"the agent does not know {words[0]!r}", hint="it takes --supervise or nothing")
     except KubeqError as error:
@@ -35,12 +34,12 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def supervise() -> int:
+def supervise(config: AgentConfig) -> int:
     """Run this program as a child, again when it dies; its last exit code."""
     from kubeq_consumer.supervising import Supervisor
 
     log_to(None)
-    return Supervisor([sys.executable, *sys.orig_argv[1:-1]]).run()
+    return Supervisor([sys.executable, *sys.orig_argv[1:-1]], signs=config.run_dir).run()
 
 
 def run(config: AgentConfig) -> None:
@@ -52,8 +51,8 @@ def run(config: AgentConfig) -> None:
         del os.environ[name]  # nothing that the agent was told reaches a task of the process runtime
     threading.excepthook = _die
     built = build(config, SystemClock())
-    signal.signal(signal.SIGTERM, lambda *_: built.agent.ask_to_leave(GoneReason.TERMINATED, release=True))
-    signal.signal(signal.SIGINT, lambda *_: built.agent.ask_to_leave(GoneReason.TERMINATED, release=True))
+    signal.signal(signal.SIGTERM, lambda *_: built.end())
+    signal.signal(signal.SIGINT, lambda *_: built.end())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     built.run()
 

@@ -24,6 +24,7 @@ from kubeq_consumer.peers import PeerList
 from kubeq_consumer.preparing import Node
 from kubeq_consumer.rows import own_row
 from kubeq_consumer.settings import AgentConfig
+from kubeq_consumer.signs import Signs
 from kubeq_consumer.silence import Silence
 from kubeq_consumer.slots import free_slot, own_share, room_for, waiting
 from kubeq_consumer.strikes import Strikes
@@ -59,10 +60,11 @@ class Agent:
         self._note: str | None = None
         self._pause = 0.0
         self._claim_again_at = 0.0
-        self._silence = Silence(node.clock)
+        self._silence = Silence(node.clock, node.config.lost_after_s)
+        self._signs = Signs(node.config.run_dir, node.clock.monotonic)
         self._ended = threading.Event()
         self._renewer = Renewer(
-            claims, node.clock, held=self._held, describe=self.describe, ordered=self._ordered, told=node.packages.told
+            claims, node.clock, held=self._held, describe=self.describe, ordered=self._ordered, told=self._heard
         )
 
     def run(self, housekeep: Callable[[], None]) -> GoneReason:
@@ -106,7 +108,7 @@ class Agent:
 
     def _get_ready(self) -> bool:
         """Whether the node is what its pool asks for; a node that is not claims nothing and leaves, saying why."""
-        why = self._node.outfitter.put_on(stopped=lambda: self._parting.reason is not None)
+        why = self._node.outfitter.put_on(stopped=self._is_stopped)
         if why is not None:
             log.error("node %s is not ready for attempts: %s", self._config.node, why)
         with self._news:
@@ -114,8 +116,22 @@ class Agent:
         self._parting.was_busy()
         return self._ready
 
+    def _is_stopped(self) -> bool:
+        """Whether getting ready is to end; asked again and again as long as that lasts."""
+        self._signs.alive()
+        return self._parting.reason is not None
+
+    def _has_given_up(self) -> bool:
+        """Whether the queue has been silent for too long. Whoever still has to deliver something waits longer."""
+        held = self._snapshot()
+        if not self._silence.is_final(holding=False) or any(one.running for one in held):
+            return False
+        holding = bool(held) or any(self._config.state_dir.glob("nodes/*/spool/*.json"))
+        return self._silence.is_final(holding=holding)
+
     def _turn(self) -> None:
         """Let go what fits, claim what there is room for, then wait for news."""
+        self._signs.alive()
         self._let_go()
         if self._neighbours.look(self._clock.monotonic()):
             self._housekeep()
@@ -123,7 +139,7 @@ class Agent:
             why, self._struck = self._struck, None
             self._retire(why)
         claimed = self._claim()
-        if self._parting.reason is None and self._silence.is_final and not any(one.running for one in self._snapshot()):
+        if self._parting.reason is None and self._has_given_up():
             log.error("the queue has been out of reach for too long; what could not be delivered stays in the spool")
             self._begin_leaving(GoneReason.LOST, release=True)
         if self._node.packages.running:
@@ -277,6 +293,11 @@ class Agent:
 
     def _ordered(self, order: NodeOrder) -> None:
         self._begin_leaving(GoneReason.DRAINED, order is NodeOrder.RELEASE)
+
+    def _heard(self, packages: int) -> None:
+        """The queue has taken this node's row, which says which package is the newest."""
+        self._signs.registered()
+        self._node.packages.told(packages)
 
     def _begin_leaving(self, reason: GoneReason, release: bool) -> None:
         if self._parting.begin(reason):

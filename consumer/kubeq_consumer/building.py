@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from kubeq.core.clock import Clock
-from kubeq.core.model import Reach, Requests
+from kubeq.core.model import GoneReason, Reach, Requests
 from kubeq.core.resources import fits
 from kubeq.core.spec import JobSpec
 from kubeq.errors import UsageError
@@ -32,6 +32,7 @@ from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.finishing import Finisher
 from kubeq_consumer.ledger import Ledger
 from kubeq_consumer.nodelog import NodeLog
+from kubeq_consumer.notice import Notice
 from kubeq_consumer.outfitting import Outfitter
 from kubeq_consumer.packages import Packages
 from kubeq_consumer.preparing import Node
@@ -112,19 +113,33 @@ class Built:
     aftermath: Aftermath
     runtimes: Runtimes
     node_log: NodeLog | None
+    notice: Notice | None
 
     def run(self) -> None:
         """Clear up after dead agents, work until there is a reason to leave, and let go of everything."""
+        ended = threading.Event()
         if self.node_log is not None:
             self.node_log.start()
+        if self.notice is not None:
+            leave = partial(self.agent.ask_to_leave, GoneReason.PREEMPTED, release=True)
+            threading.Thread(target=self.notice.watch, args=(leave, ended), name="notice", daemon=True).start()
         self.aftermath.clear_up()
         try:
             self.agent.run(housekeep=self.aftermath.deliver)
         finally:
+            ended.set()
             self.runtimes.close()
             shutil.rmtree(self.config.folder / "attempts", ignore_errors=True)
             if self.node_log is not None:
                 self.node_log.stop()
+
+    def end(self) -> None:
+        """Give back what runs and leave, because somebody has said so. May be called from a signal."""
+        threading.Thread(target=self._end, daemon=True).start()
+
+    def _end(self) -> None:
+        taken_back = self.notice is not None and self.notice.is_given()
+        self.agent.ask_to_leave(GoneReason.PREEMPTED if taken_back else GoneReason.TERMINATED, release=True)
 
 
 def opener_of(results: ResultSite, url: str) -> Opener:
@@ -173,5 +188,6 @@ def build(config: AgentConfig, clock: Clock) -> Built:
         agent=agent,
         aftermath=Aftermath(config, runtimes.sweep_all, finisher),
         runtimes=runtimes,
-        node_log=None if seen_here else NodeLog(store, config.node, JsonLines()),
+        node_log=None if seen_here else NodeLog(store, config.node, JsonLines(), config.run_dir),
+        notice=None if config.notice is None else Notice(config.notice),
     )

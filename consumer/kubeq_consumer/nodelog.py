@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from pathlib import Path
 
 from kubeq.core.model import NodeName, Reach
 from kubeq.errors import KubeqError
@@ -22,16 +23,23 @@ MOST_WAITING = 2**20
 """Bytes that wait for a store that is away; beyond that the oldest lines are dropped."""
 MOST_BYTES = 20 * 2**20
 """Of one life of an agent; whoever needs more finds it on the node."""
+BOOT_LOG, MOST_OF_BOOT = "boot.log", 2**18
 
 
 class NodeLog(logging.Handler):
-    """A logging handler that ships every record as a line; `start` before the first and `stop` after the last."""
+    """A logging handler that ships every record as a line; `start` before the first and `stop` after the last.
 
-    def __init__(self, store: ObjectStore, node: NodeName, formatter: logging.Formatter) -> None:
+    The log of how the machine came up, where there is one in `run_dir`, comes before all that its agents ever say.
+    """
+
+    def __init__(
+        self, store: ObjectStore, node: NodeName, formatter: logging.Formatter, run_dir: Path | None = None
+    ) -> None:
         super().__init__()
         self.setFormatter(formatter)
         self._store = store
         self._node = node
+        self._run_dir = run_dir
         self._writer: SegmentWriter | None = None
         self._waiting: deque[bytes] = deque()
         self._size = 0
@@ -76,12 +84,22 @@ class NodeLog(logging.Handler):
         try:
             if self._writer is None:
                 self._writer = node_log_writer(self._store, self._node)
+                self._sending = (self._boot_log() if self._writer.is_first else b"") + self._sending
             self._writer.append(self._sending)
         except KubeqError as error:
             log.debug("the node's log cannot be stored now: %s", error)
             return
         self._shipped += len(self._sending)
         self._sending = b""
+
+    def _boot_log(self) -> bytes:
+        """The end of what the machine printed before there was an agent; nothing where that is not known."""
+        if self._run_dir is None:
+            return b""
+        try:
+            return (self._run_dir / BOOT_LOG).read_bytes()[-MOST_OF_BOOT:]
+        except OSError:
+            return b""
 
     def _take(self) -> bytes:
         """All that is waiting, for one segment; nothing once the bound is reached."""

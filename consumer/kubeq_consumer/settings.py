@@ -16,6 +16,7 @@ from kubeq.core.wire import decode_machine
 from kubeq.errors import UsageError
 from kubeq.machine import whole_machine
 from kubeq.release import check_release
+from kubeq_consumer.silence import LOST_S
 
 PREFIX = "KUBEQ_AGENT_"
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -30,7 +31,9 @@ class AgentConfig:
     whole machine). `until_idle`: leave as soon as the pool, that had an open job, has none. `grace_s` is how long a
     command has between TERM and KILL. `engine_url` is the Docker engine's, where DOCKER_HOST names one. `token` is what
     the agent shows to a relay. `machine` is what a cloud made for it. `log_here`: whoever started it sees the file of
-    its log.
+    its log. `lost_after_s`: how long an agent that holds nothing waits for a queue that does not answer. `run_dir` is
+    where it leaves signs of life, beside the log of how its machine came up; `notice` the URL that says when its
+    machine is taken back.
     """
 
     pool: PoolId
@@ -54,6 +57,9 @@ class AgentConfig:
     engine_url: str | None = None
     address: str | None = None
     machine: Machine | None = None
+    lost_after_s: float = LOST_S
+    run_dir: Path | None = None
+    notice: str | None = None
     token: str | None = field(default=None, repr=False)
 
     @property
@@ -107,7 +113,7 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
         wrong.append(f"{PREFIX}NODE={node!r} is not a node name")
     state = Path(text("STATE", _folder(environ, "XDG_STATE_HOME", ".local/state")))
     cpu, memory = number("CPU", 0.0), number("MEMORY", 0.0)
-    log = environ.get(PREFIX + "LOG", "")
+    log, run = environ.get(PREFIX + "LOG", ""), environ.get(PREFIX + "RUN", "")
     settings = AgentConfig(
         pool=PoolId(text("POOL")),
         node=NodeName(node),
@@ -130,6 +136,9 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
         engine_url=environ.get("DOCKER_HOST") or None,
         address=environ.get(PREFIX + "ADDRESS") or None,
         machine=machine("MACHINE"),
+        lost_after_s=number("LOST_AFTER", LOST_S),
+        run_dir=Path(run) if run else None,
+        notice=environ.get(PREFIX + "NOTICE") or None,
         token=_content(environ.get(PREFIX + "TOKEN_FILE", ""), wrong),
     )
     if wrong:

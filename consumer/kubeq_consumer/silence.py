@@ -1,7 +1,7 @@
-"""When an agent gives its queue up: after a day without an answer, or when it is refused again and again.
+"""When an agent gives its queue up: after a stated time without an answer, or when it is refused again and again.
 
 Unreachable is not lost: what runs is never touched for it. But an agent that nobody will ever hear of again must not
-wait for ever, on a machine that may be somebody else's.
+wait for ever, on a machine that may be somebody else's or paid for. One that holds something waits for a day.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ REFUSED_S = 600.0
 class Silence:
     """How long the queue has not given this agent anything."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, lost_s: float = LOST_S) -> None:
         self._clock = clock
+        self._lost_s = lost_s
         self._since = clock.monotonic()
         self._refused = False
 
@@ -30,7 +31,7 @@ class Silence:
         """The queue has not answered, or with a no."""
         self._refused = isinstance(error, AccessDenied)
 
-    @property
-    def is_final(self) -> bool:
-        """Whether there is nothing left to hope for."""
-        return self._clock.monotonic() - self._since > (REFUSED_S if self._refused else LOST_S)
+    def is_final(self, *, holding: bool) -> bool:
+        """Whether there is nothing left to hope for; `holding`: for an agent that still has something to deliver."""
+        silent = self._clock.monotonic() - self._since
+        return silent > (REFUSED_S if self._refused else max(self._lost_s, LOST_S) if holding else self._lost_s)

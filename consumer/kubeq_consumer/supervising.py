@@ -1,7 +1,8 @@
 """An agent that is started again when it dies, for machines where nobody else would do it.
 
-An agent that leaves of its own accord, or that says it cannot work as it was told, has had the last word. One that was
-killed, that failed or that cannot reach its queue yet is started again after a pause, up to a number of times in a row.
+One that leaves of its own accord, or that says it cannot work as it was told, has had the last word. One that was
+killed, that failed or that cannot reach its queue yet is started again after a pause, up to a number of times in a row;
+one that gives no sign of life any more is killed first.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import logging
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 
 from kubeq.errors import Conflict, IntegrityError, NotFound, UsageError
+from kubeq_consumer.signs import Pulse, kill_when_still
 
 log = logging.getLogger(__name__)
 
@@ -26,19 +30,28 @@ LOOK_S = 0.5
 """How often it is looked, while one waits to start the next, whether somebody has asked to end."""
 HEALTHY_S = 600.0
 """An agent that lived for so long begins a new row."""
+WEDGED_S = 900.0
+"""Longer than anything that an agent does between two signs; the longest is the `--post` of its pool."""
 
 
 class Supervisor:
-    """Runs a command as its child; a signal that asks to end is handed on and is the last start's end."""
+    """Runs a command as its child; a signal that asks to end is handed on and is the last start's end.
+
+    `signs` is the folder in which it leaves signs of life; None: nobody looks for any.
+    """
 
     def __init__(
         self,
         command: Sequence[str],
         *,
+        signs: Path | None = None,
+        wedged_s: float = WEDGED_S,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._command = list(command)
+        self._signs = signs
+        self._wedged_s = wedged_s
         self._sleep = sleep
         self._monotonic = monotonic
         self._child: subprocess.Popen[bytes] | None = None
@@ -70,10 +83,15 @@ class Supervisor:
             self._sleep(min(LOOK_S, left))
 
     def _once(self) -> int:
+        ended = threading.Event()
         self._child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
+        if self._signs is not None:
+            watched = (Pulse(self._signs, self._monotonic), self._wedged_s, ended, self._child.kill)
+            threading.Thread(target=kill_when_still, args=watched, daemon=True).start()
         if self._asked is not None:  # the signal came while there was no child
             self._child.send_signal(self._asked)
         code = self._child.wait()
+        ended.set()
         return code if code >= 0 else 128 - code
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:

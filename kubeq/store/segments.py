@@ -23,6 +23,11 @@ class SegmentWriter:
         self._tried = first - 1
         """The highest number of a segment that may stand, should the answer to its put have been lost."""
 
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing stood there when it was made, nor was appended since."""
+        return self._number == 1
+
     def append(self, chunk: bytes) -> None:
         """Store the chunk as the next segment; nothing for an empty one. One put.
 

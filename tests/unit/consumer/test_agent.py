@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -240,6 +241,11 @@ class Theatre:
     def dress(self, outfit: Outfit) -> None:
         """Another agent, of a pool that asks for that."""
         self.config = replace(self.config, outfit=self.blobs.put_bytes(wire.encode_outfit(outfit)))
+        self.agent = self._agent()
+
+    def told(self, **changes: Any) -> None:
+        """Another agent, whose settings differ in that."""
+        self.config = replace(self.config, **changes)
         self.agent = self._agent()
 
     def _run(self) -> None:
@@ -617,16 +623,45 @@ def test_a_node_tells_the_requests_it_has_made_with_its_reports_and_in_its_log(
     assert re.search(r"requests: queue [\d,]+ (read|write), .*; store [\d,]+ put", said), said
 
 
-def test_an_agent_whose_queue_stays_away_for_too_long_leaves(theatre: Theatre, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silence, "LOST_S", 0.3)
+def test_an_agent_whose_queue_stays_away_for_too_long_leaves(theatre: Theatre) -> None:
+    theatre.told(lost_after_s=0.3)
     theatre.queue.away = {"claim"}
     theatre.play()
     assert theatre.end() is GoneReason.LOST
 
 
+def test_an_agent_that_holds_an_outcome_waits_for_its_queue_longer_than_one_that_holds_nothing(
+    theatre: Theatre,
+) -> None:
+    theatre.told(lost_after_s=0.3)
+    theatre.submit(1)
+    theatre.stage.hold.clear()
+    theatre.play()
+    eventually(lambda: theatre.stage.started, "it runs")
+    theatre.queue.away = {"claim", "finish"}
+    theatre.stage.hold.set()
+    time.sleep(1.0)
+    theatre.queue.away = {"claim"}
+    assert theatre.end() is GoneReason.LOST
+    assert not list(theatre.spool.load()), "it was delivered when the queue was there again"
+    assert theatre.task().state is TaskState.SUCCEEDED
+
+
+def test_an_agent_leaves_signs_that_its_queue_knows_it_and_that_it_lives(theatre: Theatre) -> None:
+    theatre.told(run_dir=theatre.root)
+    theatre.submit(1)
+    theatre.stage.hold.clear()
+    theatre.play()
+    eventually(lambda: (theatre.root / "registered").exists(), "it is registered")
+    theatre.stage.hold.set()
+    assert theatre.end() is GoneReason.IDLE
+    assert (theatre.root / "alive").exists()
+
+
 def test_what_runs_is_not_touched_however_long_the_queue_stays_away(
     theatre: Theatre, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    theatre.told(lost_after_s=0.3)
     monkeypatch.setattr(silence, "LOST_S", 0.3)
     for module in (agent, parting):
         monkeypatch.setattr(module, "DELIVERY_PATIENCE_S", 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import BinaryIO
 
 import pytest
@@ -62,6 +63,18 @@ def test_every_record_is_a_line_and_a_later_life_goes_on_behind_it(store: Away) 
     again._ship()
     assert stored(store) == ["one", "two", "three", "four"]
     assert len(list(store.list("nodes/p-1/log/"))) == 3
+
+
+def test_how_the_machine_came_up_is_the_beginning_of_the_first_life_only(store: Away, tmp_path: Path) -> None:
+    (tmp_path / "boot.log").write_text("it boots\n")
+    for message in ("one", "two"):
+        log = NodeLog(store, NAME, logging.Formatter("%(message)s"), tmp_path)
+        store.away = True
+        say(log, message)
+        log._ship()
+        store.away = False
+        log._ship()
+    assert stored(store) == ["it boots", "one", "two"]
 
 
 def test_nothing_is_stored_where_nothing_was_said(store: Away) -> None:
