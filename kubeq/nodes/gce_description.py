@@ -16,7 +16,7 @@ from kubeq.nodes.gce_api import Compute, last
 from kubeq.nodes.gce_checks import DEFAULT_ACCOUNT, DEFAULT_NETWORK, Boot, network_place, subnet_place
 from kubeq.nodes.gce_offers import PROVIDER
 from kubeq.nodes.gce_types import ATTACHES
-from kubeq.nodes.machine_boot import Cloud, machine_text
+from kubeq.nodes.machine_boot import GCE, machine_text
 from kubeq.nodes.prices import Price
 from kubeq.release import this_release
 
@@ -107,7 +107,7 @@ class Description:
         path = f"projects/{self.asked.project}/zones/{offer.zone}/instances/{instance_name(node)}"
         url = f"{self.asked.endpoint}/compute/v1/{path}"
         machine = Machine(type=offer.type.name, zone=offer.zone, spot=offer.spot, price=offer.price)
-        cloud = Cloud(provider=PROVIDER, at_end=f"sh {_END}")
+        cloud = replace(GCE, at_end=f"sh {_END}")
         head, _, body = machine_text(self.request, node, number, machine, cloud).partition("\n")
         items = {
             "startup-script": f"{head}\n{_DELETES_ITSELF.format(path=_END, url=url)}{body}",
