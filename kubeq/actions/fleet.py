@@ -7,14 +7,14 @@ that was given out moments ago and that nobody has seen yet stands for a machine
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kubeq.actions.naming import node_name
 from kubeq.actions.session import Session
 from kubeq.core.model import GoneReason, Node, NodeName, NodeState, Pool
 from kubeq.core.quantities import format_duration
-from kubeq.nodes.base import Observation, Refused
+from kubeq.nodes.base import Launched, Observation, Refused
 
 UNSEEN_S = 120.0
 """How long a machine may be missing in a cloud's lists after it was asked for; late by seconds, seldom by more."""
@@ -72,7 +72,7 @@ def fleet_of(session: Session, pool: Pool, observed: Mapping[NodeName, Observati
         rows[name] = queue.record_end(end)
     there = [name for name, seen in observed.items() if seen.alive]
     there += [name for name, node in rows.items() if name not in observed and node.state is not NodeState.GONE]
-    overdue = [name for name in there if name not in rows and _is_overdue(observed[name], now)]
+    overdue = [name for name in there if _is_overdue(rows.get(name), observed.get(name), now)]
     leaving = [name for name in there if name in rows and _is_leaving(rows[name])]
     recent = standing.numbered_at is not None and now - standing.numbered_at < UNSEEN_S
     names = [node_name(pool.id, number) for number in range(1, standing.nodes + 1)] if recent else []
@@ -92,13 +92,27 @@ def fleet_of(session: Session, pool: Pool, observed: Mapping[NodeName, Observati
     )
 
 
+def asked_for(pool: Pool, launched: Launched, now: float) -> Node:
+    """The row of a machine that is coming up."""
+    return Node(
+        name=launched.name,
+        pool=pool.id,
+        number=_number(launched.name),
+        provider=pool.provider,
+        state=NodeState.REQUESTED,
+        host="",
+        requested_at=now,
+        machine=launched.machine,
+    )
+
+
 def never_started(pool: Pool, name: NodeName, why: str | None, now: float, seen: Observation | None = None) -> Node:
     """The row of a machine that never became a node."""
     preempted = seen is not None and seen.preempted
     return Node(
         name=name,
         pool=pool.id,
-        number=int(name.rpartition("-")[2]),
+        number=_number(name),
         provider=pool.provider,
         state=NodeState.GONE,
         host="",
@@ -110,16 +124,28 @@ def never_started(pool: Pool, name: NodeName, why: str | None, now: float, seen:
     )
 
 
-def record_refused(session: Session, pool: Pool, refused: Refused) -> None:
-    """Have it on record that no machine came of that name."""
-    session.queue.record_end(never_started(pool, refused.name, refused.reason, session.queue.now()))
+def record_launch(session: Session, pool: Pool, answers: Iterable[Launched | Refused]) -> None:
+    """Have it on record what was asked for and what came of it."""
+    now, coming = session.queue.now(), []
+    for answer in answers:
+        if isinstance(answer, Launched):
+            coming.append(asked_for(pool, answer, now))
+        else:
+            session.queue.record_end(never_started(pool, answer.name, answer.reason, now))
+    session.queue.record_requested(coming)
 
 
 def record_overdue(session: Session, pool: Pool, seen: Sequence[Observation]) -> None:
     """Have it on record that those machines never reported themselves."""
     why = f"it did not report itself in {format_duration(BOOT_LIMIT_S)}"
+    rows, now = {node.name: node for node in session.queue.peers(pool.id)}, session.queue.now()
     for each in seen:
-        session.queue.record_end(never_started(pool, each.name, why, session.queue.now(), each))
+        row = rows.get(each.name)
+        session.queue.record_end(
+            never_started(pool, each.name, why, now, each)
+            if row is None
+            else _gone(row, GoneReason.NEVER_STARTED, why, now, each)
+        )
 
 
 def _ends(
@@ -134,12 +160,16 @@ def _ends(
         if row is None:
             found[name] = never_started(pool, name, seen.reason, now, seen)
         else:
-            gone = GoneReason.PREEMPTED if seen.preempted else GoneReason.LOST
+            without = GoneReason.NEVER_STARTED if row.state is NodeState.REQUESTED else GoneReason.LOST
+            gone = GoneReason.PREEMPTED if seen.preempted else without
             found[name] = _gone(row, gone, row.note or seen.reason, now, seen)
     for name, row in rows.items():
-        silent = now - (row.seen_at or row.requested_at) > SILENT_S
+        patience = UNSEEN_S if row.state is NodeState.REQUESTED else SILENT_S
+        silent = now - (row.seen_at or row.requested_at) > patience
         if row.provider == pool.provider and row.state is not NodeState.GONE and name not in observed and silent:
-            found[name] = _gone(row, GoneReason.LOST, row.note or "it is not there any more", now)
+            never = row.state is NodeState.REQUESTED
+            gone = GoneReason.NEVER_STARTED if never else GoneReason.LOST
+            found[name] = _gone(row, gone, row.note or f"it {'never came' if never else 'is not there any more'}", now)
     return found
 
 
@@ -148,8 +178,15 @@ def _gone(row: Node, gone: GoneReason, note: str | None, now: float, seen: Obser
     return replace(row, state=NodeState.GONE, gone=gone, note=note, ended_at=now, tasks=(), machine=machine)
 
 
-def _is_overdue(seen: Observation, now: float) -> bool:
-    return seen.made_at is not None and now - seen.made_at > BOOT_LIMIT_S
+def _is_overdue(row: Node | None, seen: Observation | None, now: float) -> bool:
+    if row is not None and row.state is not NodeState.REQUESTED:
+        return False
+    made_at = (seen.made_at if seen is not None else None) or (row.requested_at if row is not None else None)
+    return made_at is not None and now - made_at > BOOT_LIMIT_S
+
+
+def _number(name: NodeName) -> int:
+    return int(name.rpartition("-")[2])
 
 
 def _is_leaving(node: Node) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kubeq.actions.backplane import check_store_of
-from kubeq.actions.fleet import Fleet, fleet_of, record_overdue, record_refused
+from kubeq.actions.fleet import Fleet, fleet_of, record_launch, record_overdue
 from kubeq.actions.machines import identity_of, machine_request, machines_of
 from kubeq.actions.naming import node_name, private_pool_id, shared_pool_id
 from kubeq.actions.relaying import RELAYED_POLL_S, needs_relay, relaying, revive_relay
@@ -156,7 +156,7 @@ def fleet_now(session: Session, pool: Pool) -> Fleet:
     fleet = fleet_of(session, pool, observed)
     if fleet.overdue:
         session.provider_of(pool.id).terminate(fleet.overdue)
-        record_overdue(session, pool, [observed[name] for name in fleet.overdue])
+        record_overdue(session, pool, [observed[name] for name in fleet.overdue if name in observed])
     return fleet
 
 
@@ -185,10 +185,9 @@ def _started(
             say(f"{taken:,} spot machines were taken back; ordinary ones from here on")
             request = replace(request, machines=replace(pool.machines, spot=False))
     answers = _launched(session, pool, request, names)
-    refusals = [answer for answer in answers.values() if isinstance(answer, Refused)]
-    for refused in refusals if pool.machines is not None else ():
-        record_refused(session, pool, refused)
-    reasons = [refused.reason for refused in refusals]
+    if pool.machines is not None:
+        record_launch(session, pool, answers.values())
+    reasons = [answer.reason for answer in answers.values() if isinstance(answer, Refused)]
     started = tuple(name for name, answer in answers.items() if isinstance(answer, Launched))
     if needed and not started:
         raise BackendError(f"no node could be started: {listing(list(dict.fromkeys(reasons)))}")

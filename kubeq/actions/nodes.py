@@ -17,6 +17,8 @@ RECENTLY_S = 3600.0
 """Nodes that left longer ago are listed only on demand."""
 MOST_NODES = 256
 """More agents than this on one machine are a slip of the finger."""
+ADDRESS_S = 120.0
+"""How long machines are waited for that have no address yet; a cloud gives one within seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +66,28 @@ def drain_node(session: Session, node: Node) -> None:
         )
 
 
-def write_addresses(session: Session, pool: PoolId, names: Sequence[NodeName], path: Path) -> None:
-    """A file with the address of each of those nodes, a line each: a hosts file. Raises BackendError."""
-    seen = seen_of(session, pool)
-    lines = "".join(f"{(seen[name].address if name in seen else None) or session.host}\n" for name in names)
+def write_addresses(session: Session, pool: PoolId, names: Sequence[NodeName], path: Path) -> tuple[NodeName, ...]:
+    """A file with the address of each of those nodes, a line each: a hosts file, written as addresses become known.
+
+    The names of those that have none yet, or ended. Raises BackendError.
+    """
+    deadline = session.clock.monotonic() + ADDRESS_S
+    while True:
+        seen = seen_of(session, pool)
+        own = {name: session.host for name in names if name in seen and seen[name].machine is None}
+        known = own | {name: seen[name].address or own.get(name, "") for name in names if name in seen}
+        _write_lines(path, [known[name] for name in names if known.get(name)])
+        waiting = [name for name in names if not known.get(name) and (name not in seen or seen[name].alive)]
+        if not waiting or session.clock.monotonic() >= deadline:
+            return tuple(name for name in names if not known.get(name))
+        session.queue.wait(session.provider_of(pool).capabilities.look_every_s)
+
+
+def _write_lines(path: Path, lines: Sequence[str]) -> None:
+    """All of them or what stood there before."""
     temporary = path.with_name(f".{path.name}.kubeq")
     try:
-        temporary.write_text(lines, encoding="utf-8")
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
         raise BackendError(f"the addresses cannot be written to {path}: {error.strerror}") from error
@@ -113,7 +130,8 @@ def _joined(node: Node, seen: Observation | None, silent: str | None, now: float
     if node.state is NodeState.GONE:
         return NodeFacts(node=node, because=node.note)
     if seen is not None and not seen.alive:
-        gone = replace(node, state=NodeState.GONE, gone=GoneReason.LOST, ended_at=node.seen_at, tasks=())
+        why = GoneReason.PREEMPTED if seen.preempted else GoneReason.LOST
+        gone = replace(node, state=NodeState.GONE, gone=why, ended_at=node.seen_at, tasks=())
         return NodeFacts(node=gone, because=seen.reason)
     if node.order is not None:
         return NodeFacts(node=replace(node, state=NodeState.DRAINING), because="asked to leave")
@@ -131,10 +149,11 @@ def _unreported(session: Session, pool: Pool, name: NodeName, seen: Observation)
         number=int(tail) if tail.isdigit() else 0,
         provider=pool.provider,
         state=NodeState.STARTING if seen.alive else NodeState.GONE,
-        host=session.host,
+        host="" if seen.machine is not None else session.host,
         pid=seen.pid,
-        requested_at=pool.created_at,
-        ended_at=None if seen.alive else pool.created_at,
+        requested_at=seen.made_at or pool.created_at,
+        ended_at=None if seen.alive else seen.made_at or pool.created_at,
+        machine=seen.machine,
         gone=None if seen.alive else GoneReason.NEVER_STARTED,
     )
     return NodeFacts(node=node, because=seen.reason)

@@ -8,12 +8,14 @@ from itertools import chain, islice
 from pathlib import Path
 
 from kubeq.actions.inputs import Inputs
-from kubeq.actions.launching import pool_of_request
+from kubeq.actions.launching import nodes_for, pool_of_request
 from kubeq.actions.plan import Plan
 from kubeq.actions.preflight import Passed, Preflight
 from kubeq.actions.session import Session
+from kubeq.actions.spending import Quote, Work, quote
 from kubeq.actions.submit import Upload, contents_of
 from kubeq.core.digest import Digest
+from kubeq.core.model import Pool
 from kubeq.core.spec import command_of
 from kubeq.store.blobs import hash_file
 from kubeq.store.sources import shown
@@ -50,6 +52,8 @@ class Preview:
     nodes: int
     provider: str
     checks: Sequence[Passed]
+    quote: Quote | None = None
+    """The machines among them."""
 
 
 def preview(session: Session, plan: Plan, ready: Preflight) -> Preview:
@@ -63,7 +67,8 @@ def preview(session: Session, plan: Plan, ready: Preflight) -> Preview:
     rows = [()] if plan.table is None else islice(plan.table.rows, SHOWN_TASKS)
     private = session.config.local
     pool = pool_of_request(session, private=private)
-    alive = [] if private else [seen for seen in session.provider.observe(pool.id).values() if seen.alive]
+    offered = quote_for(session, plan, pool, ready) if ready.offers else None
+    nodes = offered.count if offered is not None else int(private or not _any_alive(session, pool))
     return Preview(
         name=plan.name,
         total=plan.total,
@@ -77,10 +82,21 @@ def preview(session: Session, plan: Plan, ready: Preflight) -> Preview:
             already=len(contents.sources) - len(missing),
         ),
         pool=None if private else pool.id,
-        nodes=0 if alive else 1,
+        nodes=nodes,
+        quote=offered,
         provider=pool.provider,
         checks=ready.passed,
     )
+
+
+def quote_for(session: Session, plan: Plan, pool: Pool, ready: Preflight) -> Quote:
+    """The machines that the submission would start, after a preflight that has found some, and what they cost."""
+    work = Work(tasks=plan.total, need=plan.spec.resources, timeout_s=plan.spec.timeout_s)
+    return quote(session, pool, ready.offers[0], nodes_for(session, pool, plan.total), work)
+
+
+def _any_alive(session: Session, pool: Pool) -> bool:
+    return any(seen.alive for seen in session.provider.observe(pool.id).values())
 
 
 def _staged(inputs: Inputs, digests: Mapping[Path, Digest], missing: Collection[Digest]) -> list[Staged]:

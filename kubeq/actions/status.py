@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from kubeq.actions.launching import SEEN_RECENTLY_S, seen_of
 from kubeq.actions.session import Session
+from kubeq.actions.spending import Spent, spent_on
 from kubeq.core.model import UNFINISHED, Job, JobStatus, Node, NodeState, PoolId, Task, TaskState
 from kubeq.core.quantities import format_duration
 from kubeq.core.resources import Resources, fits
@@ -27,7 +28,10 @@ LEAST_SAMPLE = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSummary:
-    """A job as it stands. `eta_s` and `because` are None where there is nothing to wait for or nothing is known."""
+    """A job as it stands. `eta_s` and `because` are None where there is nothing to wait for or nothing is known.
+
+    `spent` is what its machines have cost; None without any.
+    """
 
     job: Job
     status: JobStatus
@@ -35,6 +39,7 @@ class JobSummary:
     because: str | None
     eta_s: float | None
     results_url: str
+    spent: Spent | None = None
 
     @property
     def tasks(self) -> dict[TaskState, int]:
@@ -148,8 +153,21 @@ def _summary(session: Session, job: Job, pools: dict[PoolId, Standing]) -> JobSu
     if status is JobStatus.RUNNING:
         eta_s = _time_left(session, job, states)
     return JobSummary(
-        job=job, status=status, outcomes=outcomes, because=because, eta_s=eta_s, results_url=job.results_url
+        job=job,
+        status=status,
+        outcomes=outcomes,
+        because=because,
+        eta_s=eta_s,
+        results_url=job.results_url,
+        spent=_spent(session, job),
     )
+
+
+def _spent(session: Session, job: Job) -> Spent | None:
+    """What the job's machines have cost; no request where the configuration knows of no cloud that makes any."""
+    if not session.provider.capabilities.costs_money:
+        return None
+    return spent_on(session.queue.peers(job.pool), job, session.queue.now())
 
 
 def _situation(session: Session, job: Job, outcomes: Mapping[Outcome, int], pools: dict[PoolId, Standing]) -> Situation:

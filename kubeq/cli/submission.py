@@ -18,19 +18,22 @@ from kubeq.actions.hooks import keep_hooks
 from kubeq.actions.launching import agent_line, ensure_nodes, nodes_for, pool_of_job, pool_of_request
 from kubeq.actions.plan import Plan, make_plan
 from kubeq.actions.preflight import preflight
-from kubeq.actions.preview import preview
+from kubeq.actions.preview import preview, quote_for
 from kubeq.actions.session import Session
 from kubeq.actions.sources import look_of
+from kubeq.actions.spending import Quote
 from kubeq.actions.submit import Submitted, Upload, submit
 from kubeq.actions.tending import tending_of
 from kubeq.actions.waiting import Tick
+from kubeq.actions.warm import why_not_warm
 from kubeq.cli.following import end_error, show_failures, tell_end, tell_skipped, wait_for_end
 from kubeq.cli.hooks_shown import leave_watcher, run_hooks
 from kubeq.cli.interrupts import interruptible
 from kubeq.cli.output import Mode, Output
 from kubeq.cli.shown import count
+from kubeq.cli.spending import agreed
 from kubeq.cli.views_sub import IdView, PreviewView, SubView, sent_text
-from kubeq.core.model import Job, Pool
+from kubeq.core.model import Job, NodeState, Pool
 from kubeq.core.quantities import format_size
 from kubeq.core.selectors import Indexes
 from kubeq.errors import Interrupted, KubeqError, UsageError
@@ -38,8 +41,8 @@ from kubeq.errors import Interrupted, KubeqError, UsageError
 _REDRAW_S = 0.2
 
 
-def run_submission(session: Session, output: Output, command: Sequence[str]) -> None:
-    """Everything that `sub` does, in the configuration that its options are part of."""
+def run_submission(session: Session, output: Output, command: Sequence[str], *, yes: bool = False) -> None:
+    """Everything that `sub` does, in the configuration that its options are part of; `yes`: it may spend money."""
     if output.mode is Mode.CSV:
         raise UsageError("the answer of sub is not a table, so it has no csv form", hint="use --json")
     config = session.config
@@ -57,10 +60,23 @@ def run_submission(session: Session, output: Output, command: Sequence[str]) -> 
         return
     with interruptible():
         pool = pool_of_request(session, private=config.local)
+        if ready.offers and not config.prepare:
+            _agree(session, output, pool, quote_for(session, plan, pool, ready), yes=yes)
         submitted = _submit(session, plan, pool, ready.pinned, output)
         if output.mode is Mode.QUIET or (output.mode is Mode.TEXT and not _prints_tasks(session, submitted.job)):
             _show_id(output, submitted.job)
         _go_on(session, submitted, pool if submitted.created else pool_of_job(session, submitted.job), output)
+
+
+def _agree(session: Session, output: Output, pool: Pool, quote: Quote, *, yes: bool) -> None:
+    """Say what machines do the work, and what new ones cost. Raises Interrupted if the user does not want that."""
+    if quote.warm:
+        is_up = "machine of the pool is up" if quote.warm == 1 else "machines of the pool are up"
+        output.note(f"{quote.warm:,} {is_up}, and take{'s' * (quote.warm == 1)} what there is to do")
+    elif (why := why_not_warm(session, pool)) is not None:
+        output.note(why)
+    if not agreed(output, quote, yes=yes):
+        raise Interrupted("nothing was submitted, as no machine is to be started")
 
 
 def _show_id(output: Output, job: Job) -> None:
@@ -164,7 +180,7 @@ def _interrupted(session: Session, job: Job, output: Output) -> Interrupted:
     if session.config.on_interrupt == "detach":
         leave_watcher(session, output, job)
         return Interrupted(
-            f"detached from job {job.id} ({job.name}), which goes on by itself on this machine",
+            f"detached from job {job.id} ({job.name}), which goes on by itself {_where(session, job)}",
             hint=f"kubeq watch {job.id} follows it; kubeq kill {job.id} stops it",
         )
     output.note(f"pausing job {job.id} and stopping its nodes; interrupt again to leave at once")
@@ -172,6 +188,17 @@ def _interrupted(session: Session, job: Job, output: Output) -> Interrupted:
     kept = "" if stopped.asked else "; its nodes serve other jobs too and go on"
     late = f"; still leaving: {', '.join(stopped.left_over)}" if stopped.left_over else ""
     return Interrupted(f"job {job.id} ({job.name}) is paused{kept}{late}", hint=f"kubeq resume {job.id} goes on")
+
+
+def _where(session: Session, job: Job) -> str:
+    """On what the job goes on, and what that costs."""
+    if not session.provider_of(job.pool).capabilities.costs_money:
+        return "on this machine"
+    up = [node for node in session.queue.peers(job.pool) if node.machine and node.state is not NodeState.GONE]
+    if not up:
+        return f"once it has machines (kubeq addnodes 1 {job.id})"
+    prices = [node.machine.price for node in up if node.machine and node.machine.price is not None]
+    return f"on {count(len(up), 'machine')}" + (f" at ${sum(prices):.4g} an hour" if len(prices) == len(up) else "")
 
 
 class _Report:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubeq.actions.nodes import NodeFacts
+from kubeq.actions.spending import Spent
 from kubeq.actions.status import JobSummary
 from kubeq.cli.output import columns
-from kubeq.cli.shown import ago, cell, iso, moment, one_line, pairs
+from kubeq.cli.shown import ago, cell, count, iso, moment, one_line, pairs
 from kubeq.cli.views_nodes import NodesView
 from kubeq.cli.views_tasks import TasksView
 from kubeq.core.model import JobStatus, NodeState, Reason, TaskState
@@ -107,6 +108,8 @@ class JobView:
         if job.job.closed_at is not None:
             took = format_duration(job.job.closed_at - job.job.submitted_at)
             lines.append(("ended", f"{moment(job.job.closed_at)}, after {took}"))
+        if job.spent is not None:
+            lines.append(("spent", spent_text(job.spent)))
         lines.append(("results", job.results_url))
         yield from pairs(lines)
         nodes = [facts for facts in self.nodes if facts.node.state is not NodeState.GONE]
@@ -130,6 +133,16 @@ class JobView:
         return JobsView([self.job], self.now, () if self.tasks is None else (self.tasks,)).table()
 
 
+def spent_text(spent: Spent) -> str:
+    """What machines cost, in words."""
+    parts = [f"${spent.dollars:,.2f}"]
+    if spent.per_hour:
+        parts.append(f"${spent.per_hour:,.4g} more an hour")
+    if spent.unknown:
+        parts.append(f"besides {count(spent.unknown, 'machine')} of unknown price")
+    return ", ".join(parts)
+
+
 def job_record(summary: JobSummary) -> dict[str, Any]:
     """A job as JSON has it."""
     job = summary.job
@@ -146,7 +159,7 @@ def job_record(summary: JobSummary) -> dict[str, Any]:
         "because": summary.because,
         "results_url": summary.results_url,
         "eta_s": None if summary.eta_s is None else round(summary.eta_s, 1),
-        "spent": None,
+        "spent": summary.spent and round(summary.spent.dollars, 4),
     }
 
 

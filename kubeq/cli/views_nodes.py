@@ -12,11 +12,12 @@ from kubeq.actions.nodes import NodeFacts
 from kubeq.actions.relaying import RelayFacts
 from kubeq.cli.output import columns
 from kubeq.cli.shown import ago, cell, count, iso
-from kubeq.core.model import NodeState
+from kubeq.core.model import Node, NodeState
 from kubeq.core.quantities import format_duration
 from kubeq.core.wire import encode_requests
 
 HEADER = ("no", "name", "class", "state", "age", "slots", "tasks", "because")
+MACHINE_HEADER = (*HEADER[:3], "machine", "zone", "$/hour", *HEADER[3:])
 FIELDS = (
     "number", "name", "provider", "class", "pool", "state", "reason", "started_at", "ended_at", "machine_type", "zone",
     "slots", "tasks", "jobs", "address", "pid", "price_per_hour",
@@ -37,7 +38,9 @@ class NodesView:
 
     def text(self) -> Iterable[str]:
         first = 0 if self.numbered else 1
-        table = columns(HEADER[first:], [self._line(facts)[first:] for facts in self.nodes])
+        machines = any(facts.node.machine is not None for facts in self.nodes)
+        header = MACHINE_HEADER if machines else HEADER
+        table = columns(header[first:], [self._line(facts, machines)[first:] for facts in self.nodes])
         lines = table if self.nodes else ["no nodes"]
         return lines if self.relay is None else [*lines, "", _relay_line(self.relay, self.now)]
 
@@ -50,7 +53,7 @@ class NodesView:
     def table(self) -> tuple[Sequence[str], Iterable[Sequence[object]]]:
         return FIELDS, [[_cell(_record(facts)[field]) for field in FIELDS] for facts in self.nodes]
 
-    def _line(self, facts: NodeFacts) -> Sequence[object]:
+    def _line(self, facts: NodeFacts, machines: bool) -> Sequence[object]:
         node = facts.node
         ended = node.ended_at if node.state is NodeState.GONE and node.ended_at is not None else self.now
         tasks = " ".join(str(task) for task in node.tasks[:SHOWN_TASKS])
@@ -58,13 +61,25 @@ class NodesView:
         return (
             node.number,
             node.name,
-            node.provider,
+            class_of(node),
+            *(_machine_cells(node) if machines else ()),
             node.state if node.gone is None else f"{node.state} ({node.gone})",
             format_duration(ended - (node.started_at or node.requested_at)),
             "-" if node.total is None else str(node.total),
             tasks + more or "-",
             facts.because or "",
         )
+
+
+def class_of(node: Node) -> str:
+    """Where the node comes from, and whether its machine may be taken back."""
+    return f"{node.provider} spot" if node.machine is not None and node.machine.spot else node.provider
+
+
+def _machine_cells(node: Node) -> Sequence[object]:
+    if node.machine is None:
+        return "-", "-", "-"
+    return node.machine.type, node.machine.zone, "?" if node.machine.price is None else f"{node.machine.price:.4g}"
 
 
 def _record(facts: NodeFacts) -> dict[str, Any]:
@@ -74,20 +89,20 @@ def _record(facts: NodeFacts) -> dict[str, Any]:
         "number": node.number,
         "name": node.name,
         "provider": node.provider,
-        "class": node.provider,
+        "class": class_of(node),
         "pool": node.pool,
         "state": node.state,
         "reason": node.gone,
         "started_at": iso(node.started_at),
         "ended_at": iso(node.ended_at),
-        "machine_type": None,
-        "zone": None,
+        "machine_type": node.machine and node.machine.type,
+        "zone": node.machine and node.machine.zone,
         "slots": {} if node.total is None else {"cpu": node.total.cpu, "memory": node.total.memory},
         "tasks": [str(task) for task in node.tasks],
         "jobs": sorted({task.job for task in node.tasks}),
         "address": node.address,
         "pid": node.pid,
-        "price_per_hour": None,
+        "price_per_hour": node.machine and node.machine.price,
         "because": facts.because,
         "requests": node.requests and encode_requests(node.requests),
     }

@@ -12,6 +12,7 @@ from kubeq.actions.resume import Resumed
 from kubeq.actions.submit import Submitted, Upload
 from kubeq.actions.waiting import Tick
 from kubeq.cli.shown import count
+from kubeq.cli.spending import quote_lines, quote_record
 from kubeq.core.model import JobId, NodeName, TaskState
 from kubeq.core.quantities import format_size
 
@@ -90,14 +91,20 @@ class PreviewView:
             yield f"  {file.source} as {file.destination} ({format_size(file.size)}{there})"
         if len(seen.files) > SHOWN_FILES:
             yield f"  and {len(seen.files) - SHOWN_FILES:,} more"
-        yield self._nodes()
+        yield from self._nodes()
         yield f"checked: {', '.join(f'{passed.check} ({passed.thing})' for passed in seen.checks)}"
 
-    def _nodes(self) -> str:
+    def _nodes(self) -> Iterable[str]:
         seen = self.preview
-        if seen.nodes:
-            return "would start 1 agent on this machine" + (", for this job alone" if seen.pool is None else "")
-        return "an agent on this machine is there already, and would run it"
+        if seen.quote is not None and seen.quote.count:
+            yield f"would start {count(seen.quote.count, 'machine')}:"
+            yield from (f"  {line}" for line in quote_lines(seen.quote))
+        elif seen.quote is not None:
+            yield f"{count(seen.quote.warm, 'machine')} of the pool would run it, and no other would be started"
+        elif seen.nodes:
+            yield "would start 1 agent on this machine" + (", for this job alone" if seen.pool is None else "")
+        else:
+            yield "an agent on this machine is there already, and would run it"
 
     def json(self) -> Mapping[str, Any]:
         seen = self.preview
@@ -115,6 +122,7 @@ class PreviewView:
                 for file in seen.files
             ],
             "nodes_requested": seen.nodes,
+            "machines": seen.quote and quote_record(seen.quote),
             "provider": seen.provider,
             "pool": seen.pool,
             "checks": [{"check": passed.check, "thing": passed.thing} for passed in seen.checks],

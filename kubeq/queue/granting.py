@@ -111,7 +111,9 @@ class Granting:
 
         def edit(row: Row) -> Change:
             standing = node_of(row)
-            return node_change(replace(node, order=standing.order, packages=standing.packages), row.version)
+            asked_at = node.requested_at if standing.machine is None else min(node.requested_at, standing.requested_at)
+            kept = replace(node, order=standing.order, packages=standing.packages, requested_at=asked_at)
+            return node_change(kept, row.version)
 
         key = Key(nodes_of(node.pool), node.name)
         written = edit_row(self._table, key, f"node {node.name}", edit)

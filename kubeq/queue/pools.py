@@ -69,6 +69,12 @@ class Pools:
             return []
         return list(range(standing + 1, standing + count + 1))
 
+    def record_requested(self, nodes: Sequence[Node]) -> None:
+        """Have rows of machines that were asked for; one that its agent has written already stays."""
+        rows = [node_row(node) for node in nodes]
+        for batch in batches(rows, self._table.batch):
+            insist(lambda batch=batch: self._table.insert(batch))  # type: ignore[misc]
+
     def record_end(self, node: Node) -> Node:
         """The row of a node that has ended, as the caller has it or, if it said so itself, as it stands. Atomic."""
 

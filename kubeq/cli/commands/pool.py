@@ -25,14 +25,19 @@ def command(settings: Globals, action: str, count: str | None, write: Path | Non
     from kubeq.actions.aborting import stop_nodes
     from kubeq.actions.launching import add_nodes, pool_of_request
     from kubeq.actions.nodes import check_count, write_addresses
+    from kubeq.cli.spending import agree_to_more
     from kubeq.cli.views_sub import LaunchedView
 
     session, output = settings.session, settings.output
     pool = pool_of_request(session, private=False)
     if action == "up":
-        names = add_nodes(session, pool, check_count(count or "1"), output.warn)
+        number = check_count(count or "1")
+        agree_to_more(settings, pool, number)
+        names = add_nodes(session, pool, number, output.warn)
         if write is not None:
-            write_addresses(session, pool.id, names, write)
+            without = write_addresses(session, pool.id, names, write)
+            if without:
+                output.warn(f"no address is known yet of {', '.join(without)}")
         output.show(LaunchedView(names))
         return
     if count is not None or write is not None:

@@ -35,10 +35,11 @@ Examples:
     context_settings={"allow_interspersed_args": False}, epilog=EPILOG, short_help="Submit a command or a sweep."
 )
 @sub_options
+@click.option("--force", is_flag=True, help="Old name of --yes: start machines without asking.")
 @global_options
 @click.argument("words", metavar="COMMAND...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
-def command(settings: Globals, /, words: tuple[str, ...], **flags: Any) -> None:
+def command(settings: Globals, /, words: tuple[str, ...], force: bool, **flags: Any) -> None:
     """Run COMMAND in a container, once or for every row of a table, and wait for the end.
 
     Options end at the first word of COMMAND.
@@ -48,4 +49,4 @@ def command(settings: Globals, /, words: tuple[str, ...], **flags: Any) -> None:
 
     session = settings.open_session(with_flags(settings.config, flags))
     session.check()
-    run_submission(session, settings.output, words)
+    run_submission(session, settings.output, words, yes=settings.yes or force)

@@ -215,7 +215,7 @@ def test_those_that_cannot_be_had_are_told_and_the_others_work(
     assert ensure_nodes(far, pool, 3, said.append) == names(pool, 1)
     assert said == ["2 nodes could not be started: the quota of 1 machine is used up"]
     notes = [node.note for node in far.queue.peers(pool.id)]
-    assert notes == ["the quota of 1 machine is used up"] * 2
+    assert notes == [None, *["the quota of 1 machine is used up"] * 2]
     cloud.die(names(pool, 1)[0])
     with pytest.raises(BackendError, match="no node could be started: the quota"):
         ensure_nodes(far, pool, 3, said.append)
