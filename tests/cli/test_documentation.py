@@ -109,7 +109,10 @@ def test_every_option_says_what_it_does(name: str, command: click.Command) -> No
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_option_that_a_page_names_exists(page: Path) -> None:
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
+    text = page.read_text(encoding="utf-8")
+    if page.name.startswith("coming-from-"):  # the first cell of a line is what was typed for another tool
+        text = re.sub(r"(?m)^\|[^|]*\|", "|", text)
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
     assert named - ALL_OPTIONS - FOREIGN == set()
 
 

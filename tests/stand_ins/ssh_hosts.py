@@ -95,6 +95,17 @@ class Host:
         """Until sshd answers."""
         _until(lambda: "SSH-2.0" in self._banner(), f"sshd of {self.name} answers")
 
+    def public_key(self) -> str:
+        """Its host key, as known_hosts has it."""
+        found: list[str] = []
+
+        def read() -> bool:
+            found[:] = self.run("cat", "/etc/ssh/ssh_host_ed25519_key.pub", check=False).split()[:2]
+            return len(found) == 2  # a busy engine may lose what a command has printed
+
+        _until(read, f"{self.name} has a host key")
+        return " ".join(found)
+
     def wait_for_docker(self) -> None:
         """Until the host's own engine answers."""
         _until(
@@ -147,9 +158,8 @@ def ssh_hosts(
             host.wait_for_login()
             host.known_hosts.write_text("")
         for host in hosts:
-            public = host.run("cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()[:2]
             with host.known_hosts.open("a") as file:
-                file.write(f"{host.address} {' '.join(public)}\n")
+                file.write(f"{host.address} {host.public_key()}\n")
         yield hosts
     finally:
         for host in hosts:
