@@ -122,9 +122,17 @@ def runs_architecture(architecture: str, engine: str) -> bool:
 
 
 def whole_machine() -> Resources:
-    """The cores this process may use and the physical memory in bytes."""
+    """The cores this process may use, the physical memory in bytes and the GPUs."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Resources(cpu=float(len(os.sched_getaffinity(0))), memory=memory)
+    return Resources(cpu=float(len(os.sched_getaffinity(0))), memory=memory, gpus=count_gpus())
+
+
+def count_gpus(driver: Path = _PROC / "driver/nvidia") -> int:
+    """How many NVIDIA GPUs the driver has: a folder each (README of NVIDIA's Linux driver, "The /proc interface")."""
+    try:
+        return sum(1 for _ in (driver / "gpus").iterdir())
+    except OSError:
+        return 0
 
 
 @cache

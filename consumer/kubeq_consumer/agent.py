@@ -156,7 +156,7 @@ class Agent:
             if attempt.phase is not Phase.READY:
                 continue
             if self._reserve(attempt):
-                attempt.go()
+                attempt.go(self._ledger.devices(attempt.label))
             elif self._clock.monotonic() - (attempt.ready_at or 0.0) > attempt.grant.job.policy.lease_s / 3:
                 attempt.stop(Stop.RELEASED)
 

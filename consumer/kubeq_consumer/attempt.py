@@ -59,6 +59,7 @@ class Attempt:
         self._node = node
         self._changed = changed
         self._go = threading.Event()
+        self._devices: tuple[int, ...] = ()
         self._stop: Stop | None = None
         self._created: Created | None = None
         self._running: Running | None = None
@@ -73,8 +74,9 @@ class Attempt:
         """Start preparing, in a thread of its own."""
         threading.Thread(target=self._run, name=f"attempt {self.label}", daemon=True).start()
 
-    def go(self) -> None:
-        """Its turn has come: the command starts as soon as everything is prepared."""
+    def go(self, devices: tuple[int, ...] = ()) -> None:
+        """Its turn has come, and those GPUs are its own: the command starts as soon as everything is prepared."""
+        self._devices = devices
         self.gone = True
         self._go.set()
 
@@ -120,11 +122,14 @@ class Attempt:
         self._node.shipper.leave(self.grant.task.id, self.grant.attempt)
 
     def _journey(self) -> None:
+        if self.grant.need.gpus:  # a container is made with its GPUs, and which they are is known when they are its own
+            self._enter(Phase.READY)
+            self._go.wait()
         if self._stop is not None:
             self._released("it was given back before it was prepared")
             return
         try:
-            prepared = prepare(self._node, self.grant, self.slot, self.folder)
+            prepared = prepare(self._node, self.grant, self.slot, self.folder, self._devices)
         except FAULTS_OF_THE_TASK as error:
             self._failed_before(Reason.INPUT, error)
             return

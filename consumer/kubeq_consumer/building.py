@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -150,7 +150,7 @@ def opener_of(results: ResultSite, url: str) -> Opener:
 def build(config: AgentConfig, clock: Clock) -> Built:
     """The agent of those settings. Raises UsageError, BackendError."""
     machine = whole_machine()
-    total = config.limit or machine
+    total = machine if config.limit is None else replace(config.limit, gpus=machine.gpus)
     if not fits(total, machine):
         raise UsageError(f"the agent may give {total}, but this machine has only {machine}")
     claims = open_claims(config.queue_url, clock, config.token)

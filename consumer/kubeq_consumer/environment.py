@@ -31,3 +31,12 @@ def environment_of(
         },
     }
     return (*spec.environment, *ours.items())
+
+
+def gpu_variables(spec: JobSpec, devices: tuple[int, ...]) -> tuple[tuple[str, str], ...]:
+    """How a command learns of its GPUs. A container sees no others; without one CUDA is told to use no others."""
+    if not devices:
+        return ()
+    numbers = ",".join(map(str, devices))
+    told = (("KUBEQ_TASK_GPUS", numbers),)
+    return told if spec.image is not None else (*told, ("CUDA_VISIBLE_DEVICES", numbers))

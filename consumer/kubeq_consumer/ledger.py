@@ -32,7 +32,12 @@ class Ledger:
         self._process = str(own_mark())
         self._id = token_hex(4)
         self._mine: dict[str, Resources] = {}
+        self._devices: dict[str, tuple[int, ...]] = {}
         self._turn = threading.Lock()
+
+    def devices(self, what: str) -> tuple[int, ...]:
+        """The GPUs, by the driver's numbers, that this process holds under that name."""
+        return self._devices.get(what, ())
 
     def free(self) -> Resources:
         """What nobody on this machine holds now. Raises BackendError."""
@@ -45,6 +50,8 @@ class Ledger:
             if not fits(need, self._left(others)):
                 return False
             self._mine[what] = need
+            if need.gpus:
+                self._devices[what] = self._untaken(others)[: need.gpus]
             self._write(others)
             return True
 
@@ -54,23 +61,34 @@ class Ledger:
         Raises BackendError if the file cannot be written; the next write of this process tells it all the same.
         """
         with self._locked() as others:
+            self._devices.pop(what, None)
             if self._mine.pop(what, None) is not None:
                 self._write(others)
+
+    def _untaken(self, others: list[_Entry]) -> tuple[int, ...]:
+        """The GPUs that nobody on this machine holds."""
+        taken = {device for entry in others for device in _devices_of(entry)}
+        taken.update(device for devices in self._devices.values() for device in devices)
+        return tuple(device for device in range(self._total.gpus) if device not in taken)
 
     def _left(self, others: list[_Entry]) -> Resources:
         left = self._total
         for entry in others:
             memory = entry["memory"]
-            left = minus(
-                left, Resources(cpu=float(str(entry["cpu"])), memory=memory if isinstance(memory, int) else None)
+            held = Resources(
+                cpu=float(str(entry["cpu"])),
+                memory=memory if isinstance(memory, int) else None,
+                gpus=len(_devices_of(entry)),
             )
+            left = minus(left, held)
         for need in self._mine.values():
             left = minus(left, need)
         return left
 
     def _write(self, others: list[_Entry]) -> None:
+        whose = {"agent": self._process, "ledger": self._id}
         mine = [
-            {"agent": self._process, "ledger": self._id, "what": what, "cpu": need.cpu, "memory": need.memory}
+            {**whose, "what": what, "cpu": need.cpu, "memory": need.memory, "gpus": list(self.devices(what))}
             for what, need in self._mine.items()
         ]
         temporary = self._path.with_suffix(".new")
@@ -101,6 +119,11 @@ class Ledger:
             return []
         needed = {"agent", "ledger", "what", "cpu", "memory"}
         return [entry for entry in entries if isinstance(entry, dict) and needed <= entry.keys()]
+
+
+def _devices_of(entry: _Entry) -> list[int]:
+    devices = entry.get("gpus", [])
+    return [device for device in devices if isinstance(device, int)] if isinstance(devices, list) else []
 
 
 def _alive(entry: _Entry) -> bool:

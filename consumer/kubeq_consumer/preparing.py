@@ -35,7 +35,7 @@ from kubeq.store.blobs import Blobs
 from kubeq.store.outputs import Outputs
 from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.capture import Capture
-from kubeq_consumer.environment import environment_of
+from kubeq_consumer.environment import environment_of, gpu_variables
 from kubeq_consumer.finishing import Finisher
 from kubeq_consumer.outfitting import Outfitter
 from kubeq_consumer.packages import Packages
@@ -96,19 +96,19 @@ FAULTS_OF_THE_TASK = (ObjectNotFound, IntegrityError, UsageError, VersionMismatc
 """What preparing raises that would be so on any node."""
 
 
-def prepare(node: Node, grant: Grant, slot: int, folder: Path) -> Prepared:
-    """Stage in, pin and pull the image, create the container.
+def prepare(node: Node, grant: Grant, slot: int, folder: Path, devices: tuple[int, ...] = ()) -> Prepared:
+    """Stage in, pin and pull the image, create the container, which sees those GPUs.
 
     Raises one of FAULTS_OF_THE_TASK, ImageUnavailable for its image, and BackendError for what this node, its engine,
     queue or store cannot do now.
     """
     try:
-        return _prepare(node, grant, slot, folder)
+        return _prepare(node, grant, slot, folder, devices)
     except OSError as error:
         raise BackendError(f"{error.filename or folder}: {error.strerror or error}", transient=True) from error
 
 
-def _prepare(node: Node, grant: Grant, slot: int, folder: Path) -> Prepared:
+def _prepare(node: Node, grant: Grant, slot: int, folder: Path, devices: tuple[int, ...]) -> Prepared:
     task = grant.task
     spec = spec_of(node.blobs, grant.job.spec)
     # An earlier attempt may still run here although its agent is dead; two must never run beside each other.
@@ -137,13 +137,14 @@ def _prepare(node: Node, grant: Grant, slot: int, folder: Path) -> Prepared:
         command=tuple(command),
         work=work,
         directory=spec.directory,
-        environment=environment_of(spec, grant, node.config.node, node.total_memory),
+        environment=environment_of(spec, grant, node.config.node, node.total_memory) + gpu_variables(spec, devices),
         user=spec.user,
         network=spec.network,
         resources=grant.need,
         shm_size=spec.shm_size,
         mounts=spec.mounts,
         peers=peers if peers.exists() else None,
+        devices=devices,
     )
     with ExitStack() as undo:
         capture = Capture(folder / "stdout.txt", spec.log_limit).open()

@@ -32,7 +32,7 @@ def own_share(attempts: Iterable[Attempt], total: Resources, free: Resources) ->
         memory = left.memory if free.memory is None else free.memory
     else:
         memory = min(left.memory, free.memory)
-    return Resources(cpu=min(left.cpu, free.cpu), memory=memory)
+    return Resources(cpu=min(left.cpu, free.cpu), memory=memory, gpus=min(left.gpus, free.gpus))
 
 
 def room_for(attempts: Sequence[Attempt], free: Resources, total: Resources, nodes: int, *, ahead: bool) -> Room:

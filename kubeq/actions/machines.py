@@ -45,6 +45,7 @@ def machines_of(session: Session) -> Machines | None:
         zones=config.zones,
         types=config.machine_type,
         need=config.task_resources,
+        gpus=config.task_resources.gpus,
         spot=config.spot,
         spot_budget=config.spot_budget if config.spot else 0,
         image=config.machine_image,

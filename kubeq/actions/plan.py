@@ -7,7 +7,7 @@ as a Config, which has read each of them by itself; here they are held against e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +21,7 @@ from kubeq.config import MACHINE_KEYS, Config, task_environment
 from kubeq.core.images import check_image_name
 from kubeq.core.lines import LINE, words_of
 from kubeq.core.model import Policy, Reach
-from kubeq.core.resources import Resources, fits
+from kubeq.core.resources import fits
 from kubeq.core.spec import JobSpec, check_template
 from kubeq.core.table_rules import listing
 from kubeq.core.tables import Table, empty_cells, repeated_rows, unusable_columns
@@ -122,7 +122,7 @@ def _spec(words: tuple[str, ...], table: Table | None, config: Config) -> JobSpe
         mounts=config.mount,
         results=tuple(_pattern(text, "--results") for text in config.results),
         ignore=tuple(_pattern(text, "--ignore") for text in config.ignore),
-        resources=resources if image is not None else Resources(cpu=resources.cpu),
+        resources=resources if image is not None else replace(resources, memory=None),
         timeout_s=config.timeout_s,
         log_limit=config.log_limit,
     )

@@ -228,7 +228,7 @@ def _why_node(need: Resources | None, now: Situation) -> str | None:
         return "its node is starting"
     if len(sizes) < len(now.pool.sizes) or any(fits(need, size) for size in sizes):
         return None
-    largest = max(sizes, key=lambda size: (size.cpu, size.memory or 0))
+    largest = max(sizes, key=lambda size: (size.gpus, size.cpu, size.memory or 0))
     return f"too big for any node: it needs {need}, and the largest has {largest}"
 
 

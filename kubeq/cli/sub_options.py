@@ -17,7 +17,7 @@ OPTIONS = (
     ("-n --name", ONE, "NAME", "Name of the job. Default: the command's first file or word."),
     ("-i --image", ONE, "IMAGE", "Image to run in; `none`: no container, the command runs on the node itself."),
     ("--runtime", ONE, "docker|process", "How a node runs a command; `process` is the same as `--image none`."),
-    ("-r --resources", ONE, "LIST", "What a task needs: cpu=1,memory=2G. A container gets no more than that."),
+    ("-r --resources", ONE, "LIST", "What a task needs: cpu=1,memory=2G,gpu=1. A container gets no more than that."),
     (
         "-u --upload",
         MANY,

@@ -14,7 +14,7 @@ from kubeq.cli.output import columns
 from kubeq.cli.shown import ago, cell, count, iso
 from kubeq.core.model import Node, NodeState
 from kubeq.core.quantities import format_duration
-from kubeq.core.wire import encode_requests
+from kubeq.core.wire import encode_requests, encode_resources
 
 HEADER = ("no", "name", "class", "state", "age", "slots", "tasks", "because")
 MACHINE_HEADER = (*HEADER[:3], "machine", "zone", "$/hour", *HEADER[3:])
@@ -97,7 +97,7 @@ def _record(facts: NodeFacts) -> dict[str, Any]:
         "ended_at": iso(node.ended_at),
         "machine_type": node.machine and node.machine.type,
         "zone": node.machine and node.machine.zone,
-        "slots": {} if node.total is None else {"cpu": node.total.cpu, "memory": node.total.memory},
+        "slots": {} if node.total is None else encode_resources(node.total),
         "tasks": [str(task) for task in node.tasks],
         "jobs": sorted({task.job for task in node.tasks}),
         "address": node.address,

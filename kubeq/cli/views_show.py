@@ -16,7 +16,7 @@ from kubeq.cli.views_tasks import outcome_text, reason_text, task_record
 from kubeq.core.manifest import Entry, Manifest
 from kubeq.core.model import Attempt, Job, Node, Requests
 from kubeq.core.quantities import format_duration, format_size
-from kubeq.core.wire import encode_requests, encode_usage
+from kubeq.core.wire import encode_requests, encode_resources, encode_usage
 from kubeq.metering import added
 from kubeq.store.sources import shown
 
@@ -101,7 +101,7 @@ class JobShowView:
                 "mounts": [{"source": m.source, "target": m.target, "read_only": m.read_only} for m in spec.mounts],
                 "results": list(spec.results),
                 "ignore": list(spec.ignore),
-                "resources": {"cpu": job.resources.cpu, "memory": job.resources.memory},
+                "resources": encode_resources(job.resources),
                 "timeout_s": spec.timeout_s,
                 "log_limit": spec.log_limit,
             },
@@ -154,7 +154,7 @@ class TaskShowView:
 
     def json(self) -> Mapping[str, Any]:
         task = self.facts.task
-        own = None if task.resources is None else {"cpu": task.resources.cpu, "memory": task.resources.memory}
+        own = None if task.resources is None else encode_resources(task.resources)
         return {
             "task": task_record(self.facts)
             | {

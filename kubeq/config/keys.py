@@ -125,7 +125,7 @@ class Config(MachineKeys):
     entrypoint: tuple[str, ...] | None = key(
         values.entrypoint, None, "Entrypoint in place of the image's; `image` keeps the image's."
     )
-    resources: str | None = key(values.resources, None, "What a task needs: `cpu=1,memory=2G`.")
+    resources: str | None = key(values.resources, None, "What a task needs: `cpu=1,memory=2G,gpu=1`.")
     upload: tuple[str, ...] = key(
         values.text, None, "Inputs, `SRC[:DST]` or `@LIST`; always relative to the current directory.", many=True
     )

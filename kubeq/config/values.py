@@ -132,7 +132,7 @@ def memory(word: str, place: Place) -> int:
 
 
 def resources(word: str, place: Place) -> str:
-    """`cpu=1,memory=2G` as written; what is left out comes from the defaults, later."""
+    """`cpu=1,memory=2G,gpu=1` as written; what is left out comes from the defaults, later."""
     parse_resources(word, Resources())
     return word
 

@@ -9,6 +9,7 @@ from kubeq.core.quantities import format_size, parse_size
 from kubeq.errors import UsageError
 
 _CPU = re.compile(r"\d{1,6}(\.\d{1,9})?", re.ASCII)
+_GPUS = re.compile(r"[0-9]|[1-5][0-9]|6[0-4]", re.ASCII)
 SMALLEST_MEMORY = 6 * 2**20
 """Docker's minimum for a memory limit, 6 MiB (documentation of `docker run --memory`)."""
 SMALLEST_CPU = 0.01
@@ -17,19 +18,24 @@ SMALLEST_CPU = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """An amount of cpu (in cores, may be a fraction) and memory (bytes; None: not limited, not counted)."""
+    """An amount of cpu (in cores, may be a fraction), memory (bytes; None: not limited, not counted) and whole GPUs."""
 
     cpu: float = 1.0
     memory: int | None = None
+    gpus: int = 0
 
     def __str__(self) -> str:
-        cpu = f"cpu={self.cpu:g}"
-        return cpu if self.memory is None else f"{cpu},memory={format_size(self.memory).replace(' ', '')}"
+        parts = [f"cpu={self.cpu:g}"]
+        if self.memory is not None:
+            parts.append(f"memory={format_size(self.memory).replace(' ', '')}")
+        if self.gpus:
+            parts.append(f"gpu={self.gpus}")
+        return ",".join(parts)
 
 
 def parse_resources(text: str, default: Resources) -> Resources:
-    """`cpu=0.5,memory=2G` over the defaults. Raises UsageError naming the part that is wrong."""
-    cpu, memory = default.cpu, default.memory
+    """`cpu=0.5,memory=2G,gpu=1` over the defaults. Raises UsageError naming the part that is wrong."""
+    cpu, memory, gpus = default.cpu, default.memory, default.gpus
     seen: set[str] = set()
     for part in text.split(","):
         name, equals, value = (piece.strip() for piece in part.partition("="))
@@ -43,9 +49,11 @@ def parse_resources(text: str, default: Resources) -> Resources:
                 cpu = parse_cpu(value)
             case "memory":
                 memory = parse_memory(value)
+            case "gpu":
+                gpus = parse_gpus(value)
             case _:
-                raise UsageError(f"unknown resource {name!r}", hint="the resources are cpu and memory")
-    return Resources(cpu=cpu, memory=memory)
+                raise UsageError(f"unknown resource {name!r}", hint="the resources are cpu, memory and gpu")
+    return Resources(cpu=cpu, memory=memory, gpus=gpus)
 
 
 def parse_cpu(text: str) -> float:
@@ -53,6 +61,13 @@ def parse_cpu(text: str) -> float:
     if not _CPU.fullmatch(text.strip()) or float(text) < SMALLEST_CPU:
         raise UsageError(f"{text!r} is not a number of cpus", hint=f"write cpu=2 or cpu=0.5, at least {SMALLEST_CPU}")
     return float(text)
+
+
+def parse_gpus(text: str) -> int:
+    """Whole devices: nobody shares one. Raises UsageError."""
+    if not _GPUS.fullmatch(text):
+        raise UsageError(f"{text!r} is not a number of GPUs", hint="write gpu=1, at most gpu=64")
+    return int(text)
 
 
 def parse_memory(text: str) -> int:
@@ -65,7 +80,7 @@ def parse_memory(text: str) -> int:
 
 def fits(need: Resources, free: Resources) -> bool:
     """Whether `need` can be met from `free`. Free memory None means that memory is not counted there."""
-    if need.cpu > free.cpu + 1e-9:
+    if need.cpu > free.cpu + 1e-9 or need.gpus > free.gpus:
         return False
     return need.memory is None or free.memory is None or need.memory <= free.memory
 
@@ -73,4 +88,4 @@ def fits(need: Resources, free: Resources) -> bool:
 def minus(free: Resources, need: Resources) -> Resources:
     """What is left of `free` once `need` is taken; never below zero."""
     memory = None if free.memory is None else max(0, free.memory - (need.memory or 0))
-    return Resources(cpu=max(0.0, free.cpu - need.cpu), memory=memory)
+    return Resources(cpu=max(0.0, free.cpu - need.cpu), memory=memory, gpus=max(0, free.gpus - need.gpus))

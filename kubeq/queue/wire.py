@@ -194,4 +194,8 @@ def decode_order(value: str | None) -> NodeOrder | None:
 def decode_amount(document: Document) -> Resources:
     """An amount of resources, none of it negative or endless."""
     memory = document["memory"]
-    return Resources(cpu=checks.number(document["cpu"]), memory=None if memory is None else checks.whole(memory))
+    return Resources(
+        cpu=checks.number(document["cpu"]),
+        memory=None if memory is None else checks.whole(memory),
+        gpus=checks.whole(document.get("gpus", 0)),
+    )

@@ -32,6 +32,7 @@ def _check_text(value: Any) -> None:
 def _check_total(total: Resources) -> None:
     checks.number(total.cpu)
     checks.whole(total.memory or 0)
+    checks.whole(total.gpus)
 
 
 def _check_tasks(tasks: tuple[TaskId, ...]) -> None:

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from kubeq.machine import ProcessMark, has_ended, mark_of, own_mark, whole_machine
+from kubeq.machine import ProcessMark, count_gpus, has_ended, mark_of, own_mark, whole_machine
 
 
 def test_a_mark_survives_being_written() -> None:
@@ -64,3 +64,10 @@ def test_the_whole_machine_is_what_this_process_may_use() -> None:
     assert machine.cpu == len(os.sched_getaffinity(0))
     total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal:"))
     assert machine.memory == int(total.split()[1]) * 1024
+
+
+def test_the_gpus_are_those_that_the_driver_has(tmp_path: Path) -> None:
+    assert count_gpus(tmp_path / "no driver") == 0
+    for address in ("0000:00:1e.0", "0000:00:1f.0"):
+        (tmp_path / "gpus" / address).mkdir(parents=True)
+    assert count_gpus(tmp_path) == 2

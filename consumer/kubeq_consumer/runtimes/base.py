@@ -26,7 +26,7 @@ class Execution:
     `directory` is where in it the command starts. A runtime may keep files of its own beside `work` whose names begin
     with its name. `slot` numbers the place among those that run side by side: two executions at one time never have the
     same. `peers` is the list of the pool's nodes, in a folder that holds nothing else: the command finds it by
-    `KUBEQ_PEERS`, and no container can write it.
+    `KUBEQ_PEERS`, and no container can write it. `devices` are the GPUs it sees, by the driver's numbers.
     """
 
     task: TaskId
@@ -45,6 +45,7 @@ class Execution:
     shm_size: int | None
     mounts: tuple[Mount, ...]
     peers: Path | None = None
+    devices: tuple[int, ...] = ()
 
 
 class Sink(Protocol):

@@ -69,6 +69,9 @@ def task_body(execution: Execution, around: Surroundings) -> Body:
     }
     if execution.resources.memory is not None:
         host["Memory"] = host["MemorySwap"] = execution.resources.memory  # equal: no swap on top
+    if execution.devices:  # as `docker run --gpus device=...` asks for them
+        devices = [str(device) for device in execution.devices]
+        host["DeviceRequests"] = [{"Driver": "", "DeviceIDs": devices, "Capabilities": [["gpu"]]}]
     if execution.shm_size is not None:
         host["ShmSize"] = execution.shm_size
     return {

@@ -4,7 +4,7 @@ Absent values are left out of rows (a million rows are paid for by the byte) and
 of a newer schema is refused and left as it is; fields that an older kubeq did not write get their defaults.
 """
 
-from kubeq.core.wire.base import SCHEMA, Document, dumps, loads
+from kubeq.core.wire.base import SCHEMA, Document, dumps, encode_resources, loads
 from kubeq.core.wire.jobs import (
     decode_job,
     decode_node,
@@ -61,6 +61,7 @@ __all__ = [
     "encode_pool",
     "encode_report",
     "encode_requests",
+    "encode_resources",
     "encode_spec",
     "encode_task",
     "encode_usage",

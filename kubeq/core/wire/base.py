@@ -55,9 +55,9 @@ def optional(kind: Callable[[str], T], value: str | None) -> T | None:
 
 def encode_resources(resources: Resources) -> Document:
     """An amount of resources."""
-    return {"cpu": resources.cpu, "memory": resources.memory}
+    return {"cpu": resources.cpu, "memory": resources.memory, **({"gpus": resources.gpus} if resources.gpus else {})}
 
 
 def decode_resources(document: Document) -> Resources:
     """The amount that `encode_resources` wrote."""
-    return Resources(cpu=document["cpu"], memory=document["memory"])
+    return Resources(cpu=document["cpu"], memory=document["memory"], gpus=document.get("gpus", 0))

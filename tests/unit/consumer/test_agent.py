@@ -59,7 +59,7 @@ from kubeq_consumer.shipping import Shipper
 from kubeq_consumer.spool import Spool
 
 POOL, NODE = PoolId("p"), NodeName("n1")
-TOTAL = Resources(cpu=2.0, memory=10**9)
+TOTAL = Resources(cpu=2.0, memory=10**9, gpus=2)
 
 
 class Stage:
@@ -251,8 +251,8 @@ class Theatre:
     def _run(self) -> None:
         self.reason = self.agent.run(housekeep=lambda: None)
 
-    def submit(self, tasks: int, policy: Policy | None = None, **more: str) -> Job:
-        resources = Resources(cpu=1.0)
+    def submit(self, tasks: int, policy: Policy | None = None, gpus: int = 0, **more: str) -> Job:
+        resources = Resources(cpu=0.5 if gpus else 1.0, gpus=gpus)
         spec = JobSpec(command=("true", "{x}"), columns=("x",), resources=resources, log_limit=10_000, **more)  # type: ignore[arg-type]
         job = Job(
             id=JobId("j1"),
@@ -324,6 +324,27 @@ def test_a_slot_is_free_when_nothing_of_its_command_runs_although_its_end_is_tol
     theatre.stage.tell.set()
     theatre.end()
     assert {theatre.task(index).state for index in range(1, 8)} == {TaskState.SUCCEEDED}
+
+
+def test_no_two_tasks_that_run_side_by_side_have_the_same_gpu(theatre: Theatre) -> None:
+    theatre.stage.hold.clear()
+    theatre.submit(4, gpus=1)
+    theatre.play()
+    eventually(lambda: len(theatre.stage.started) == 2, "as many run as there are GPUs, not as there are cpus")
+    assert sorted(execution.devices for execution in theatre.stage.started) == [(0,), (1,)]
+    theatre.stage.hold.set()
+    theatre.end()
+    assert theatre.stage.most_at_once == 2
+    assert len(theatre.stage.started) == 4
+    assert all(("CUDA_VISIBLE_DEVICES", str(each.devices[0])) in each.environment for each in theatre.stage.started)
+
+
+def test_a_task_with_two_gpus_waits_for_both(theatre: Theatre) -> None:
+    theatre.submit(3, gpus=2)
+    theatre.play()
+    theatre.end()
+    assert [execution.devices for execution in theatre.stage.started] == [(0, 1)] * 3
+    assert theatre.stage.most_at_once == 1
 
 
 def two_run_and_more_are_parked(theatre: Theatre, tasks: int) -> Job:

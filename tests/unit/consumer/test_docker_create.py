@@ -226,3 +226,9 @@ def test_our_program_is_installed_once_and_executable(tmp_path: Path) -> None:
 def test_without_a_list_of_nodes_there_is_none() -> None:
     plain = body(peers=None)
     assert "/.kubeq/peers" not in str(plain)
+
+
+def test_a_container_sees_the_gpus_that_are_its_own_and_no_others() -> None:
+    asked = task_body(replace(EXECUTION, devices=(1, 3)), AROUND)["HostConfig"]["DeviceRequests"]
+    assert asked == [{"Driver": "", "DeviceIDs": ["1", "3"], "Capabilities": [["gpu"]]}]
+    assert "DeviceRequests" not in task_body(EXECUTION, AROUND)["HostConfig"]

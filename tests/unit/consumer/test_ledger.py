@@ -62,3 +62,15 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(BackendError, match=r"slot ledger .* cannot be used"):
         Ledger(tmp_path / "file" / "l", TWO).free()
+
+
+def test_each_holder_has_gpus_of_its_own(tmp_path: Path) -> None:
+    total, need = Resources(cpu=4.0, gpus=3), Resources(cpu=0.5, gpus=1)
+    one, other = Ledger(tmp_path / "l", total), Ledger(tmp_path / "l", total)
+    assert one.reserve("a", need) and other.reserve("b", need) and one.reserve("c", need)
+    assert (one.devices("a"), other.devices("b"), one.devices("c")) == ((0,), (1,), (2,))
+    assert not other.reserve("d", need), "all are taken"
+    one.release("a")
+    assert one.devices("a") == ()
+    assert other.reserve("d", need)
+    assert other.devices("d") == (0,)

@@ -15,7 +15,7 @@ MACHINES = Machines(
     region="eu-west-1",
     zones=("eu-west-1a",),
     types=("m5.large",),
-    need=Resources(cpu=2.0, memory=4 * 2**30),
+    need=Resources(cpu=2.0, memory=4 * 2**30, gpus=1),
     gpus=1,
     gpu="t4",
     spot=True,

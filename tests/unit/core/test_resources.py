@@ -18,6 +18,7 @@ DEFAULT = Resources(cpu=2.0, memory=10**9)
         ("cpu=0.5", Resources(cpu=0.5, memory=10**9)),
         ("memory=2G", Resources(cpu=2.0, memory=2 * 10**9)),
         (" cpu = 1 , memory = 512Mi ", Resources(cpu=1.0, memory=512 * 2**20)),
+        ("gpu=2", Resources(cpu=2.0, memory=10**9, gpus=2)),
     ],
 )
 def test_what_is_not_named_comes_from_the_default(text: str, expected: Resources) -> None:
@@ -43,6 +44,10 @@ def test_what_is_not_named_comes_from_the_default(text: str, expected: Resources
         ("cpu=" + "9" * 400, "not a number"),
         ("cpu=٣", "not a number"),
         ("gpus=half", "unknown resource 'gpus'"),
+        ("gpu=half", "not a number of GPUs"),
+        ("gpu=0.5", "not a number of GPUs"),
+        ("gpu=65", "not a number of GPUs"),
+        ("gpu=-1", "not a number of GPUs"),
         ("cpu=1,cpu=2", "given twice"),
         ("disk=", "no value"),
         ("cpu", "no value"),
@@ -66,6 +71,7 @@ def test_any_request_is_read_or_refused(text: str) -> None:
 
 def test_a_request_is_shown_as_it_would_be_typed() -> None:
     assert str(Resources(cpu=0.5)) == "cpu=0.5"
+    assert str(Resources(cpu=1, gpus=1)) == "cpu=1,gpu=1"
     assert str(Resources(cpu=2, memory=1_500_000_000)) == "cpu=2,memory=1.5GB"
 
 
@@ -92,3 +98,10 @@ def test_what_is_left_is_never_below_zero(have: float, need: float, memory: int 
     assert left.cpu >= 0
     assert (left.memory is None) == (memory is None)
     assert left.memory is None or left.memory >= 0
+
+
+def test_gpus_are_counted_whole() -> None:
+    free = Resources(cpu=8.0, gpus=2)
+    assert fits(Resources(gpus=2), free) and not fits(Resources(gpus=3), free)
+    assert minus(free, Resources(cpu=1.0, gpus=1)) == Resources(cpu=7.0, gpus=1)
+    assert not fits(Resources(gpus=1), Resources(cpu=8.0)), "a machine without one"
