@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kubeq.actions.fleet import SILENT_S
 from kubeq.actions.launching import SEEN_RECENTLY_S, seen_of
 from kubeq.actions.session import Session
 from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeOrder, NodeState, Pool, PoolId, TaskId, TaskState
@@ -128,6 +129,9 @@ def _joined(node: Node, seen: Observation | None, silent: str | None, now: float
     `silent` is why its machine does not answer: then it may be well for all that is known.
     """
     if node.state is NodeState.GONE:
+        stands = seen is not None and seen.alive and seen.machine is not None
+        if stands and now - (node.ended_at or now) > SILENT_S:
+            return NodeFacts(node=node, because="its machine is still up: kubeq nodes --orphans")
         return NodeFacts(node=node, because=node.note)
     if seen is not None and not seen.alive:
         why = GoneReason.PREEMPTED if seen.preempted else GoneReason.LOST

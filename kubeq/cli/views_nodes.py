@@ -9,6 +9,7 @@ from typing import Any
 from kubeq.actions.copying import Copied
 from kubeq.actions.injecting import Injected
 from kubeq.actions.nodes import NodeFacts
+from kubeq.actions.orphans import Orphan
 from kubeq.actions.relaying import RelayFacts
 from kubeq.cli.output import columns
 from kubeq.cli.shown import ago, cell, count, iso
@@ -21,6 +22,11 @@ MACHINE_HEADER = (*HEADER[:3], "machine", "zone", "$/hour", *HEADER[3:])
 FIELDS = (
     "number", "name", "provider", "class", "pool", "state", "reason", "started_at", "ended_at", "machine_type", "zone",
     "slots", "tasks", "jobs", "address", "pid", "price_per_hour",
+)  # fmt: skip
+ORPHAN_HEADER = ("name", "state", "machine", "zone", "age", "$/hour", "because")
+ORPHAN_FIELDS = (
+    "name", "pool", "provider", "state", "machine_type", "zone", "spot", "made_at", "price_per_hour", "machine_id",
+    "because",
 )  # fmt: skip
 SHOWN_TASKS = 4
 
@@ -103,6 +109,7 @@ def _record(facts: NodeFacts) -> dict[str, Any]:
         "address": node.address,
         "pid": node.pid,
         "price_per_hour": node.machine and node.machine.price,
+        "machine_id": node.machine and node.machine.id,
         "because": facts.because,
         "requests": node.requests and encode_requests(node.requests),
     }
@@ -186,3 +193,63 @@ class InjectedView:
 
     def quiet(self) -> Iterable[str]:
         return self.injected.nodes
+
+
+@dataclass(frozen=True, slots=True)
+class OrphansView:
+    """The answer of `nodes --orphans`: machines that nobody needs, with what they cost; ages are counted to `now`."""
+
+    orphans: Sequence[Orphan]
+    now: float
+
+    def text(self) -> Iterable[str]:
+        if not self.orphans:
+            return ["no machine of yours is up that no job needs"]
+        prices = [orphan.owned.machine.price for orphan in self.orphans]
+        known = [price for price in prices if price is not None]
+        more = f" and what {count(len(prices) - len(known), 'machine')} of unknown price cost" * (
+            len(known) < len(prices)
+        )
+        hint = "kubeq nodes --orphans --stop all ends them"
+        return [*columns(ORPHAN_HEADER, map(self._line, self.orphans)), f"${sum(known):.4g} an hour{more}; {hint}"]
+
+    def json(self) -> Mapping[str, Any]:
+        return {"orphans": [self._record(orphan) for orphan in self.orphans]}
+
+    def quiet(self) -> Iterable[str]:
+        return [orphan.owned.name for orphan in self.orphans]
+
+    def table(self) -> tuple[Sequence[str], Iterable[Sequence[object]]]:
+        return ORPHAN_FIELDS, [
+            [cell(self._record(orphan)[field]) for field in ORPHAN_FIELDS] for orphan in self.orphans
+        ]
+
+    def _line(self, orphan: Orphan) -> Sequence[object]:
+        owned = orphan.owned
+        price = "?" if owned.machine.price is None else f"{owned.machine.price:.4g}"
+        kind = f"{owned.machine.type}{' spot' if owned.machine.spot else ''}"
+        return (
+            owned.name,
+            owned.state,
+            kind,
+            owned.machine.zone,
+            format_duration(self.now - owned.made_at),
+            price,
+            orphan.why,
+        )
+
+    def _record(self, orphan: Orphan) -> dict[str, Any]:
+        owned, machine = orphan.owned, orphan.owned.machine
+        return {
+            "name": owned.name,
+            "pool": owned.pool,
+            "provider": orphan.provider.name,
+            "state": owned.state,
+            "machine_type": machine.type,
+            "zone": machine.zone,
+            "spot": machine.spot,
+            "made_at": iso(owned.made_at),
+            "price_per_hour": machine.price,
+            "machine_id": machine.id,
+            "because": orphan.why,
+        }

@@ -29,12 +29,21 @@ _LONGEST_NUMBER = 6
 @click.option("--all", "every", is_flag=True, help="Also nodes that left more than 10 minutes ago.")
 @click.option("--drain", metavar="NODE", help="Ask a node to finish what it runs and to leave.")
 @click.option("--stop", metavar="NODE|JOB", help="Stop a node, or all of a job's pool; what runs is given back.")
+@click.option("--orphans", is_flag=True, help="Only machines of yours in the cloud that no job needs.")
 @click.argument("job", required=False, shell_complete=complete_job)
 @click.pass_obj
-def command(settings: Globals, every: bool, drain: str | None, stop: str | None, job: str | None) -> None:
+def command(
+    settings: Globals, every: bool, drain: str | None, stop: str | None, orphans: bool, job: str | None
+) -> None:
     """List the live and recently gone nodes, of JOB's pool or of every pool. NODE is a node's name; with JOB its number
-    will do, as in `kubeq nodes JOB --drain 2`.
+    will do, as in `kubeq nodes JOB --drain 2`. `--orphans` asks the cloud which machines of yours stand there that
+    nobody needs; `--orphans --stop NODE` ends one, `--orphans --stop all` all of them.
     """
+    if orphans:
+        if drain is not None or job is not None:
+            raise UsageError("--orphans goes with --stop only", hint="kubeq nodes --orphans --stop all")
+        _orphans(settings, stop)
+        return
     from kubeq.actions.finding import find_job
     from kubeq.actions.nodes import drain_node, list_nodes
     from kubeq.actions.relaying import relay_facts
@@ -56,6 +65,24 @@ def command(settings: Globals, every: bool, drain: str | None, stop: str | None,
     now = session.clock.now()
     found = [facts for facts in list_nodes(session, chosen, every=every) if every or not _left_long_ago(facts, now)]
     output.show(NodesView(found, now, numbered=chosen is not None, relay=relay_facts(session)))
+
+
+def _orphans(settings: Globals, stop: str | None) -> None:
+    """Show the orphans, and end those that are named once the user agrees."""
+    from kubeq.actions.orphans import chosen, find_orphans, stop_orphans
+    from kubeq.cli.asking import confirm
+    from kubeq.cli.shown import count
+    from kubeq.cli.views_nodes import OrphansView
+
+    session, output = settings.session, settings.output
+    found = find_orphans(session)
+    output.show(OrphansView(found, session.queue.now()))
+    if stop is None:
+        return
+    ending = chosen(found, stop)
+    if ending and confirm(settings, f"end {count(len(ending), 'machine')}?"):
+        stop_orphans(ending)
+        output.note(f"told to end: {', '.join(orphan.owned.name for orphan in ending)}")
 
 
 def _find(session: Session, text: str, job: Job | None, option: str) -> Node:
