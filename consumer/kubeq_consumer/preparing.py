@@ -111,6 +111,7 @@ def prepare(node: Node, grant: Grant, slot: int, folder: Path, devices: tuple[in
 def _prepare(node: Node, grant: Grant, slot: int, folder: Path, devices: tuple[int, ...]) -> Prepared:
     task = grant.task
     spec = spec_of(node.blobs, grant.job.spec)
+    _refuse_credentials(node.config, spec)
     # An earlier attempt may still run here although its agent is dead; two must never run beside each other.
     runtime = node.runtime_for(spec, grant.attempt > 1)
     work = _empty_folder(folder)
@@ -152,6 +153,16 @@ def _prepare(node: Node, grant: Grant, slot: int, folder: Path, devices: tuple[i
         created = _create(runtime, execution)
         undo.pop_all()
     return Prepared(spec, command, image, staged, created, capture)
+
+
+def _refuse_credentials(config: AgentConfig, spec: JobSpec) -> None:
+    """Whatever the submitter's kubeq let pass: on a machine of a cloud no task acts as the machine unasked."""
+    if config.machine is not None and spec.sees_node_credentials and not spec.allow_node_credentials:
+        raise Unrunnable(
+            f"on {config.node}, a machine of a cloud, it could act as the machine: it has "
+            f"{'no container' if spec.image is None else 'the network of the machine'}",
+            hint="submit it again with --allow-node-credentials",
+        )
 
 
 def _create(runtime: Runtime, execution: Execution) -> Created:

@@ -125,6 +125,7 @@ def _spec(words: tuple[str, ...], table: Table | None, config: Config) -> JobSpe
         resources=resources if image is not None else replace(resources, memory=None),
         timeout_s=config.timeout_s,
         log_limit=config.log_limit,
+        allow_node_credentials=config.allow_node_credentials,
     )
 
 
@@ -137,6 +138,8 @@ def _check_nodes(spec: JobSpec, provider: NodeProvider, config: Config) -> None:
             f"{listing(given)} would say nothing: {here} makes no machines",
             hint="leave it out, or name a provider that does: -o provider=ec2",
         )
+    if provider.capabilities.costs_money and not config.local:
+        _refuse_node_credentials(spec)
     largest = provider.largest()
     if largest is not None and not fits(spec.resources, largest):
         raise UsageError(
@@ -150,6 +153,16 @@ def _check_nodes(spec: JobSpec, provider: NodeProvider, config: Config) -> None:
         _refuse_engine_socket(spec, config)
         if not config.prepare:
             check_cache_dir(config.cache_dir)
+
+
+def _refuse_node_credentials(spec: JobSpec) -> None:
+    """What agents on machines of a cloud refuse too: whoever reaches the machine's identity may do all that it may."""
+    if spec.sees_node_credentials and not spec.allow_node_credentials:
+        raise UsageError(
+            f"with {'--image none' if spec.image is None else '--network host'} the tasks could act as the machine in "
+            "the cloud: read and write all that its identity may",
+            hint="leave it out, or say --allow-node-credentials",
+        )
 
 
 def _refuse_engine_socket(spec: JobSpec, config: Config) -> None:

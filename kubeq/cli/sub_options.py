@@ -38,6 +38,12 @@ OPTIONS = (
     ("--entrypoint", ONE, "CMD|image", "Entrypoint to put before the command; `image`: the image's own."),
     ("--user", ONE, "NAME|UID[:GID]", "User inside the container."),
     ("--network", ONE, "slot|none|bridge|host", "Network of the container; `slot`: a bridge that attempts take over."),
+    (
+        "--allow-node-credentials",
+        FLAG,
+        "",
+        "Let tasks on machines of a cloud be such that they can act as the machine.",
+    ),
     ("--shm-size", ONE, "SIZE", "Size of /dev/shm in the container."),
     ("--mount", MANY, "SRC:DST[:ro]", "Show a directory or file of the node in the container."),
     ("--shell", FLAG, "", "Run the words as one line of /bin/sh; values are put in quoted."),

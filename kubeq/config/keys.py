@@ -148,6 +148,9 @@ class Config(MachineKeys):
     ignore: tuple[str, ...] = key(values.text, None, "Patterns of files not to keep.", many=True)
     timeout_s: float | None = key(values.duration, None, "How long one attempt may run.", name="timeout")
     retries: int = key(values.whole(0, 1000), "0", "How often a failed task is tried again.")
+    allow_node_credentials: bool = key(
+        values.flag, "no", "Let tasks on machines of a cloud act as the machine: `--network host` or `--image none`."
+    )
     exclusive: bool = key(values.flag, "no", "Stop an attempt whose lease ends, even if nobody else has claimed it.")
     strikes: int = key(
         values.whole(0, 1000), "0", "After so many tasks that failed on a node one after another it leaves; 0: never."

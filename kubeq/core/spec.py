@@ -49,7 +49,8 @@ class JobSpec:
     (None when it could not be: then the first agent pins it); `image` None means no container. `entrypoint` None
     replaces the image's entrypoint by nothing, `()` keeps the image's, words set it. `inputs` is the manifest that all
     tasks share, for jobs whose tasks do not each have their own. `appends_line`: the words of a task's line (see
-    `core.lines`) follow those of the command, which may have none.
+    `core.lines`) follow those of the command, which may have none. `allow_node_credentials`: on machines of a cloud the
+    tasks may be such that the machine's own identity is open to them.
     """
 
     command: tuple[str, ...]
@@ -71,6 +72,12 @@ class JobSpec:
     resources: Resources
     timeout_s: float | None = None
     log_limit: int
+    allow_node_credentials: bool = False
+
+    @property
+    def sees_node_credentials(self) -> bool:
+        """Whether nothing stands between its tasks and the service from which a machine of a cloud has its identity."""
+        return self.image is None or self.network is Network.HOST
 
     @property
     def fans_out(self) -> bool:

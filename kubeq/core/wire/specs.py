@@ -33,6 +33,7 @@ def encode_spec(spec: JobSpec) -> bytes:
         "resources": encode_resources(spec.resources),
         "timeout_s": spec.timeout_s,
         "log_limit": spec.log_limit,
+        **({"allow_node_credentials": True} if spec.allow_node_credentials else {}),
     }
     return json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
@@ -65,6 +66,7 @@ def decode_spec(content: bytes) -> JobSpec:
             resources=decode_resources(document["resources"]),
             timeout_s=document["timeout_s"],
             log_limit=document["log_limit"],
+            allow_node_credentials=document.get("allow_node_credentials", False),
         )
 
     return read("a spec", content, build)

@@ -12,17 +12,18 @@ from kubeq.config import load_config, with_flags
 from kubeq.core.resources import Resources
 from kubeq.core.spec import Network
 from kubeq.errors import UsageError
-from tests.providers import FakeProvider
+from kubeq.nodes.base import NodeProvider
+from tests.providers import FakeCloud, FakeProvider
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Any:
-    def make(*command: str, file: str = "", **flags: Any) -> Plan:
+    def make(*command: str, file: str = "", provider: NodeProvider | None = None, **flags: Any) -> Plan:
         (tmp_path / ".kubeq").write_text(f"[config]\n{file}\n")
         config = load_config(
             file=tmp_path / ".kubeq", profile=None, overrides=(), environ={"SET": "here"}, cwd=tmp_path, home=tmp_path
         )
-        return make_plan(command, with_flags(config, flags), FakeProvider())
+        return make_plan(command, with_flags(config, flags), provider or FakeProvider())
 
     return make
 
@@ -95,3 +96,18 @@ def test_a_word_that_no_record_can_hold_is_refused(plan: Any) -> None:
 def test_a_command_that_no_kernel_would_take_is_refused(plan: Any, command: list[str]) -> None:
     with pytest.raises(UsageError, match="too long"):
         plan(*command)
+
+
+@pytest.mark.parametrize("unguarded", [{"image": "none"}, {"image": "busybox", "network": "host"}])
+def test_tasks_that_could_act_as_a_machine_of_a_cloud_are_refused_unless_that_is_allowed(
+    plan: Any, unguarded: dict[str, str]
+) -> None:
+    option = " ".join(f"--{name} {value}" for name, value in unguarded.items() if value != "busybox")
+    with pytest.raises(UsageError, match=f"with {option} the tasks could act as the machine in the cloud") as caught:
+        plan("true", provider=FakeCloud(), **unguarded)
+    assert "--allow-node-credentials" in (caught.value.hint or "")
+    allowed = plan("true", provider=FakeCloud(), allow_node_credentials=True, **unguarded)
+    assert allowed.spec.allow_node_credentials
+    assert plan("true", provider=FakeCloud(), local=True, **unguarded).spec.allow_node_credentials is False
+    assert plan("true", **unguarded).spec.allow_node_credentials is False
+    assert plan("true", provider=FakeCloud(), image="busybox").spec.allow_node_credentials is False

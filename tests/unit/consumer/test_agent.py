@@ -16,6 +16,7 @@ import pytest
 
 from kubeq.core import wire
 from kubeq.core.clock import SystemClock
+from kubeq.core.machines import Machine
 from kubeq.core.model import (
     Exit,
     GoneReason,
@@ -251,7 +252,7 @@ class Theatre:
     def _run(self) -> None:
         self.reason = self.agent.run(housekeep=lambda: None)
 
-    def submit(self, tasks: int, policy: Policy | None = None, gpus: int = 0, **more: str) -> Job:
+    def submit(self, tasks: int, policy: Policy | None = None, gpus: int = 0, **more: object) -> Job:
         resources = Resources(cpu=0.5 if gpus else 1.0, gpus=gpus)
         spec = JobSpec(command=("true", "{x}"), columns=("x",), resources=resources, log_limit=10_000, **more)  # type: ignore[arg-type]
         job = Job(
@@ -665,6 +666,24 @@ def test_an_agent_that_holds_an_outcome_waits_for_its_queue_longer_than_one_that
     theatre.queue.away = {"claim"}
     assert theatre.end() is GoneReason.LOST
     assert not list(theatre.spool.load()), "it was delivered when the queue was there again"
+    assert theatre.task().state is TaskState.SUCCEEDED
+
+
+def test_on_a_machine_of_a_cloud_no_task_acts_as_the_machine_unasked(theatre: Theatre) -> None:
+    theatre.told(machine=Machine(type="t", zone="z", spot=False))
+    theatre.submit(1)
+    theatre.play()
+    assert theatre.end() is GoneReason.IDLE
+    task = theatre.task()
+    assert (task.state, task.reason) == (TaskState.FAILED, Reason.INPUT)
+    assert "a machine of a cloud, it could act as the machine: it has no container" in str(task.attempts[-1].message)
+
+
+def test_on_a_machine_of_a_cloud_a_task_acts_as_the_machine_where_that_was_allowed(theatre: Theatre) -> None:
+    theatre.told(machine=Machine(type="t", zone="z", spot=False))
+    theatre.submit(1, allow_node_credentials=True)
+    theatre.play()
+    theatre.end()
     assert theatre.task().state is TaskState.SUCCEEDED
 
 
