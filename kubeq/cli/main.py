@@ -37,6 +37,7 @@ COMMANDS = (
     "logs",
     "nodes",
     "pool",
+    "prices",
     "report",
     "reset",
     "resume",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kubeq.errors import UsageError
 from kubeq.extras import extra
@@ -88,3 +89,20 @@ def _gce(settings: ProviderSettings) -> NodeProvider:
 
 
 PROVIDERS: dict[str, Callable[[ProviderSettings], NodeProvider]] = {"gce": _gce, "local": _local, "ssh": _ssh}
+
+
+def _ec2_prices(region: str) -> Mapping[str, Any]:
+    from kubeq.nodes.ec2_prices import ec2_prices
+
+    return ec2_prices(region)
+
+
+def _gce_prices(region: str) -> Mapping[str, Any]:
+    with extra("gcp"):
+        from kubeq.nodes.gce_prices import gce_prices
+
+    return gce_prices(region)
+
+
+PRICE_LISTS: Mapping[str, Callable[[str], Mapping[str, Any]]] = {"ec2": _ec2_prices, "gce": _gce_prices}
+"""What asks a provider's cloud for the prices of a region."""

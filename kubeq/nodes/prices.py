@@ -59,6 +59,14 @@ class Prices:
             return plain
         return _of_parts(table["spot"], kind) if "spot" in table else plain * MOST_OF_SPOT
 
+    def types(self, provider: str, region: str) -> list[str]:
+        """Types of which the price is known: all on EC2; on Compute Engine ordinary ones of each family."""
+        table = self.tables.get(provider, {}).get(region, {})
+        if provider != "gce":
+            return sorted(table, key=lambda kind: float(table[kind]))
+        names = [f"{family}-standard-4" for family in sorted(table.get("cores", ()))]
+        return [*sorted(table.get("types", ())), *(name for name in names if _of_parts(table, name) is not None)]
+
 
 def prices_of(cache_dir: Path) -> Prices:
     """The newest there are: those that were asked for, region by region, over those that come with kubeq."""
