@@ -158,6 +158,7 @@ class Session:
                 region=region,
                 project=config.project,
                 price=prices_of(config.cache_dir).price,
+                through_ssm=config.ec2_connect == "ssm",
             ),
         )
 

@@ -27,6 +27,11 @@ class MachineKeys:
         values.whole(0, 1_000_000), "10", "After so many spot machines of a pool that were taken back, ordinary ones."
     )
     ec2_image: str | None = key(values.text, None, "Image (AMI) that EC2 machines boot; else Ubuntu's newest LTS.")
+    ec2_connect: str = key(
+        values.choice("address", "ssm"),
+        "address",
+        "How one gets to EC2 machines: port 22 opened to one's own `address`, or AWS's Session Manager, `ssm`.",
+    )
     gce_image: str | None = key(
         values.text, None, "Image or family that Compute Engine machines boot; else Ubuntu's LTS."
     )

@@ -42,6 +42,7 @@ class Cloud:
 
     `notice` is where a spot machine learns that it is taken back. `devices` are the names under which the volumes, in
     their order, are asked for; where the machine has none of that name, a volume is found by its size.
+    `lets_in`: the text lets the pool's key in; elsewhere the cloud does.
     """
 
     provider: str
@@ -50,9 +51,12 @@ class Cloud:
     notice: str | None = None
     devices: tuple[str, ...] = ()
     register_s: int = REGISTER_S
+    lets_in: bool = False
 
 
-EC2 = Cloud(provider="ec2", notice=_EC2_NOTICE, devices=tuple(f"/dev/sd{letter}" for letter in "fghijklmnop"))
+EC2 = Cloud(
+    provider="ec2", notice=_EC2_NOTICE, devices=tuple(f"/dev/sd{letter}" for letter in "fghijklmnop"), lets_in=True
+)
 """Letters: Amazon EC2 User Guide, "Device names for volumes on Amazon EC2 instances"."""
 GCE = Cloud(
     provider="gce",
@@ -73,6 +77,7 @@ def machine_text(request: NodeRequest, node: NodeName, number: int, machine: Mac
     text = "".join(
         (
             *(script.HEAD, script.ENDS, script.SERVICE, script.LOG),
+            *([script.KEY] if cloud.lets_in and request.key else []),
             *([script.VOLUMES] if machines.volumes else []),
             *(script.PACKAGES, script.METADATA, script.ARCHIVE if agent.archive else script.IMAGE, script.WAIT),
         )
@@ -84,6 +89,7 @@ def machine_text(request: NodeRequest, node: NodeName, number: int, machine: Mac
         "run": RUN,
         "kept": str(IMAGE_FOLDER),
         "atend": cloud.at_end,
+        "key": shlex.quote(request.key or ""),
         "lifetime": str(int(machines.lifetime_s)),
         "register": str(cloud.register_s),
         "volumes": "".join(_volume(place, each, cloud) for place, each in enumerate(machines.volumes)),

@@ -100,6 +100,12 @@ retry() {  # a minute and a half in all, and what the tries take
 echo "kubeq: this machine becomes node @node@; it ends at the latest in @lifetime@ s"
 
 """
+KEY = """\
+# The pool's key may log in, from wherever the machine's network lets somebody in.
+mkdir -p /root/.ssh
+grep -qxF @key@ /root/.ssh/authorized_keys 2>/dev/null || echo @key@ >>/root/.ssh/authorized_keys
+
+"""
 VOLUMES = """\
 # 4. Its volumes. What has something on it is not formatted.
 unused() {  # unused BYTES: a disk of that size that nobody uses

@@ -15,7 +15,7 @@ from kubeq.nodes.prices import Price
 
 HERE = "local"
 """The provider whose nodes are agents on this machine."""
-BESIDE_STORES: Mapping[str, str] = {"gs": "gce"}
+BESIDE_STORES: Mapping[str, str] = {"gs": "gce", "s3": "ec2"}
 """The provider of the cloud in which a store of that scheme lies."""
 
 
@@ -29,7 +29,7 @@ class ProviderSettings:
     """What providers are told. `hosts` are a pool's own, a line each as in a hosts file.
 
     `region` and `project`: where a pool's machines are, as far as its cloud has such a thing (None: nobody has said).
-    `price` is what machines cost.
+    `price` is what machines cost, `through_ssm` how one gets to those of EC2.
     """
 
     state_dir: Path
@@ -45,6 +45,7 @@ class ProviderSettings:
     region: str | None = None
     project: str | None = None
     price: Price = _unknown
+    through_ssm: bool = False
 
 
 def open_provider(name: str, settings: ProviderSettings) -> NodeProvider:
@@ -81,6 +82,20 @@ def _ssh(settings: ProviderSettings) -> NodeProvider:
     return SshProvider(hosts_of(settings.hosts), login, settings.state_dir, settings.cache_dir, settings.agent_image)
 
 
+def _ec2(settings: ProviderSettings) -> NodeProvider:
+    from kubeq.nodes.ec2 import Ec2Provider, Ec2Settings
+
+    return Ec2Provider(
+        Ec2Settings(
+            region=settings.region or "",
+            state_dir=settings.state_dir,
+            price=settings.price,
+            caller=settings.caller,
+            through_ssm=settings.through_ssm,
+        )
+    )
+
+
 def _gce(settings: ProviderSettings) -> NodeProvider:
     with extra("gcp"):
         from kubeq.nodes.gce import GceProvider, GceSettings
@@ -88,7 +103,12 @@ def _gce(settings: ProviderSettings) -> NodeProvider:
     return GceProvider(GceSettings(state_dir=settings.state_dir, project=settings.project), settings.price)
 
 
-PROVIDERS: dict[str, Callable[[ProviderSettings], NodeProvider]] = {"gce": _gce, "local": _local, "ssh": _ssh}
+PROVIDERS: dict[str, Callable[[ProviderSettings], NodeProvider]] = {
+    "ec2": _ec2,
+    "gce": _gce,
+    "local": _local,
+    "ssh": _ssh,
+}
 
 
 def _ec2_prices(region: str) -> Mapping[str, Any]:

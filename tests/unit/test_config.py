@@ -410,7 +410,7 @@ def test_an_override_sets_exactly_that_key(load: Load) -> None:
         ("on_interrupt", "die"),
         ("runtime", "podman"),
         ("shell", "maybe"),
-        ("provider", "ec2"),
+        ("provider", "nowhere"),
         ("user", "a b"),
         ("user", "1:"),
         ("user", "-x"),
@@ -468,7 +468,7 @@ def test_the_directory_of_the_command_is_cleaned(load: Load, typed: str, means: 
 
 
 def test_the_supported_providers_are_told(load: Load) -> None:
-    assert "the values are gce, local, ssh" in str(refusal(load, None, "provider=vcloud").hint)
+    assert "the values are ec2, gce, local, ssh" in str(refusal(load, None, "provider=vcloud").hint)
 
 
 def test_values_of_every_kind_are_understood(load: Load, cwd: Path, home: Path) -> None:

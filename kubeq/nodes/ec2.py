@@ -1,0 +1,209 @@
+"""Nodes that are EC2 instances of one region: made, seen and ended through EC2's API, which alone remembers them.
+
+How a machine becomes a node is in `machine_boot`. What fits and what it costs is found out in `ec2_plan`, one machine
+is made in `ec2_launch`, who may connect is in `ec2_group`, and how things are known as kubeq's in `ec2_tags`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from kubeq.core.machines import Machines, Offer
+from kubeq.core.model import Node, NodeName, PoolId, Reach
+from kubeq.core.resources import Resources
+from kubeq.errors import BackendError, NotFound, UsageError
+from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Owned, Refused
+from kubeq.nodes.ec2_calls import Ec2Calls, Said
+from kubeq.nodes.ec2_group import AddressSeenBy, address_seen_by, forget_groups, open_to_caller, pool_group
+from kubeq.nodes.ec2_launch import Launcher, check_allowed
+from kubeq.nodes.ec2_plan import PROVIDER, plan_for
+from kubeq.nodes.ec2_tags import LIVING, STANDING, Seen, by_name, machines_seen, own_tags
+from kubeq.nodes.prices import Price
+from kubeq.nodes.ssh_keys import forget_key, key_path
+
+LOOK_S = 10.0
+MOST_AT_ONCE = 16
+"""Launches that are under way at once; each has a thread that mostly waits."""
+MOST_NAMES = 200
+"""Values of one filter (Amazon EC2 API Reference, "Filter")."""
+NOT_YET = {"IncorrectInstanceState", "IncorrectState"}
+NOT_AT_ALL = {"OperationNotPermitted", "UnsupportedOperation"}
+UNKNOWN = {"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"}
+USER = "root"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ec2Settings:
+    """What the provider is told. `through_ssm`: one connects through AWS's Session Manager and opens no port.
+
+    `caller` is as whom port 22 is opened, `address_seen_by` from where that one comes.
+    """
+
+    region: str
+    state_dir: Path
+    price: Price
+    caller: str = ""
+    through_ssm: bool = False
+    address_seen_by: AddressSeenBy = field(default=address_seen_by)
+
+
+class Ec2Provider:
+    """A NodeProvider whose nodes are EC2 instances. Makes no request until it is asked something."""
+
+    name: ClassVar[str] = PROVIDER
+    capabilities: NodeCapabilities = NodeCapabilities(reach=Reach.NETWORK, costs_money=True, look_every_s=LOOK_S)
+
+    def __init__(self, settings: Ec2Settings, calls: Ec2Calls | None = None) -> None:
+        self._settings = settings
+        self._calls = calls or Ec2Calls(region=settings.region)
+
+    def largest(self) -> Resources | None:
+        """Not known before it is known what the machines are to be."""
+        return None
+
+    def usual(self, tasks: int) -> int:
+        """One machine, as long as nobody asks for more: each costs money."""
+        return 1
+
+    def offers(self, machines: Machines) -> Sequence[Offer]:
+        """See NodeProvider. The first is also tried out (`DryRun`), so that a lack of permission is known now."""
+        self._check_region(machines)
+        plan = plan_for(self._calls, machines, self._settings.price)
+        check_allowed(self._calls, plan)
+        return plan.offers
+
+    def owned(self) -> Sequence[Owned]:
+        """See NodeProvider. Those of this region."""
+        return [seen.owned() for seen in machines_seen(self._calls, STANDING)]
+
+    def console(self, name: NodeName) -> str | None:
+        """See NodeProvider. EC2 keeps it for an hour after the machine has ended."""
+        found = by_name(machines_seen(self._calls, node=[name])).get(name)
+        if found is None:
+            return None
+        ec2 = self._calls.ec2
+        try:
+            answer = self._calls.ask(
+                f"the console of {found.id}",
+                lambda: ec2.get_console_output(InstanceId=found.id, Latest=found.alive),
+                expected={*UNKNOWN, *NOT_YET, *NOT_AT_ALL},
+            )
+        except Said:
+            return None
+        return answer.get("Output") or None
+
+    def look(self, pool: PoolId) -> Sequence[HostSeen]:
+        """See NodeProvider. It has no hosts of the user's."""
+        return ()
+
+    def launch(self, request: NodeRequest, names: Mapping[NodeName, int]) -> Mapping[NodeName, Launched | Refused]:
+        """See NodeProvider. One RunInstances a name, side by side."""
+        machines = request.machines
+        if machines is None:
+            raise UsageError("it is not said what the pool's machines are to be", hint="name a region and a type")
+        self._check_region(machines)
+        standing = by_name(machines_seen(self._calls, LIVING, pool=[request.pool]))
+        answers: dict[NodeName, Launched | Refused] = {
+            name: Launched(name=name, machine=standing[name].machine) for name in names if name in standing
+        }
+        left = [name for name in names if name not in answers]
+        if not left:
+            return answers
+        plan = plan_for(self._calls, machines, self._settings.price)
+        group = pool_group(self._calls, request.pool, plan.network, machines.ports, own_tags(request))
+        launcher = Launcher(calls=self._calls, request=request, plan=plan, groups=(group,))
+        with ThreadPoolExecutor(min(len(left), MOST_AT_ONCE), thread_name_prefix=PROVIDER) as threads:
+            made = threads.map(lambda name: launcher.start(name, names[name]), left)
+            return answers | {answer.name: answer for answer in made}
+
+    def observe(self, pool: PoolId) -> Mapping[NodeName, Observation]:
+        """See NodeProvider. One DescribeInstances; EC2 forgets a machine about an hour after it has ended."""
+        return {name: seen.observation() for name, seen in by_name(machines_seen(self._calls, pool=[pool])).items()}
+
+    def silent(self, pool: PoolId) -> Mapping[str, str]:
+        """See NodeProvider. `observe` learns of all or fails."""
+        return {}
+
+    def terminate(self, names: Sequence[NodeName]) -> None:
+        """See NodeProvider. The machine shuts down, of which its agent is told by a TERM, and is gone."""
+        for start in range(0, len(names), MOST_NAMES):
+            part = names[start : start + MOST_NAMES]
+            self._end(machines_seen(self._calls, STANDING, node=part))
+
+    def command(self, node: Node, words: Sequence[str], *, terminal: bool) -> list[str]:
+        """See NodeProvider. OpenSSH's client with the pool's key, after port 22 was opened to this machine."""
+        seen = by_name(machines_seen(self._calls, LIVING, node=[node.name])).get(node.name)
+        if seen is None or seen.address is None:
+            raise NotFound(f"EC2 has no machine of {node.name} any more", hint="kubeq nodes lists those there are")
+        folder = key_path(self._settings.state_dir, node.pool).parent
+        if not self._settings.through_ssm:
+            mine = self._settings.address_seen_by(seen.address, seen.private)
+            open_to_caller(self._calls, node.pool, self._settings.caller, mine)
+        options = [
+            "IdentitiesOnly=yes",
+            "StrictHostKeyChecking=accept-new",
+            f"UserKnownHostsFile={folder / 'known_hosts'}",
+            f"HostKeyAlias={node.name}",  # a name is never used again, an address soon
+            *([] if terminal else ["BatchMode=yes"]),
+            *([f"ProxyCommand={self._session_manager(seen.id)}"] if self._settings.through_ssm else []),
+        ]
+        return [
+            *("ssh", "-t" if terminal else "-T", "-l", USER, "-i", str(folder / "key")),
+            *(word for option in options for word in ("-o", option)),
+            *("--", seen.address, *([shlex.join(["/bin/sh", "-c", shlex.join(words)])] if words else [])),
+        ]
+
+    def forget(self, pool: PoolId | None, older_s: float) -> None:
+        """See NodeProvider. The security group goes once no machine is in it, and the pool's key."""
+        forget_groups(self._calls, pool, older_s)
+        if pool is not None:
+            forget_key(self._settings.state_dir, pool)
+
+    def _check_region(self, machines: Machines) -> None:
+        if machines.region != self._settings.region:
+            raise UsageError(
+                f"the pool's machines are to be in {machines.region}, and this is {self._settings.region}",
+                hint=f"set region = {machines.region}",
+            )
+
+    def _end(self, seen: Sequence[Seen]) -> None:
+        """End those machines; one that EC2 does not let go yet is asked for again."""
+        ids = [one.id for one in seen]
+        if not ids:
+            return
+        ec2 = self._calls.ec2
+        try:
+            self._calls.ask(
+                f"the machines {', '.join(one.name for one in seen[:3])}",
+                lambda: ec2.terminate_instances(InstanceIds=ids),
+                expected={*UNKNOWN, *NOT_YET, *NOT_AT_ALL},
+                again=lambda said: said.code in NOT_YET,
+            )
+        except Said as said:
+            if len(seen) > 1:  # what is said of one keeps all the others from being ended
+                self._end_each(seen)
+            elif said.code not in UNKNOWN:
+                raise BackendError(
+                    f"the machine {seen[0].id} of {seen[0].name} cannot be ended: {said}",
+                    hint="kubeq nodes --orphans shows and ends what is left",
+                ) from said
+
+    def _end_each(self, seen: Sequence[Seen]) -> None:
+        errors = []
+        for one in seen:
+            try:
+                self._end([one])
+            except BackendError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _session_manager(self, instance: str) -> str:
+        """AWS's own way in, which needs its command line with the session-manager-plugin."""
+        words = ["aws", "ssm", "start-session", "--region", self._settings.region, "--target", instance]
+        return shlex.join([*words, "--document-name", "AWS-StartSSHSession", "--parameters", "portNumber=%p"])
