@@ -12,8 +12,10 @@ import pytest
 import kubeq
 from kubeq.actions.images import release_of_image
 from kubeq.core.digest import Digest
+from kubeq.errors import ImageUnavailable
 from kubeq.nodes.archive import agent_archive
 from kubeq.nodes.forms import image_name
+from kubeq.nodes.images import packed_image
 from kubeq.release import this_release
 
 pytestmark = pytest.mark.docker
@@ -74,3 +76,20 @@ def test_a_base_that_will_not_do_is_refused_in_a_line(busybox_image: str, agent_
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("agent image: docker run --rm failed: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_it_is_packed_once_for_machines_of_a_cloud_and_older_ones_go(agent_image: str, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/older.tar.gz").touch()
+    packed = packed_image(agent_image, tmp_path)
+    made = packed.stat().st_mtime_ns
+    assert (packed_image(agent_image, tmp_path), packed.stat().st_mtime_ns) == (packed, made)
+    assert list(packed.parent.iterdir()) == [packed]
+    loaded = subprocess.run(["docker", "load", "-q", "-i", packed], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == f"Loaded image: {agent_image}"
+
+
+def test_an_image_that_is_not_here_is_not_packed(docker_engine: str, tmp_path: Path) -> None:
+    with pytest.raises(ImageUnavailable, match="which this machine does not have"):
+        packed_image("kubeq-nowhere:1", tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -7,11 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.homes import Home
+from tests.homes import ROOT, Home
+from tests.stand_ins.base import serving
 
 PYTHON = Path(sys.base_prefix) / "bin"
 """Where the Python below the virtual environment of the tests is, which has no kubeq."""
@@ -91,6 +93,16 @@ class Backplane:
             subprocess.run(["docker", "stop", "-t", "60", agent], capture_output=True, check=False)
         for container in [*self.containers, *(name for job in jobs for name in containers_of(job))]:
             subprocess.run(["docker", "rm", "-f", "-v", container], capture_output=True, check=False)
+
+
+@contextmanager
+def datastore_process(folder: Path) -> Iterator[dict[str, str]]:
+    """What leads to a Datastore in a process of its own: beside one in this process, gRPC lets nobody start another."""
+    program = [sys.executable, "-m", "tests.stand_ins.datastore_emulator"]
+    environment = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "consumer")))}
+    with serving(lambda _: program, lambda _: environment, lambda server: "\n" in server.said(), folder) as server:
+        name, _, address = server.said().splitlines()[0].partition("=")
+        yield {name: address}
 
 
 def containers_of(job: str) -> list[str]:

@@ -5,10 +5,8 @@ Each agent is started with the very line that `kubeq agent` prints, in a home of
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,8 @@ import pytest
 
 from kubeq.queue.open import open_provisioner as provisioner_of_queue
 from kubeq.store.open import open_provisioner as provisioner_of_store
-from tests.e2e.clouds import Backplane, containers_of
-from tests.homes import ROOT, Home, eventually
-from tests.stand_ins.base import serving
+from tests.e2e.clouds import Backplane, containers_of, datastore_process
+from tests.homes import Home, eventually
 from tests.stand_ins.gcs import EMULATOR, FakeGcs
 from tests.stand_ins.ministack import REGION, Cloud
 
@@ -47,13 +44,9 @@ def aws(emulated_aws: Cloud, docker_engine: str, tmp_path: Path) -> Iterator[Bac
 
 @pytest.fixture(scope="module")
 def datastore(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What leads to a Datastore in a process of its own: beside one in this process, gRPC lets nobody start another."""
-    program = [sys.executable, "-m", "tests.stand_ins.datastore_emulator"]
-    environment = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "consumer")))}
-    folder = tmp_path_factory.mktemp("datastore")
-    with serving(lambda _: program, lambda _: environment, lambda server: "\n" in server.said(), folder) as server:
-        name, _, address = server.said().splitlines()[0].partition("=")
-        yield {name: address}
+    """What leads to a Datastore in a process of its own."""
+    with datastore_process(tmp_path_factory.mktemp("datastore")) as environment:
+        yield environment
 
 
 @pytest.fixture
