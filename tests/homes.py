@@ -50,6 +50,7 @@ class Home:
         self.cwd = root / "project"
         self.cwd.mkdir(parents=True)
         self.state = root / "state" / "kubeq"
+        self._started: list[subprocess.Popen[str]] = []
         kept = {name: value for name, value in os.environ.items() if not name.startswith("KUBEQ_")}
         self.env = {
             **kept,
@@ -63,9 +64,9 @@ class Home:
         }
 
     def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
-        """A kubeq command in the background."""
+        """A kubeq command in the background; it ends with the home."""
         with _obeying_interrupts():
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "kubeq", *arguments],
                 cwd=self.cwd,
                 env=self.env,
@@ -75,6 +76,8 @@ class Home:
                 text=True,
                 **more,
             )
+        self._started.append(process)
+        return process
 
     def run(self, *arguments: str, code: int | None = 0, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """A kubeq command to its end; fails the test if the exit code is another."""
@@ -138,7 +141,10 @@ class Home:
         return "\n".join(pieces)[-8000:]
 
     def end(self) -> None:
-        """No agent of this home is left, and no relay."""
+        """No command and no agent of this home is left, and no relay."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
         for pid in self.agents().values():
             os.kill(pid, signal.SIGCONT)
             os.kill(pid, signal.SIGTERM)

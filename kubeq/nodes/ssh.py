@@ -112,7 +112,7 @@ class SshProvider:
         _each([place for place in over if place.residents.has_key], partial(_sweep_key, pool=pool))
         revive_tunnels(self._state_dir, pool)
         return {
-            name: replace(one, address=str(place.host), reason=one.reason or self._problem_of(pool, place.host))
+            name: replace(one, address=str(place.host), reason=one.reason or self._problem_of(pool, place.host, one))
             for place in places
             for name, one in place.residents.nodes.items()
         }
@@ -212,9 +212,9 @@ class SshProvider:
         except KubeqError as error:
             log.info("not tidied: %s", sentence(host, error))
 
-    def _problem_of(self, pool: PoolId, host: Host) -> str | None:
-        """Why the host's nodes do not reach the relay now."""
-        problem = problem_of(self._state_dir, pool, host.name)
+    def _problem_of(self, pool: PoolId, host: Host, node: Observation) -> str | None:
+        """Why a node that lives on the host does not reach the relay now."""
+        problem = problem_of(self._state_dir, pool, host.name) if node.alive else None
         return problem and f"it has no way to this machine's queue now: {problem}"
 
 

@@ -22,7 +22,7 @@ from kubeq.errors import BackendError
 from kubeq.nodes.base import Observation
 from kubeq.nodes.forms import ENGINE_SOCKET, SUPERVISE
 from kubeq.nodes.ssh_remote import Remote, last_line
-from kubeq.nodes.ssh_scripts import ALIVE, KEYS, PLACES, RUN, START, SURVEY, TIDY
+from kubeq.nodes.ssh_scripts import ALIVE, KEYS, PLACES, RESIDENTS, RUN, START, SURVEY, TIDY
 
 LEAST_SPACE = 500 * 2**20
 """Bytes that must be free for the agent, its cache and its attempts: less would only fail later."""
@@ -188,16 +188,7 @@ def sweep_key(remote: Remote, pool: PoolId, mark: str) -> None:
 def residents(remote: Remote, pool: PoolId, mark: str) -> Residents:
     """What the host knows of the pool. Raises BackendError if it does not answer."""
     answer = remote.run(
-        f"""{PLACES}{ALIVE}cd "$state/nodes" 2>/dev/null && for folder in {shlex.quote(pool)}-*; do
-    [ -f "$folder/run.sh" ] || continue
-    if alive "$folder/process"; then echo "alive $folder $pid"
-    else
-        state_=dead; ls "$folder"/spool/*.json >/dev/null 2>&1 && state_=spooled
-        echo "$state_ $folder $(tail -c 4096 "$folder/agent.out" 2>/dev/null | grep . | tail -n 1)"
-    fi
-done
-grep -qsF {shlex.quote(mark)} "$HOME/.ssh/authorized_keys" && echo key
-:""",
+        f"{PLACES}{ALIVE}{RESIDENTS}residents {shlex.quote(pool)} {shlex.quote(mark)}",
         timeout_s=LOOK_S,
     )
     seen = {}

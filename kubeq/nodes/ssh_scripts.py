@@ -41,6 +41,21 @@ record() {  # the process $1 as `alive` reads it
     echo "$1 $(sed 's/.*) //' "/proc/$1/stat" | cut -d' ' -f20) $(cat /proc/sys/kernel/random/boot_id)"
 }
 """
+RESIDENTS = """\
+residents() {  # of each node of the pool $1: alive, dead or spooled, its name, its pid or last words; then the key $2
+    cd "$state/nodes" 2>/dev/null && for folder in "$1"-*; do
+        [ -f "$folder/run.sh" ] || continue
+        if alive "$folder/process"; then echo "alive $folder $pid"; continue; fi
+        said=$(tail -c 4096 "$folder/agent.out" 2>/dev/null | grep . | tail -n 1)
+        if [ -f "$folder/process" ] && read -r _ _ boot < "$folder/process" &&
+            [ "$boot" != "$(cat /proc/sys/kernel/random/boot_id)" ]; then said="its host was started anew"; fi
+        state_=dead; ls "$folder"/spool/*.json >/dev/null 2>&1 && state_=spooled
+        echo "$state_ $folder $said"
+    done
+    grep -qsF "$2" "$HOME/.ssh/authorized_keys" && echo key
+    :
+}
+"""
 KEYS = (
     ALIVE
     + """\

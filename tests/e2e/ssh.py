@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from kubeq.nodes.ssh_scripts import ALIVE
 from tests.homes import Home
 from tests.stand_ins.ssh_hosts import Host
 
 STATE = "/home/ada/.local/state/kubeq"
 LEAVING_S = 30.0
-_STOP = f'for f in {STATE}/nodes/*/process; do [ -f "$f" ] && kill $(cut -d" " -f1 "$f") && echo "$f"; done; :'
+_STOP = f'{ALIVE}for f in {STATE}/nodes/*/process; do alive "$f" && kill "$pid" && echo "$f"; done; :'
 _LOGS = f'hostname; for f in {STATE}/nodes/*/agent.???; do echo "- $f"; tail -n 12 "$f"; done'
 
 
@@ -37,6 +38,8 @@ def ssh_home(root: Path, hosts: Sequence[Host], **environment: str) -> Iterator[
             assert keys_on(host) == "", home.agent_logs()
     except BaseException:
         print("\n".join(host.run("sh", "-c", _LOGS, check=False)[-3000:] for host in hosts))
+        for host in hosts:  # the next test is not to stumble over what this one has left
+            host.run("sed", "-i", "/kubeq-pool-/d", "/home/ada/.ssh/authorized_keys", check=False, user="ada")
         raise
     finally:
         home.end()
@@ -59,6 +62,13 @@ def keys_on(host: Host, user: str = "ada") -> str:
 def addresses(hosts: Sequence[Host]) -> str:
     """As after --hosts."""
     return ",".join(host.address for host in hosts)
+
+
+def one_slot_each(home: Home, hosts: Sequence[Host]) -> str:
+    """As after --hosts: a file that gives each of them one slot, whatever the machine has."""
+    name = f"hosts-{len(hosts)}.txt"
+    (home.cwd / name).write_text("".join(f"{host.address} name={host.name} slots=1\n" for host in hosts))
+    return name
 
 
 def running_on(host: Host, word: str) -> int:

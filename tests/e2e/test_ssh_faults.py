@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.ssh import addresses, keys_on, ssh_home
+from tests.e2e.ssh import addresses, keys_on, leave, one_slot_each, ssh_home
 from tests.homes import Home, eventually
+from tests.stand_ins.line import slow_line
 from tests.stand_ins.ssh_hosts import Host
 
 pytestmark = pytest.mark.docker
@@ -35,6 +36,15 @@ def cut(host: Host) -> Iterator[None]:
 
 
 @contextmanager
+def frozen(host: Host) -> Iterator[None]:
+    host.freeze()
+    try:
+        yield
+    finally:
+        host.thaw()
+
+
+@contextmanager
 def powered_off(host: Host) -> Iterator[None]:
     host.power_off()
     try:
@@ -52,8 +62,9 @@ def busy(home: Home, job: str, tasks: int) -> None:
     )
 
 
-def attempts(home: Home, job: str) -> list[int]:
-    return [task["attempt"] for task in home.tasks(job)]
+def losses(home: Home, job: str) -> list[int]:
+    """What nodes that fell silent have cost each task. (An attempt that gave way to another node costs nothing.)"""
+    return [task["losses"] for task in home.tasks(job)]
 
 
 @dataclass(frozen=True)
@@ -64,8 +75,12 @@ class Gate:
 
     @property
     def wait(self) -> str:
-        """The shell that waits for it."""
-        return f"until [ -e {self.path} ]; do sleep 0.1; done"
+        """The shell that says that it is there, and waits."""
+        return f"echo $KUBEQ_TASK_INDEX >> {self.path}.begun; until [ -e {self.path} ]; do sleep 0.1; done"
+
+    def begun(self, host: Host) -> list[int]:
+        """The tasks that have come to it on the host, in order."""
+        return [int(word) for word in host.run("sh", "-c", f"cat {self.path}.begun 2>/dev/null; :").split()]
 
     def open(self, *hosts: Host) -> None:
         for host in hosts:
@@ -83,10 +98,60 @@ def test_a_cut_that_is_shorter_than_the_lease_costs_no_attempt(tmp_path: Path, h
         busy(home, job, 4)
         with cut(hosts[0]):
             gate.open(*hosts[:2])
-            time.sleep(10)
+            time.sleep(6)
         home.run("watch", job)
-        assert attempts(home, job) == [1, 1, 1, 1]
+        assert losses(home, job) == [0, 0, 0, 0]
         assert home.status(job)["tasks"]["succeeded"] == 4
+
+
+def test_hosts_that_are_away_for_longer_than_a_lease_are_replaced_and_cannot_spoil_anything(
+    impatient: Home, hosts: list[Host], gate: Gate
+) -> None:
+    unplugged, icy, other = hosts
+    alone = impatient.submit(
+        "--hosts", one_slot_each(impatient, hosts[:2]), "--seq", "2", "--shell", f"{gate.wait}; hostname > by"
+    )
+    eventually(lambda: gate.begun(unplugged) and gate.begun(icy), "it runs on both", impatient)
+    shared = Gate(f"{gate.path}-shared")
+    job = impatient.submit(
+        "--hosts", one_slot_each(impatient, hosts), "--seq", "3", "--shell", f"{shared.wait}; hostname > by"
+    )
+    eventually(lambda: all(shared.begun(host) for host in hosts), "it runs on all", impatient)
+    lost = {*shared.begun(unplugged), *shared.begun(icy)}
+    with cut(unplugged), frozen(icy):
+        gate.open(unplugged)
+        shared.open(unplugged, other)
+        impatient.run("watch", job)
+        assert losses(impatient, job) == [int(index in lost) for index in (1, 2, 3)]
+        assert impatient.status(alone)["status"] == "running"
+    gate.open(icy)
+    shared.open(icy)
+    impatient.run("watch", alone)
+    assert losses(impatient, alone) == [0, 0], "a late result that nobody superseded is the result"
+    leave(impatient, hosts)
+    impatient.run("fetch", job, "out")
+    assert {(impatient.cwd / f"out/{index}/by").read_text().strip() for index in (1, 2, 3)} == {other.name}
+
+
+def known_nodes(home: Home) -> list[str]:
+    """The nodes that have said what they have."""
+    return [node["name"] for node in home.json("nodes")["nodes"] if node["slots"]]
+
+
+def test_work_goes_on_after_its_only_host_was_rebooted(impatient: Home, hosts: list[Host], gate: Gate) -> None:
+    host = hosts[2]
+    where = one_slot_each(impatient, [host])
+    waiting = impatient.start("sub", "--hosts", where, "--seq", "3", "--shell", f"{gate.wait}; echo done")
+    eventually(lambda: gate.begun(host) and known_nodes(impatient), "it runs, and its node is known", impatient)
+    with powered_off(host):
+        [node] = impatient.json("nodes")["nodes"]
+        assert node["state"] == "active", "for all that is known it may be well"
+        assert "cannot be reached" in node["because"] or "did not answer" in node["because"]
+    gate.open(host)
+    out, err = waiting.communicate(timeout=120)
+    assert waiting.returncode == 0, out + err
+    assert "has ended with work left (its host was started anew); starting another" in err
+    assert sum(losses(impatient, "LAST")) == 1
 
 
 def test_a_key_that_a_power_cut_left_is_removed_at_the_next_contact(
@@ -101,3 +166,25 @@ def test_a_key_that_a_power_cut_left_is_removed_at_the_next_contact(
     nodes = impatient.json("nodes")["nodes"]
     assert [node["state"] for node in nodes] == ["gone"]
     assert keys_on(host) == ""
+
+
+def test_a_slow_line_that_loses_packets_only_takes_longer(user: Home, hosts: list[Host]) -> None:
+    host = hosts[1]
+    known = Path(user.env["KUBEQ_SSH_KNOWN_HOSTS"])
+    loss = ["-p", "tcp", "-m", "statistic", "--mode", "random", "--probability", "0.03", "-j", "DROP"]
+    with slow_line(host.address, 22, 0.05) as port:
+        line = next(line for line in known.read_text().splitlines() if line.startswith(f"{host.address} "))
+        with known.open("a") as file:
+            file.write(f"[127.0.0.1]:{port} {line.partition(' ')[2]}\n")
+        (user.cwd / "input").write_bytes(b"x" * 300_000)
+        for chain in ("INPUT", "OUTPUT"):
+            host.run("iptables", "-A", chain, "!", "-i" if chain == "INPUT" else "-o", "lo", *loss)
+        try:
+            user.run(
+                *("sub", "--hosts", f"127.0.0.1:{port}", "-u", "input", "--seq", "6", "--fetch", "out"),
+                *("--shell", "wc -c < input"),
+            )
+        finally:
+            host.run("iptables", "-F")
+            leave(user, [host])
+    assert [(user.cwd / f"out/{index}/stdout.txt").read_text() for index in range(1, 7)] == ["300000\n"] * 6

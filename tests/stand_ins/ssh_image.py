@@ -49,6 +49,8 @@ ENTRY = """\
 #!/bin/sh
 # Starts sshd, and dockerd again whenever it ends; as PID 1's child, so that `docker kill` is a power cut.
 mkdir -p /run/sshd /root/.ssh /home/ada/.ssh
+cat /proc/sys/kernel/random/uuid > /run/boot_id  # /run is empty after a reboot, as on a real machine
+mount --bind /run/boot_id /proc/sys/kernel/random/boot_id
 [ -f /root/.ssh/authorized_keys ] ||
     printf '%s\\n' "$AUTHORIZED" | tee /root/.ssh/authorized_keys > /home/ada/.ssh/authorized_keys
 chown -R 1000:1000 /home/ada && chmod 700 /root/.ssh /home/ada/.ssh
