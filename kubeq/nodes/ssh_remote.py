@@ -12,6 +12,7 @@ import logging
 import secrets
 import shlex
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ PROBE_S = 10.0
 """How long the other end of a standing connection may take to answer anything at all."""
 ANSWER_S = 60.0
 """How long a script of ours may say nothing."""
+_ENDING_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Pauses in which sshd ends a session that we have closed."""
 CHUNK = 2**18
 MOST_OUTPUT = 2**24
 """Bytes of an answer; ours have a few lines."""
@@ -153,12 +156,21 @@ class Remote:
     def _channel(self, timeout_s: float) -> Iterator[paramiko.Channel]:
         """A session of its own; one at a time, since sshd may allow no more (MaxSessions)."""
         with self._turn:
-            channel = self.transport.open_session(timeout=self.login.patience_s)
+            channel = self._session()
             try:
                 channel.settimeout(timeout_s)
                 yield channel
             finally:
                 channel.close()
+
+    def _session(self) -> paramiko.Channel:
+        """A new session. Where only one is allowed, the one before may not have ended yet over there."""
+        for pause in _ENDING_S:
+            try:
+                return self.transport.open_session(timeout=self.login.patience_s)
+            except paramiko.ChannelException:
+                time.sleep(pause)
+        return self.transport.open_session(timeout=self.login.patience_s)
 
 
 def connect(login: Login) -> Remote:
