@@ -135,11 +135,17 @@ class Host:
 
 @contextmanager
 def ssh_hosts(
-    folder: Path, count: int = 1, *, environment: Mapping[str, str] | None = None, names: Sequence[str] = ()
+    folder: Path,
+    count: int = 1,
+    *,
+    environment: Mapping[str, str] | None = None,
+    names: Sequence[str] = (),
+    own: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[list[Host]]:
     """So many hosts on a network of their own, ready to log in to; gone afterwards.
 
-    `environment`: WITHOUT_PYTHON, WITHOUT_DOCKER (any text), PROFILE (what the login shells' rc file holds).
+    `environment`: WITHOUT_PYTHON, WITHOUT_DOCKER (any text), PROFILE (what the login shells' rc file holds). `own` is
+    what the hosts of those names have besides.
     """
     image = ssh_host_image()
     client = docker.from_env()
@@ -153,7 +159,8 @@ def ssh_hosts(
         given = {"AUTHORIZED": key.with_suffix(".pub").read_text().strip(), **(environment or {})}
         for number in range(count):
             name = names[number] if number < len(names) else f"host{number + 1}"
-            hosts.append(_start(client, image, f"kubeq-{mark}-{name}", name, network, given, key))
+            told = {**given, **(own or {}).get(name, {})}
+            hosts.append(_start(client, image, f"kubeq-{mark}-{name}", name, network, told, key))
         for host in hosts:
             host.wait_for_login()
             host.known_hosts.write_text("")
