@@ -22,6 +22,7 @@ from kubeq.core.machines import Machines, Offer
 from kubeq.core.model import Reach
 from kubeq.core.table_rules import listing
 from kubeq.errors import UsageError
+from kubeq.nodes.open import USUAL_IDENTITIES
 from kubeq.queue.base import Partition
 from kubeq.queue.swaps import insist
 from kubeq.queue.takeover import HARMLESS_OFFSET_S
@@ -29,6 +30,10 @@ from kubeq.store.base import ObjectStore
 from kubeq.store.parallel import run_parallel
 
 Resolve = Callable[[str], str | None]
+NOBODY = (
+    "the machines act as nobody, as no node_identity is set, so they reach neither queue nor store unless their image "
+    "brings credentials; kubeq setup makes them somebody"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +139,8 @@ def _ask_machines(session: Session, machines: Machines) -> _Answer:
             f"a task asks for {machines.need}, and no machine of {kinds} in {where} has that",
             hint="ask for less: -r cpu=N,memory=SIZE; or name another type: --machine-type TYPE",
         )
-    return _Answer(passed=Passed(check="machine", thing=offer_text(offers[0])), offers=offers)
+    warning = NOBODY if session.config.provider in USUAL_IDENTITIES and machines.identity is None else None
+    return _Answer(passed=Passed(check="machine", thing=offer_text(offers[0])), offers=offers, warning=warning)
 
 
 def _ask_store(store: ObjectStore) -> _Answer:

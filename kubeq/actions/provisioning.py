@@ -5,16 +5,21 @@ What that is and how it is made, each backend's own provisioner knows. Everythin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from kubeq.config import Config
+from kubeq.config import Config, with_flags
 from kubeq.core.model import Requests
 from kubeq.core.provisioning import Permission, Piece, Provisioner
 from kubeq.metering import added
+from kubeq.nodes import open as nodes
 from kubeq.queue import open as queues
 from kubeq.store import open as stores
+
+CLOUD_OF: Mapping[str, str] = {"ec2": "aws", "gce": "gcp"}
+"""In whose policy language a provider's permissions are."""
 
 
 class State(StrEnum):
@@ -42,6 +47,8 @@ class Grant:
     permissions: tuple[Permission, ...]
 
 
+Policy = Callable[[Grant], Mapping[str, Any]]
+"""What writes a grant in its cloud's words."""
 Provisioners = Mapping[str, Provisioner | None]
 """What makes each URL's place; None where nothing has to be made."""
 
@@ -51,6 +58,26 @@ def provisioners_of(config: Config) -> Provisioners:
     region, project = config.region, config.project
     found = {url: stores.open_provisioner(url, region, project) for url in (config.store_url, config.blobs_url)}
     return found | {config.queue_url: queues.open_provisioner(config.queue_url, region)}
+
+
+def naming_identity(config: Config) -> Config:
+    """The configuration that says as whom machines act, where nothing does and the cloud has nobody of its own."""
+    usual = nodes.USUAL_IDENTITIES.get(config.provider)
+    return config if usual is None or config.node_identity else with_flags(config, {"node_identity": usual})
+
+
+def with_identity(provisioners: Provisioners, config: Config, policy: Policy) -> Provisioners:
+    """The same, and last what makes as whom machines act; they may do what the others say, and no more."""
+    cloud = CLOUD_OF.get(config.provider)
+    grant = next((each for each in node_grants(provisioners) if each.cloud == cloud), None)
+    identity = None if grant is None else nodes.open_identity(config.provider, config.node_identity, policy(grant))
+    return provisioners if identity is None else {**provisioners, f"{config.provider}:{config.node_identity}": identity}
+
+
+def launch_grant(config: Config) -> Grant | None:
+    """What whoever starts machines has to be allowed; None where none are made. Makes no request."""
+    permissions = tuple(nodes.launch_permissions(config.provider, config.project, config.node_identity))
+    return Grant(cloud=CLOUD_OF[config.provider], permissions=permissions) if permissions else None
 
 
 def asked_of(provisioners: Provisioners, config: Config) -> Requests:

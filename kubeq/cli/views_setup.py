@@ -28,6 +28,8 @@ class SetupView:
     policies: Mapping[str, Document]
     dry_run: bool
     path: Path | None
+    launching: Document | None = None
+    """What whoever starts machines has to be allowed."""
 
     def text(self) -> Iterable[str]:
         if self.provisions:
@@ -38,6 +40,10 @@ class SetupView:
             yield ""
             yield f"The least that the identity of a node needs in {_CLOUDS.get(cloud, cloud)}:"
             yield from json.dumps(policy, indent=2).splitlines()
+        if self.launching is not None:
+            yield ""
+            yield "What whoever starts machines needs besides:"
+            yield from json.dumps(self.launching, indent=2).splitlines()
         if self.path is not None:
             yield f"the configuration {'would be' if self.dry_run else 'is'} written to {self.path}"
 
@@ -47,6 +53,7 @@ class SetupView:
             "pieces": [dict(zip(HEADER, self._whole(each), strict=True)) for each in self.provisions],
             "embedded": list(self.embedded),
             "policies": dict(self.policies),
+            "launching": self.launching,
             "written": None if self.path is None or self.dry_run else str(self.path),
         }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kubeq.core.provisioning import Permission, Provisioner
 from kubeq.errors import UsageError
 from kubeq.extras import extra
 from kubeq.nodes.base import NodeProvider
@@ -126,3 +127,31 @@ def _gce_prices(region: str) -> Mapping[str, Any]:
 
 PRICE_LISTS: Mapping[str, Callable[[str], Mapping[str, Any]]] = {"ec2": _ec2_prices, "gce": _gce_prices}
 """What asks a provider's cloud for the prices of a region."""
+
+
+USUAL_IDENTITIES: Mapping[str, str] = {"ec2": "kubeq-node"}
+"""As whom machines of a provider act that come with no identity of the cloud's own, when nobody has named one."""
+
+
+def open_identity(provider: str, name: str | None, policy: Mapping[str, Any]) -> Provisioner | None:
+    """What makes as whom machines of the provider act, who may do what `policy` says; None where nothing is made."""
+    if provider != "ec2" or name is None:
+        return None
+    from kubeq.nodes.ec2_setup import Ec2Identity
+
+    return Ec2Identity(name.rpartition("/")[2], policy)
+
+
+def launch_permissions(provider: str, project: str | None, identity: str | None) -> Sequence[Permission]:
+    """What whoever starts machines of the provider has to be allowed; nothing where none are made."""
+    match provider:
+        case "ec2":
+            from kubeq.nodes import ec2_setup
+
+            return ec2_setup.launching((identity or "*").rpartition("/")[2])
+        case "gce":
+            from kubeq.nodes import gce_setup
+
+            return gce_setup.launching(project or "PROJECT", identity)
+        case _:
+            return ()

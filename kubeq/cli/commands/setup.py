@@ -23,30 +23,41 @@ from kubeq.cli.main import Globals, global_options
 @click.pass_obj
 def command(settings: Globals, dry_run: bool, write_config: Path | None) -> None:
     """Make the bucket and the table that the configuration names, unless they stand, and show the least that the
-    identity of a node needs to be allowed. May be repeated.
+    identity of a node needs to be allowed. With machines of EC2, make that identity too (a role in an instance profile,
+    `node_identity`), and show what whoever starts machines needs. May be repeated.
 
     `kubeq setup -o default_url_prefix=s3://BUCKET/kubeq -o region=REGION --write-config` begins with nothing.
     """
     from kubeq.actions.backplane import check_reach
     from kubeq.actions.policies import policy_of
-    from kubeq.actions.provisioning import asked_of, node_grants, provisioners_of, set_up
+    from kubeq.actions.provisioning import (
+        asked_of,
+        launch_grant,
+        naming_identity,
+        node_grants,
+        provisioners_of,
+        set_up,
+        with_identity,
+    )
     from kubeq.cli.views_setup import SetupView
     from kubeq.config.writing import write_config as write
 
-    config = settings.config
+    config = naming_identity(settings.config)
     check_reach(config, settings.open_session(config).provider.capabilities)
-    provisioners = provisioners_of(config)
+    provisioners = with_identity(provisioners_of(config), config, policy_of)
     settings.counted[:] = [lambda: asked_of(provisioners, config)]
     path = None if write_config is None else config.place.base / write_config
     if path is not None and not dry_run:
         write(config, path)
     provisions = list(set_up(provisioners, dry_run=dry_run))
     policies = {grant.cloud: policy_of(grant) for grant in node_grants(provisioners)}  # of what was seen to stand
+    launching = launch_grant(config)
     settings.output.show(
         SetupView(
             provisions=provisions,
             embedded=[url for url, provisioner in provisioners.items() if provisioner is None],
             policies=policies,
+            launching=None if launching is None else policy_of(launching),
             dry_run=dry_run,
             path=path,
         )

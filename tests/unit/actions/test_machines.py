@@ -162,7 +162,7 @@ def test_before_anything_is_stored_a_cloud_is_asked_for_a_machine_on_which_a_tas
     session: Session, cloud: FakeCloud
 ) -> None:
     def ready(**changes: Any) -> Preflight:
-        far = configured(session, cloud, runtime="process", **changes)
+        far = configured(session, cloud, runtime="process", allow_node_credentials=True, **changes)
         return preflight(far, make_plan(["true"], far.config, cloud))
 
     found = ready()

@@ -13,7 +13,16 @@ from typing import ClassVar
 import pytest
 
 from kubeq.actions.policies import policy_of
-from kubeq.actions.provisioning import State, asked_of, node_grants, provisioners_of, set_up
+from kubeq.actions.provisioning import (
+    State,
+    asked_of,
+    launch_grant,
+    naming_identity,
+    node_grants,
+    provisioners_of,
+    set_up,
+    with_identity,
+)
 from kubeq.cli.views_setup import SetupView
 from kubeq.config import Config, load_config, settings
 from kubeq.config.writing import config_text, write_config
@@ -171,6 +180,37 @@ def test_the_answer_shows_what_was_made_and_the_policy() -> None:
 def test_what_is_embedded_needs_nobody_to_make_it(tmp_path: Path) -> None:
     config = loaded(tmp_path)
     assert provisioners_of(config) == {config.store_url: None, config.queue_url: None}
+
+
+def test_machines_of_ec2_get_an_identity_that_may_do_what_their_store_and_queue_need_and_no_more(
+    tmp_path: Path,
+) -> None:
+    asked = ("default_url_prefix=s3://bucket/me", "region=eu-west-1")
+    config = naming_identity(loaded(tmp_path, *asked))
+    assert (config.provider, config.node_identity) == ("ec2", "kubeq-node")
+    found = list(with_identity(provisioners_of(config), config, policy_of))
+    assert found == [config.store_url, config.queue_url, "ec2:kubeq-node"]
+    grant = launch_grant(config)
+    assert grant is not None
+    assert "arn:aws:iam::*:role/kubeq-node" in json.dumps(policy_of(grant))
+    assert "node_identity = kubeq-node" in config_text(config)
+    here = loaded(tmp_path, *asked, "provider=local")
+    assert naming_identity(here) is here
+    assert list(with_identity(provisioners_of(here), here, policy_of)) == [here.store_url, here.queue_url]
+    assert launch_grant(here) is None
+
+
+def test_who_starts_machines_of_google_is_told_what_that_takes(tmp_path: Path) -> None:
+    account = "node@lab.iam.gserviceaccount.com"
+    config = loaded(tmp_path, "default_url_prefix=gs://bucket/me", "project=lab", f"node_identity={account}")
+    assert config.provider == "gce"
+    grant = launch_grant(config)
+    assert grant is not None
+    acting = [each.resources for each in grant.permissions if "iam.serviceAccounts.actAs" in each.actions]
+    assert acting == [(f"//iam.googleapis.com/projects/lab/serviceAccounts/{account}",)]
+    view = SetupView(provisions=[], embedded=[], policies={}, dry_run=True, path=None, launching=policy_of(grant))
+    assert "What whoever starts machines needs besides:" in list(view.text())
+    assert view.json()["launching"] == policy_of(grant)
 
 
 def loaded(root: Path, *overrides: str, file: Path | None = None, **environ: str) -> Config:

@@ -33,7 +33,16 @@ def cloud() -> FakeCloud:
 
 @pytest.fixture
 def far(session: Session, cloud: FakeCloud) -> Session:
-    return configured(session, cloud, nodes=3, runtime="process", seq="10", timeout_s=1800.0, lifetime_s=7200.0)
+    return configured(
+        session,
+        cloud,
+        nodes=3,
+        runtime="process",
+        allow_node_credentials=True,
+        seq="10",
+        timeout_s=1800.0,
+        lifetime_s=7200.0,
+    )
 
 
 def quoted(session: Session, cloud: FakeCloud) -> Quote:
@@ -70,7 +79,15 @@ def test_machines_that_are_up_are_not_started_again_and_others_are_told_apart(
         work.report_node(name=name, pool=pool.id)
     quote = quoted(far, cloud)
     assert (quote.count, quote.warm) == (1, 2)
-    other = configured(session, cloud, machine_type=("m.small",), boot_disk=10**11, seq="10", runtime="process")
+    other = configured(
+        session,
+        cloud,
+        machine_type=("m.small",),
+        boot_disk=10**11,
+        seq="10",
+        runtime="process",
+        allow_node_credentials=True,
+    )
     assert why_not_warm(other, pool_of_request(other, private=False)) == (
         "2 machines are up in another pool, which differs in the machine types, the boot disk, the lifetime"
     )
