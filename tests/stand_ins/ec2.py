@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +17,16 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import docker
 import pytest
 
 from kubeq import aws
 from kubeq.errors import BackendError
+from kubeq.machine import own_mark
 from kubeq.metering import Meter
 from tests.stand_ins.base import Server, installed, serving
+from tests.stand_ins.forwarding import forwarded
+from tests.stand_ins.ssh_hosts import LABEL, own_network, remove_orphans
 
 REQUIREMENTS = ("moto[server]==5.2.5", "docker==7.1.0")
 REGION = "eu-west-1"
@@ -62,6 +68,11 @@ class Ec2Cloud:
         sent: list[dict[str, str]] = self._order("requests", {})
         return sent
 
+    def console(self, node: str) -> str:
+        """What the node's machine has printed so far."""
+        printed: dict[str, str] = self._order("consoles", {})
+        return printed.get(node, "")
+
     def reset(self) -> None:
         """As if nothing had ever been; machines are gone at once."""
         self._order("reset", {})
@@ -86,6 +97,26 @@ def emulated_ec2(folder: Path, *machines: str) -> Iterator[Ec2Cloud]:
             yield cloud
         finally:
             cloud.reset()
+
+
+@contextmanager
+def booting_ec2(folder: Path, image: str, images: Sequence[str], ports: Sequence[int]) -> Iterator[Ec2Cloud]:
+    """An account of one's own whose instances boot: of that image, with those task images, reaching those ports."""
+    client = docker.from_env(timeout=120)
+    remove_orphans(client)
+    network = own_network(client, secrets.token_hex(3))
+    saved = folder / "images.tar"
+    subprocess.run(["docker", "save", "-o", saved, *images], check=True, capture_output=True)
+    try:
+        with forwarded(ports) as outside:
+            words = (image, network.name, LABEL, str(own_mark()), str(outside), str(saved))
+            with emulated_ec2(folder, *words) as cloud:
+                yield cloud
+    finally:
+        for container in client.containers.list(all=True, filters={"network": network.name}):
+            container.remove(force=True, v=True)
+        network.remove()
+        client.close()
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 import docker
+from forwarding import INSIDE  # type: ignore[import-not-found]
 
 GRACE_S = 20
 """Between the TERM that a machine gets when it is ended, and the KILL."""
@@ -39,15 +40,14 @@ mkdir -p /run/sshd /root/.ssh
 [ -f /etc/ssh/ssh_host_ed25519_key ] || ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
 ip addr add 169.254.169.254/32 dev lo
 python3 /opt/metadata.py &
+python3 /opt/forwarding.py /opt/outside &
 /usr/sbin/sshd
 while :; do
     rm -f /var/run/docker.pid /var/run/docker/containerd/containerd.pid
     dockerd --group 999 --storage-driver overlay2 >>/var/log/dockerd.log 2>&1
     sleep 1
 done &
-if [ -f /opt/images.tar ]; then
-    until docker load -q -i /opt/images.tar >/dev/null 2>&1; do sleep 0.1; done
-fi
+until docker load -q -i /opt/images.tar >/dev/null 2>&1; do sleep 0.1; done
 setsid /opt/user-data 2>&1 &
 boot=$!
 trap stop TERM
@@ -97,13 +97,17 @@ ThreadingHTTPServer(("169.254.169.254", 80), Service).serve_forever()
 
 
 class Machines:
-    """Makes machines of the image, on the network of that name; `mark` is the label by which tests find theirs."""
+    """Makes machines of the image, on the network of that name; `mark` is the label by which tests find theirs.
 
-    def __init__(self, image: str, network: str, mark: tuple[str, str], images: str | None) -> None:
+    `outside` holds the sockets of what they reach of this machine, `images` the task images that they have.
+    """
+
+    def __init__(self, image: str, network: str, mark: tuple[str, str], outside: str, images: str) -> None:
         self._client = docker.from_env(timeout=120)
         self._image = image
         self._network = network
         self._mark = mark
+        self._outside = outside
         self._images = images
 
     def start(self, id: str, user_data: bytes, metadata: Mapping[str, str]) -> Machine:
@@ -116,7 +120,8 @@ class Machines:
             tmpfs={"/run": "", "/tmp": "exec"},
             binds=[
                 "/sys/fs/cgroup:/sys/fs/cgroup:rw",
-                *([f"{self._images}:/opt/images.tar:ro"] if self._images else []),
+                f"{self._outside}:/opt/outside",
+                f"{self._images}:/opt/images.tar:ro",
             ],
             network_mode=self._network,
             init=True,
@@ -138,6 +143,7 @@ class Machines:
             {
                 "opt/power-on": POWER_ON.encode(),
                 "opt/metadata.py": METADATA.encode(),
+                "opt/forwarding.py": INSIDE.encode(),
                 "opt/metadata.json": json.dumps(dict(metadata)).encode(),
                 "opt/user-data": unpacked(user_data) or b"#!/bin/sh\n",
                 **{f"usr/sbin/{name}": POWER_OFF.encode() for name in ("poweroff", "shutdown")},

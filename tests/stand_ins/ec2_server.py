@@ -1,6 +1,7 @@
 """An emulated EC2, IAM and Systems Manager: moto, one request at a time, with instances that live and die.
 
-A program for an environment of its own that has moto and not kubeq: `python ec2_server.py PORT [IMAGE NETWORK ...]`.
+A program for an environment of its own that has moto and not kubeq: `python ec2_server.py PORT [IMAGE NETWORK
+LABEL VALUE OUTSIDE IMAGES]`.
 Without an image its instances are records that run nothing. moto keeps the account; here is what it lacks: idempotent
 launches, machines that come up, run, shut down and are gone one after the other, the reasons for that, console output,
 quotas, today's image parameters, and all that goes wrong in a cloud, on order (`Faults`).
@@ -88,6 +89,9 @@ class Life:
     printed: str = ""
     busy: bool = False
     dies: float | None = None
+
+    def console(self) -> str:
+        return self.machine.console() if self.machine is not None else self.printed
 
 
 class Refusal(Exception):
@@ -238,8 +242,7 @@ class StandIn:
         life = self.lives.get(id)
         if life is None:
             raise Refusal("InvalidInstanceID.NotFound", f"The instance ID '{id}' does not exist")
-        printed = life.machine.console() if life.machine is not None else life.printed
-        output = base64.b64encode(printed.encode()).decode()
+        output = base64.b64encode(life.console().encode()).decode()
         inner = f"<instanceId>{id}</instanceId><timestamp>2026-01-01T00:00:00Z</timestamp><output>{output}</output>"
         return _xml("GetConsoleOutputResponse", inner)
 
@@ -386,6 +389,11 @@ class StandIn:
                 answer = dict(self.calls)
             elif order == "requests":
                 answer = self.requests
+            elif order == "consoles":
+                answer = {
+                    _described(life.instance)["tags"].get("kubeq-node", ""): life.console()
+                    for life in self.lives.values()
+                }
             elif order == "machines":
                 answer = [_described(life.instance) for life in self.lives.values()]
         start("200 OK", [("Content-Type", "application/json")])
@@ -485,7 +493,7 @@ def main(port: int, machines: Machines | None) -> None:
 if __name__ == "__main__":
     number, *words = sys.argv[1:]
     if words:
-        image, network, label, value, images = words
-        main(int(number), Machines(image, network, (label, value), images or None))
+        image, network, label, value, outside, images = words
+        main(int(number), Machines(image, network, (label, value), outside, images))
     else:
         main(int(number), None)
