@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
 
 from kubeq.extras import extra
 from kubeq.nodes.gce_api import GOOGLE, ONCE, TIMEOUT_S, Compute
@@ -13,6 +15,7 @@ with extra("gcp"):
     from google.cloud import compute_v1 as compute
 
 IDENTITIES = "https://iam.googleapis.com"
+PROJECTS = "https://cloudresourcemanager.googleapis.com"
 PAGE = 500
 """The most that a page of a list holds: https://cloud.google.com/compute/docs/reference/rest/v1/machineTypes/list."""
 
@@ -83,15 +86,30 @@ def subnet_of(asked: Compute, project: str, region: str, name: str) -> compute.S
 
 
 def has_service_account(asked: Compute, email: str) -> bool | None:
-    """Whether there is one; None if we may not know. Only this is asked of another service, by plain HTTP."""
-    session = AuthorizedSession(asked.credentials)  # type: ignore[no-untyped-call]
-    place = IDENTITIES if asked.endpoint == GOOGLE else asked.endpoint
-    url = f"{place}/v1/projects/-/serviceAccounts/{email}"
+    """Whether there is one; None if we may not know."""
+    answer = _plainly(asked, "GET", f"{IDENTITIES}/v1/projects/-/serviceAccounts/{email}")
+    return {200: True, 404: False}.get(answer.status_code)
 
-    def status() -> int:
-        answer = session.get(url, timeout=TIMEOUT_S)
+
+def lacking_permissions(asked: Compute, wanted: Sequence[str]) -> list[str]:
+    """Which of the permissions we do not have in the project, as far as we may know."""
+    url = f"{PROJECTS}/v1/projects/{asked.project}:testIamPermissions"
+    answer = _plainly(asked, "POST", url, {"permissions": list(wanted)})
+    if answer.status_code != 200:
+        return []
+    granted = answer.json().get("permissions", ())
+    return [permission for permission in wanted if permission not in granted]
+
+
+def _plainly(asked: Compute, verb: str, url: str, body: object = None) -> Any:
+    """The answer of another service than Compute Engine, for which no client is installed."""
+    session = AuthorizedSession(asked.credentials)  # type: ignore[no-untyped-call]
+    place = url if asked.endpoint == GOOGLE else asked.endpoint + urlsplit(url).path
+
+    def answered() -> Any:
+        answer = session.request(verb, place, json=body, timeout=TIMEOUT_S)  # type: ignore[no-untyped-call]
         if answer.status_code >= 429:
             raise api.from_http_response(answer)  # type: ignore[no-untyped-call]
-        return int(answer.status_code)
+        return answer
 
-    return {200: True, 404: False}.get(asked.ask(f"read the service account {email}", status))
+    return asked.ask("ask Google what there is and what is allowed", answered)

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 
 from kubeq.core.machines import Machines
 from kubeq.core.quantities import format_size
-from kubeq.errors import NotFound, UsageError
+from kubeq.errors import AccessDenied, UsageError
 from kubeq.extras import extra
 from kubeq.nodes.gce_api import Compute
-from kubeq.nodes.gce_catalogue import has_service_account, image_of, network_of, newest_image, subnet_of
+from kubeq.nodes.gce_catalogue import (
+    has_service_account,
+    image_of,
+    lacking_permissions,
+    network_of,
+    newest_image,
+    subnet_of,
+)
 
 with extra("gcp"):
     from google.cloud import compute_v1 as compute
@@ -18,6 +25,8 @@ with extra("gcp"):
 DEFAULT_ACCOUNT = "default"
 """Google's word for the account that Compute Engine makes in each project."""
 DEFAULT_NETWORK = "default"
+PERMISSIONS = ("compute.instances.create", "compute.disks.create", "compute.instances.delete")
+"""Without any of these no machine is made or ended."""
 LONGEST_LIFE_S = 120 * 86400.0
 SHORTEST_LIFE_S = 30.0
 """https://cloud.google.com/compute/docs/instances/limit-vm-runtime (May 2026)."""
@@ -72,7 +81,7 @@ def check_words(machines: Machines) -> None:
 
 
 def find_image(asked: Compute, machines: Machines, architecture: str) -> Boot:
-    """From what machines of that architecture boot. Raises NotFound or UsageError."""
+    """From what machines of that architecture boot. Raises UsageError."""
     if machines.gpus and machines.image is None:
         raise UsageError(
             "a machine with a GPU boots from an image with the GPU's driver, and none is named",
@@ -87,7 +96,7 @@ def find_image(asked: Compute, machines: Machines, architecture: str) -> Boot:
     found = find(asked, project, parts["name"])
     if found is None:
         word = "image family" if parts["family"] else "image"
-        raise NotFound(
+        raise UsageError(
             f"there is no {word} {parts['name']!r} in the project {project}, or it may not be read",
             hint=f"gcloud compute images list --project {project}",
         )
@@ -100,28 +109,38 @@ def find_image(asked: Compute, machines: Machines, architecture: str) -> Boot:
 
 
 def check_network(asked: Compute, machines: Machines) -> None:
-    """Raise NotFound for a network or subnet that is not there."""
+    """Raise UsageError for a network or subnet that is not there."""
     if machines.subnets:
         project, name = _placed(asked, machines.subnets[0])
         if subnet_of(asked, project, machines.region, name) is None:
-            raise NotFound(
+            raise UsageError(
                 f"there is no subnet {name!r} in {machines.region} of the project {project}",
                 hint=f"gcloud compute networks subnets list --project {project} --regions {machines.region}",
             )
     if machines.network or not machines.subnets:
         project, name = _placed(asked, machines.network or DEFAULT_NETWORK)
         if network_of(asked, project, name) is None:
-            raise NotFound(
+            raise UsageError(
                 f"there is no network {name!r} in the project {project}",
                 hint=f"gcloud compute networks list --project {project}, and name one",
             )
 
 
+def check_permissions(asked: Compute, machines: Machines) -> None:
+    """Raise AccessDenied for who may not make machines, as far as we may know."""
+    lacking = lacking_permissions(asked, PERMISSIONS)
+    if lacking:
+        raise AccessDenied(
+            f"it is not permitted to make machines in the project {asked.project}: {lacking[0]} is not granted",
+            hint="have somebody grant roles/compute.instanceAdmin.v1 and roles/iam.serviceAccountUser",
+        )
+
+
 def check_account(asked: Compute, machines: Machines) -> None:
-    """Raise NotFound for a service account that is not there, as far as we may know."""
+    """Raise UsageError for a service account that is not there, as far as we may know."""
     email = machines.identity
     if email and email != DEFAULT_ACCOUNT and has_service_account(asked, email) is False:
-        raise NotFound(
+        raise UsageError(
             f"there is no service account {email}", hint="gcloud iam service-accounts list, or kubeq setup makes one"
         )
 

@@ -80,10 +80,11 @@ class Launcher:
                 return Refused(name=name, reason=error.message)
             if isinstance(answer, Machine):
                 return Launched(name=name, machine=answer)
-            reason = f"{answer.message.rstrip('.')} ({answer.code})" if answer.code else answer.message
+            told = f"{answer.message.rstrip('.')} ({answer.code})" if answer.code else answer.message
+            reason = f"{offer.type.name} in {offer.zone}: {told}"
             if not answer.code.startswith(_NO_ROOM):
                 break
-            log.info("no %s in %s: %s", offer.type.name, offer.zone, reason)
+            log.info("no %s", reason)
             with self.lock:
                 self.full.setdefault(offer, reason)
         return Refused(name=name, reason=reason)

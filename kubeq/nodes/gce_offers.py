@@ -8,11 +8,11 @@ from functools import partial
 
 from kubeq.core.machines import Machines, MachineType, Offer, offers_in_order
 from kubeq.core.table_rules import listing
-from kubeq.errors import AccessDenied, NotFound, UsageError
+from kubeq.errors import AccessDenied, UsageError
 from kubeq.extras import extra
 from kubeq.nodes.gce_api import Compute, last, together
 from kubeq.nodes.gce_catalogue import project_of, region_names, region_of
-from kubeq.nodes.gce_checks import Boot, check_account, check_network, check_words, find_image
+from kubeq.nodes.gce_checks import Boot, check_account, check_network, check_permissions, check_words, find_image
 from kubeq.nodes.gce_quota import Quotas
 from kubeq.nodes.gce_types import ATTACHES, types_of_zones
 from kubeq.nodes.prices import Price
@@ -34,17 +34,18 @@ class Plan:
 
 
 def plan(asked: Compute, machines: Machines, price: Price) -> Plan:
-    """What would be tried. Raises UsageError, NotFound or BackendError for whatever Google does not have or allow."""
+    """What would be tried. Raises UsageError or BackendError for whatever Google does not have or allow."""
     check_words(machines)
     project = project_of(asked)
     if project is None:
-        raise NotFound(f"there is no project {asked.project!r}", hint="gcloud projects list")
+        raise UsageError(f"there is no project {asked.project!r} in Google Cloud", hint="gcloud projects list")
     region = region_of(asked, machines.region)
     if region is None:
         known = listing(region_names(asked))
         raise UsageError(f"Google has no region {machines.region!r}", hint=f"the regions are: {known}")
     zones = _zones(machines, region)
-    together([partial(check_network, asked, machines), partial(check_account, asked, machines)])
+    checks = (partial(check, asked, machines) for check in (check_permissions, check_network, check_account))
+    together(list(checks))
     kinds = types_of_zones(asked, machines, zones)
     offers = [
         Offer(type=kind, zone=zone, spot=machines.spot, price=_price(kind, machines, price))

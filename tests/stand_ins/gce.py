@@ -47,6 +47,7 @@ class Fault:
     method: str
     status: int = 503
     reason: str = "backendError"
+    message: str = "injected"
     times: int = 1
     applied: bool = False
 
@@ -90,7 +91,7 @@ class FakeGce:
         if self.gone:
             raise ConnectionResetError
         if fault is not None and not fault.applied:
-            raise Refused(fault.status, fault.reason, "injected")
+            raise Refused(fault.status, fault.reason, fault.message)
         answered = call()
         if fault is not None:
             raise ConnectionResetError

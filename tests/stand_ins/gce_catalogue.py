@@ -67,6 +67,7 @@ class Catalogue:
     )
     limits_everywhere: dict[str, float] = field(default_factory=dict)
     may_read_accounts: bool = True
+    denied: set[str] = field(default_factory=set)
 
     def regions(self) -> Mapping[str, list[str]]:
         """The zones by region."""

@@ -52,9 +52,10 @@ class Machinery(Protocol):
 class Instances:
     """All of them. The rest is what a test does to the service.
 
-    `exhausted`: zones, or "zone/type", without machines, which shows once an operation was read `late` times; `boot_s`:
-    how long a machine takes to come; `unreachable`: zones of which the lists say nothing; a machine that is
-    taken back is told `warning_s` before its power button is pressed, and has `grace_s` from then on.
+    `exhausted`: zones, "zone/type" or "zone:model" without machines, which shows once an operation was read `late`
+    times; `boot_s`: how long a machine takes to come; `failing`: it then switches itself off; `unreachable`: zones of
+    which the lists say nothing; a machine that is taken back is told `warning_s` before its power button is pressed,
+    and has `grace_s` from then on.
     """
 
     by_name: dict[tuple[str, str], Json] = field(default_factory=dict)
@@ -62,6 +63,7 @@ class Instances:
     rules: dict[str, Json] = field(default_factory=dict)
     exhausted: set[str] = field(default_factory=set)
     late: int = 0
+    failing: bool = False
     boot_s: float = 0.0
     warning_s: float = 0.0
     grace_s: float = 30.0
@@ -105,6 +107,8 @@ class Instances:
     def insert(self, catalogue: Catalogue, zone: str, body: Json, request_id: str | None) -> Json:
         """See instances.insert."""
         with self.lock:
+            if "compute.instances.create" in catalogue.denied:
+                raise Refused(403, "forbidden", f"Required 'compute.instances.create' permission for '{zone}'")
             if request_id in self.requests:
                 return self.operations[self.requests[request_id]]
             kind = self._check(catalogue, zone, body)
@@ -112,7 +116,8 @@ class Instances:
             operation = self._operation("insert", zone, one)
             if request_id:
                 self.requests[request_id] = operation["name"]
-            if zone in self.exhausted or f"{zone}/{kind}" in self.exhausted:
+            model = body.get("scheduling", {}).get("provisioningModel", "STANDARD")
+            if self.exhausted.intersection((zone, f"{zone}/{kind}", f"{zone}:{model}")):
                 told = f"The zone 'projects/{PROJECT}/zones/{zone}' does not have enough resources available."
                 return self._failed(operation, NO_ROOM, told)
             metric = metric_of(kind)
@@ -226,6 +231,8 @@ class Instances:
             address = self.machines.start(one)
             one["networkInterfaces"] = [{"networkIP": address, "accessConfigs": [{"natIP": address}]}]
         one["status"] = "RUNNING"
+        if self.failing:
+            self.switch_off(one["name"])
 
     def _end(self, one: Json, grace_s: float) -> None:
         name = one["name"]

@@ -38,6 +38,7 @@ _METHODS = {
     "networks.get": ("GET", f"{_PROJECT}/global/networks/([^/]+)"),
     "subnetworks.get": ("GET", f"{_PROJECT}/regions/([^/]+)/subnetworks/([^/]+)"),
     "serviceAccounts.get": ("GET", "/v1/projects/-/serviceAccounts/([^/]+)"),
+    "projects.testIamPermissions": ("POST", "/v1/projects/([^/:]+):testIamPermissions"),
     "instances.aggregatedList": ("GET", f"{_PROJECT}/aggregated/instances"),
     "instances.insert": ("POST", f"{_IN_ZONE}/instances"),
     "instances.get": ("GET", f"{_IN_ZONE}/instances/([^/]+)"),
@@ -113,6 +114,9 @@ class _Routes:
         if email not in self._has.accounts:
             raise not_found("serviceAccounts", email)
         return {"email": email}
+
+    def _projects_testIamPermissions(self, project: str) -> Json:
+        return {"permissions": [one for one in self._body["permissions"] if one not in self._has.denied]}
 
     def _instances_aggregatedList(self, project: str) -> Json:
         self._instances.look()
