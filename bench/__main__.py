@@ -1,16 +1,17 @@
-"""`python -m bench [containers|records|files|relay|scale]...`: all of them but `scale` by default."""
+"""`python -m bench [containers|records|files|relay|ssh|scale]...`: all of them but `scale` by default."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import containers, files, records, relay, scale
+from bench import containers, files, records, relay, scale, ssh
 
 SUITES = {
     "containers": containers.run,
     "records": records.run,
     "files": files.run,
     "relay": relay.run,
+    "ssh": ssh.run,
     "scale": scale.run,
 }
 

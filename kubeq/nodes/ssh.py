@@ -28,7 +28,7 @@ from kubeq.nodes.ssh_host import Survey
 from kubeq.nodes.ssh_keys import forget_key, key_mark, key_path
 from kubeq.nodes.ssh_launch import PROVIDER, Launcher, Place, look, seen, sentence, unseen, with_key
 from kubeq.nodes.ssh_login import Login, SshSettings, resolve_login
-from kubeq.nodes.ssh_tunnels import drop_tunnel, problem_of, revive_tunnels
+from kubeq.nodes.ssh_tunnels import drop_tunnel, ensure_tunnels, problem_of, revive_tunnels
 
 log = logging.getLogger(__name__)
 MOST_AT_ONCE = 100
@@ -72,6 +72,8 @@ class SshProvider:
 
         A host that cannot be used is refused in a sentence that names it, and the others go on.
         """
+        if request.relay is not None:
+            ensure_tunnels(self._state_dir)  # its start takes as long as the logins
         places, problems = self._places(request.pool)
         standing = {name: one for place in places for name, one in place.residents.nodes.items() if one.alive}
         answers: dict[NodeName, Launched | Refused] = {

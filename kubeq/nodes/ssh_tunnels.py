@@ -35,7 +35,10 @@ from kubeq.nodes.ssh_remote import Remote
 from kubeq.nodes.ssh_tunnel import Tunnel
 
 log = logging.getLogger("kubeq.tunnels")
-LOOK_S = 1.0
+LOOK_S = 0.2
+"""Between two looks at which tunnels are wanted: nodes wait for theirs."""
+LEAD_S = 2.0
+"""Between two looks at whether a relay is there."""
 WITHOUT_RELAY_S = 60.0
 """So long tunnels are kept that lead nowhere: a relay that crashed is started again by the next command."""
 LAST_S = 5.0
@@ -166,12 +169,14 @@ def main(state_dir: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    tunnels, led_at = Tunnels(folder), time.monotonic()
+    tunnels, led_at, asked_at = Tunnels(folder), time.monotonic(), float("-inf")
     try:
         while not ending.is_set() and time.monotonic() - led_at < WITHOUT_RELAY_S:
             tunnels.follow()
-            if tunnels.lead_somewhere():
-                led_at = time.monotonic()
+            if time.monotonic() - asked_at >= LEAD_S:
+                asked_at = time.monotonic()
+                if tunnels.lead_somewhere():
+                    led_at = time.monotonic()
             ending.wait(LOOK_S)
     finally:
         tunnels.end()
