@@ -253,7 +253,9 @@ class Agent:
         """Whether this agent, which is to give back what it has, need not wait for its outcomes any longer."""
         if not self._node.leaving.is_set():
             return False
-        return self._parting.is_overdue(running=any(one.phase is Phase.RUNNING for one in self._snapshot()))
+        return self._parting.is_overdue(
+            running=any(one.phase is Phase.RUNNING or one.saving for one in self._snapshot())
+        )
 
     def _settled_to_leave(self) -> bool:
         """Leave for want of work, unless work came just now.

@@ -18,6 +18,7 @@ from kubeq.core.outcome import Stop, Verdict
 from kubeq.core.transitions import Report
 from kubeq.errors import BackendError, ImageUnavailable, KubeqError
 from kubeq.queue.claims import Final, Grant
+from kubeq_consumer.checkpointing import Keeping
 from kubeq_consumer.lease import confirm
 from kubeq_consumer.preparing import FAULTS_OF_THE_TASK, Node, Prepared, prepare
 from kubeq_consumer.publishing import Ended, Seen, judged, publish
@@ -55,6 +56,7 @@ class Attempt:
         self.final: Final | None = None
         """How it ended, once the queue has recorded that."""
         self._stored = False
+        self._keeping: Keeping | None = None
         self._quiet = False
         self._node = node
         self._changed = changed
@@ -84,6 +86,11 @@ class Attempt:
     def running(self) -> bool:
         """Whether its command may be running now."""
         return self.phase is Phase.RUNNING and not self._quiet
+
+    @property
+    def saving(self) -> bool:
+        """Whether what it leaves for the next attempt is being stored."""
+        return self._keeping is not None and self._keeping.saving
 
     def stop(self, why: Stop) -> None:
         """End it for that reason, wherever it is; the first reason counts, but superseded beats all.
@@ -140,7 +147,7 @@ class Attempt:
             self.engine_failed = True
             self._released(f"it could not be prepared on {self._node.config.node}: {error.message}")
             return
-        self._created = prepared.created
+        self._created, self._keeping = prepared.created, prepared.keeping
         with self._node.starting:
             parked = self._stop is None and prepared.created.park(prepared.capture)
         self._enter(Phase.READY)
@@ -232,6 +239,7 @@ class Attempt:
         """Bytes before the record that names them: publish, then hand the outcome over."""
         task, attempt = self.grant.task.id, self.grant.attempt
         if verdict.ending is Ending.RELEASED:
+            self._keep(prepared, verdict)
             self._hand_over(verdict, report)
             return
         ended = Ended(
@@ -253,7 +261,13 @@ class Attempt:
             verdict, report = published
             self._stored = verdict.reason is not Reason.OUTPUT
         log.info("attempt %s of %s ended: %s", attempt, task, verdict.message or verdict.ending)
+        self._keep(prepared, verdict)
         self._hand_over(verdict, report)
+
+    def _keep(self, prepared: Prepared, verdict: Verdict) -> None:
+        """Store what the command left for the next attempt, unless there will be none or it runs elsewhere already."""
+        if verdict.ending in (Ending.RELEASED, Ending.FAILED) and self._stop is not Stop.SUPERSEDED:
+            prepared.keeping.save(self.grant.task.id, self.grant.attempt)
 
     def _given_up(self) -> bool:
         """Whether storing its outputs is not worth waiting for any more."""
@@ -295,6 +309,8 @@ class Attempt:
                 writer.delete()
             except BackendError as error:
                 log.warning("the log segments of %s could not be deleted: %s", self.label, error)
+        if self._keeping is not None and self.final is not None and self.final.ending is Ending.SUCCEEDED:
+            self._keeping.drop()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._enter(Phase.DONE)
 

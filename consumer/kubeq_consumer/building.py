@@ -21,6 +21,7 @@ from kubeq.machine import whole_machine
 from kubeq.queue.open import open_claims
 from kubeq.store.base import ObjectStore
 from kubeq.store.blobs import Blobs
+from kubeq.store.checkpoints import Checkpoints
 from kubeq.store.open import asked_of, open_site, open_store_of_node
 from kubeq.store.outputs import Outputs
 from kubeq.store.result_source import SCHEME, ResultSite
@@ -170,6 +171,7 @@ def build(config: AgentConfig, clock: Clock) -> Built:
         claims=claims,
         blobs=blobs,
         outputs=outputs,
+        checkpoints=Checkpoints(store),
         leaving=threading.Event(),
         cache=cache,
         remotes=Remotes(cached, cache, partial(opener_of, ResultSite(outputs))),

@@ -32,9 +32,11 @@ from kubeq.errors import (
 )
 from kubeq.queue.claims import Claims, Grant
 from kubeq.store.blobs import Blobs
+from kubeq.store.checkpoints import Checkpoints
 from kubeq.store.outputs import Outputs
 from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.capture import Capture
+from kubeq_consumer.checkpointing import Keeping
 from kubeq_consumer.environment import environment_of, gpu_variables
 from kubeq_consumer.finishing import Finisher
 from kubeq_consumer.outfitting import Outfitter
@@ -61,6 +63,7 @@ class Node:
     claims: Claims
     blobs: Blobs
     outputs: Outputs
+    checkpoints: Checkpoints
     cache: BlobCache
     remotes: Remotes
     outfitter: Outfitter
@@ -86,6 +89,7 @@ class Prepared:
     staged: Staged
     created: Created
     capture: Capture
+    keeping: Keeping
 
 
 class Unrunnable(KubeqError):
@@ -123,6 +127,8 @@ def _prepare(node: Node, grant: Grant, slot: int, folder: Path, devices: tuple[i
     if spec.user is not None:
         work.chmod(0o777)
         start_in.chmod(0o777)
+    keeping = Keeping(node.checkpoints, node.clock, node.leaving, folder)
+    keeping.restore(task.id, grant.attempt, open_to_all=spec.user is not None)
     image = _pin(node, grant, spec, runtime)
     if image is not None:
         _have(node, spec, image, runtime)
@@ -146,13 +152,14 @@ def _prepare(node: Node, grant: Grant, slot: int, folder: Path, devices: tuple[i
         mounts=spec.mounts,
         peers=peers if peers.exists() else None,
         devices=devices,
+        checkpoint=keeping.folder,
     )
     with ExitStack() as undo:
         capture = Capture(folder / "stdout.txt", spec.log_limit).open()
         undo.callback(capture.close)
         created = _create(runtime, execution)
         undo.pop_all()
-    return Prepared(spec, command, image, staged, created, capture)
+    return Prepared(spec, command, image, staged, created, capture, keeping)
 
 
 def _refuse_credentials(config: AgentConfig, spec: JobSpec) -> None:

@@ -69,7 +69,7 @@ def clean_job(session: Session, summary: JobSummary, *, results: bool = False) -
     if results:
         session.outputs.delete_job(job.id)
     else:
-        session.outputs.delete_logs(job.id)
+        session.outputs.delete_leavings(job.id)
     session.queue.forget(job)
     drop_draft(session, job.id)
     drop_hooks(session, job.id)

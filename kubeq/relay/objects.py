@@ -3,7 +3,7 @@
 It reads what its attempts need (specs, manifests, and the blobs and results of other tasks that these name), what its
 pool needs (the agent's archive, the outfit, packages), what it and earlier attempts of its tasks have published, and
 its own folder. It writes below its attempts and in its own folder, and deletes its own log segments and what is in its
-folder.
+folder. The checkpoints of earlier attempts of its tasks it reads, and removes when they are of no use any more.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from kubeq.relay.holdings import Holdings
 from kubeq.relay.reachable import Reachable
 from kubeq.store.base import ObjectStore, Stored
 from kubeq.store.blobs import blob_of_key
+from kubeq.store.checkpoints import attempt_of_checkpoint, task_of_prefix
 from kubeq.store.keys import is_key
 from kubeq.store.logs import attempt_of_segment
 from kubeq.store.outputs import attempt_of_key
@@ -66,8 +67,9 @@ class GuestStore:
         """As `ObjectStore.list`."""
         mine = prefix.startswith(self._folder)
         if not mine:
-            segment = attempt_of_segment(prefix)
+            segment, kept = attempt_of_segment(prefix), task_of_prefix(prefix)
             mine = segment is not None and self._holdings.is_mine(*segment)
+            mine = mine or (kept is not None and self._holdings.attempt_of(kept, least=1))
         if not mine:
             raise self._no("list", prefix)
         return self._store.list(prefix, after) if is_key(prefix.rpartition("/")[0]) else iter(())
@@ -87,10 +89,15 @@ class GuestStore:
     def _is_deletable(self, key: str) -> bool:
         if key.startswith(self._folder):
             return True
-        segment = attempt_of_segment(key)
+        segment, kept = attempt_of_segment(key), attempt_of_checkpoint(key)
+        if kept is not None:
+            return self._holdings.attempt_of(kept[0], least=kept[1])
         return segment is not None and self._holdings.is_mine(*segment)
 
     def _is_writable(self, key: str) -> bool:
+        kept = attempt_of_checkpoint(key)
+        if kept is not None:
+            return self._holdings.is_mine(*kept)
         result = attempt_of_key(key)
         return self._is_deletable(key) or (result is not None and self._holdings.is_mine(*result))
 

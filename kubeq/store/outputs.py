@@ -26,6 +26,7 @@ from kubeq.core.model import JobId, TaskId
 from kubeq.errors import BackendError, IntegrityError
 from kubeq.store.base import ObjectStore
 from kubeq.store.blobs import hash_file
+from kubeq.store.checkpoints import checkpoints_of_job
 from kubeq.store.keys import LONGEST_KEY
 from kubeq.store.parallel import run_parallel, threads_for
 from kubeq.store.results import (
@@ -131,14 +132,15 @@ class Outputs:
                 yield int(match[1]), int(match[2])
 
     def delete_job(self, job: JobId) -> None:
-        """Remove all that the job's attempts stored: documents, files, stdout, log segments. May be repeated."""
+        """Remove all that the job's attempts stored: documents, files, stdout, leavings. May be repeated."""
         # A task's documents sort before its files ("." before "/"), so a crash leaves no document without its bytes.
         self._delete(f"results/{job}/")
-        self.delete_logs(job)
+        self.delete_leavings(job)
 
-    def delete_logs(self, job: JobId) -> None:
-        """Remove the job's log segments only; those of attempts that were lost stay until somebody does. Repeatable."""
+    def delete_leavings(self, job: JobId) -> None:
+        """Remove log segments (those of lost attempts stay until then) and checkpoints only. May be repeated."""
         self._delete(f"logs/{job}/")
+        self._delete(checkpoints_of_job(job))
 
     def url_of(self, what: JobId | TaskId) -> str:
         """Where people find the outputs of a job or of a task; ends in a slash."""

@@ -581,6 +581,19 @@ def test_an_agent_without_descriptors_neither_hangs_nor_leaves_anything_running(
     assert done.returncode == 0, done.stderr
 
 
+def test_what_a_command_leaves_for_its_next_attempt_is_in_a_folder_of_its_own(rig: Rig) -> None:
+    checkpoint = rig.folder / "checkpoint"
+    checkpoint.mkdir(exist_ok=True)
+    (checkpoint / "earlier").write_text("one")
+    output = BytesIO()
+    script = "cat $KUBEQ_CHECKPOINT/earlier; echo two > $KUBEQ_CHECKPOINT/later"
+    running = rig.runtime.create(rig.execution("sh", "-c", script, checkpoint=checkpoint)).start(output)
+    exit = running.wait(PATIENCE_S)
+    running.remove()
+    assert (exit and exit.code, output.getvalue()) == (0, b"one")
+    assert (checkpoint / "later").read_text() == "two\n"
+
+
 def test_the_list_of_nodes_is_there_and_each_new_one_takes_its_place_while_the_command_runs(rig: Rig) -> None:
     peers = rig.folder / "peers" / "nodes.jsonl"
     peers.parent.mkdir()

@@ -101,6 +101,14 @@ def test_retries_run_a_failed_task_again_and_then_give_up(home: Home) -> None:
     assert (task["state"], task["attempt"], task["failures"]) == ("succeeded", 3, 2)
 
 
+def test_an_attempt_goes_on_from_what_the_one_before_it_has_left(home: Home) -> None:
+    script = 'cd "$KUBEQ_CHECKPOINT"; cat steps; echo $KUBEQ_ATTEMPT >> steps; test $KUBEQ_ATTEMPT -ge 3'
+    home.run("sub", "--local", "-n", "steps", "--image", "none", "--retries", "2", "sh", "-c", script)
+    assert home.run("logs", "steps/1").stdout == "1\n2\n"
+    stored = [path for path in home.state.rglob("checkpoints/*/*/*") if path.is_file()]
+    assert stored == [], "a task that succeeded needs none any more"
+
+
 def test_kill_stops_what_runs_and_nothing_starts_afterwards(home: Home) -> None:
     witness = home.root / "witness"
     job = home.submit("--image", "none", "--seq", "50", "sh", "-c", f"echo {{index}} >> {witness}; sleep 60")

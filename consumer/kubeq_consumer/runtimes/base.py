@@ -27,6 +27,7 @@ class Execution:
     with its name. `slot` numbers the place among those that run side by side: two executions at one time never have the
     same. `peers` is the list of the pool's nodes, in a folder that holds nothing else: the command finds it by
     `KUBEQ_PEERS`, and no container can write it. `devices` are the GPUs it sees, by the driver's numbers.
+    `checkpoint` is the folder, found by `KUBEQ_CHECKPOINT`, of which the next attempt gets what this one leaves there.
     """
 
     task: TaskId
@@ -46,6 +47,7 @@ class Execution:
     mounts: tuple[Mount, ...]
     peers: Path | None = None
     devices: tuple[int, ...] = ()
+    checkpoint: Path | None = None
 
 
 class Sink(Protocol):

@@ -19,6 +19,7 @@ from kubeq_consumer.runtimes.base import Execution
 Body = dict[str, Any]
 WORK_INSIDE = "/kubeq/work"
 PEERS_INSIDE = "/.kubeq/peers"
+CHECKPOINT_INSIDE = "/.kubeq/checkpoint"
 PROGRAM_INSIDE = "/.kubeq/exec"
 GATE_INSIDE = "/.kubeq/gate"
 PIDS_LIMIT = 4096
@@ -64,6 +65,7 @@ def task_body(execution: Execution, around: Surroundings) -> Body:
             *([] if around.gate is None else [_bind(str(around.gate), GATE_INSIDE, read_only=True)]),
             _bind(str(execution.work), WORK_INSIDE),
             *_peers_mount(execution.peers),
+            *([] if execution.checkpoint is None else [_bind(str(execution.checkpoint), CHECKPOINT_INSIDE)]),
             *(_bind(mount.source, mount.target, read_only=mount.read_only) for mount in execution.mounts),
         ],
     }
@@ -179,6 +181,8 @@ def _environment(execution: Execution, around: Surroundings, user: str) -> list[
         pairs.append("HOME=/tmp")
     if execution.peers is not None:
         pairs.append(f"KUBEQ_PEERS={PEERS_INSIDE}/{execution.peers.name}")
+    if execution.checkpoint is not None:
+        pairs.append(f"KUBEQ_CHECKPOINT={CHECKPOINT_INSIDE}")
     return [*pairs, "TINI_KILL_PROCESS_GROUP=1"]
 
 

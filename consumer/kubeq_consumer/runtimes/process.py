@@ -141,7 +141,8 @@ def environment_of(environment: Sequence[tuple[str, str]], agents: Mapping[str, 
 
 def _told(execution: Execution) -> tuple[tuple[str, str], ...]:
     """What only the runtime knows of the command's surroundings."""
-    return () if execution.peers is None else (("KUBEQ_PEERS", str(execution.peers)),)
+    places = {"KUBEQ_PEERS": execution.peers, "KUBEQ_CHECKPOINT": execution.checkpoint}
+    return tuple((name, str(place)) for name, place in places.items() if place is not None)
 
 
 def _refusal(execution: Execution, error: OSError | ValueError) -> str:

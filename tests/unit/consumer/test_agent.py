@@ -42,6 +42,7 @@ from kubeq.queue.claims import Claimed, Final, Grant, Room
 from kubeq.queue.memory import MemoryTable
 from kubeq.queue.queue import Queue
 from kubeq.store.blobs import Blobs
+from kubeq.store.checkpoints import Checkpoints
 from kubeq.store.memory import MemoryStore
 from kubeq.store.open import open_site
 from kubeq.store.outputs import Outputs
@@ -83,6 +84,7 @@ class Stage:
         self.discarded = 0
         self.refuse: list[BackendError] = []
         self.without_image: list[BackendError] = []
+        self.at_start: Callable[[Execution], None] = lambda execution: None
         self.at_usage: Callable[[], None] = lambda: None
         self.most_at_once = 0
         self.running_now = 0
@@ -128,6 +130,7 @@ class Act:
             self._stage.running_now += 1
             self._stage.most_at_once = max(self._stage.most_at_once, self._stage.running_now)
         output.write(b"said\n")
+        self._stage.at_start(self._execution)
         (self._execution.work / "made").write_text(str(self._execution.attempt))
         return self
 
@@ -226,6 +229,7 @@ class Theatre:
             claims=self.queue,
             blobs=self.blobs,
             outputs=self.outputs,
+            checkpoints=Checkpoints(self.store),
             cache=cache,
             remotes=Remotes(self.root / "cache", cache, open_site),
             outfitter=Outfitter(self.config, self.blobs, cache),
@@ -685,6 +689,52 @@ def test_on_a_machine_of_a_cloud_a_task_acts_as_the_machine_where_that_was_allow
     theatre.play()
     theatre.end()
     assert theatre.task().state is TaskState.SUCCEEDED
+
+
+def test_what_an_attempt_leaves_its_next_one_finds_and_a_success_removes_it(theatre: Theatre) -> None:
+    found: list[list[str]] = []
+
+    def go_on(execution: Execution) -> None:
+        assert execution.checkpoint is not None
+        steps = execution.checkpoint / "steps"
+        found.append(steps.read_text().split() if steps.exists() else [])
+        steps.write_text(" ".join([*found[-1], f"step{execution.attempt}"]))
+        theatre.stage.exit = Exit(code=0 if execution.attempt == 3 else 1)
+
+    theatre.stage.at_start = go_on
+    theatre.submit(1, Policy(retries=2))
+    theatre.play()
+    theatre.end()
+    assert found == [[], ["step1"], ["step1", "step2"]]
+    assert theatre.task().state is TaskState.SUCCEEDED
+    assert list(theatre.store.list("checkpoints/")) == []
+
+
+def test_a_node_that_leaves_at_once_stores_what_its_attempts_leave_before_it_gives_them_back(theatre: Theatre) -> None:
+    def leave_something(execution: Execution) -> None:
+        assert execution.checkpoint is not None
+        (execution.checkpoint / "state").write_text("half")
+
+    theatre.stage.at_start = leave_something
+    theatre.stage.hold.clear()
+    theatre.submit(1)
+    theatre.play()
+    eventually(lambda: theatre.stage.started, "it runs")
+    theatre.agent.ask_to_leave(GoneReason.PREEMPTED, release=True)
+    assert theatre.end() is GoneReason.PREEMPTED
+    (kept,) = theatre.store.list("checkpoints/j1/1/")
+    assert kept.key.startswith("checkpoints/j1/1/1-")
+    task = theatre.task()
+    assert (task.state, task.failures, task.losses) == (TaskState.PENDING, 0, 0)
+
+
+def test_a_task_that_leaves_nothing_costs_no_request_for_it(theatre: Theatre) -> None:
+    theatre.submit(3)
+    theatre.play()
+    theatre.end()
+    asked = theatre.store.requests
+    assert "list" not in asked
+    assert "delete" not in asked
 
 
 def test_an_agent_leaves_signs_that_its_queue_knows_it_and_that_it_lives(theatre: Theatre) -> None:

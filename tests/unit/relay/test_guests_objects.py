@@ -21,6 +21,7 @@ from kubeq.errors import AccessDenied, BackendError, IntegrityError, ObjectNotFo
 from kubeq.queue.claims import Final, Grant
 from kubeq.store.base import ObjectStore
 from kubeq.store.blobs import Blobs
+from kubeq.store.checkpoints import Checkpoints
 from kubeq.store.logs import LogWriter
 from kubeq.store.outputs import OutputFile, Outputs, ResultDocument, result_document
 from kubeq.store.result_source import result_url
@@ -206,6 +207,34 @@ def test_earlier_attempts_of_a_task_are_read_by_the_later_ones_only(house: House
         put(second.store, "results/job-1/1/1/more")
     with pytest.raises(AccessDenied):
         put(second.store, "logs/job-1/1/1/00000001")
+
+
+def test_a_checkpoint_goes_to_the_later_attempts_of_its_task_and_to_nobody_else(house: House, tmp_path: Path) -> None:
+    house.submit(2)
+    first, second = house.node("n1"), house.node("n2")
+    (grant,) = first.claim()
+    archive = tmp_path / "archive"
+    archive.write_bytes(b"half")
+    task, other = grant.task.id, TaskId(grant.job.id, 2)
+    kept = Checkpoints(first.store).save(task, 1, archive)
+    for forbidden in (lambda: Checkpoints(second.store).of(task), lambda: read(second.store, kept.key)):
+        with pytest.raises(AccessDenied):
+            forbidden()
+    give_back(first, grant)
+    (again,) = second.claim()
+    assert (again.task.id, again.attempt) == (task, 2)
+    store = Checkpoints(second.store)
+    assert store.of(task) == [kept]
+    store.read(kept, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"half"
+    newer = store.save(task, 2, archive)
+    store.delete([kept])
+    with pytest.raises(AccessDenied):
+        read(first.store, newer.key)
+    for place, number in ((other, 1), (task, 3)):
+        with pytest.raises(AccessDenied):
+            store.save(place, number, archive)
+    assert [stored.key for stored in house.objects.list("checkpoints/")] == [newer.key]
 
 
 def test_a_superseded_attempt_may_still_store_what_nobody_will_take_for_the_result(house: House) -> None:

@@ -394,7 +394,7 @@ def test_deleting_a_job_leaves_nothing_of_it_and_everything_of_others() -> None:
     ours = ["results/j/1/1/a", "results/j/1/1.result.json", "logs/j/1/1/00000001"]
     for key in [*others, *ours, *(f"results/j/{number}/1/a" for number in range(10, 1300))]:
         stand(store, key, b"x")
-    Outputs(store).delete_logs(JobId("j"))
+    Outputs(store).delete_leavings(JobId("j"))
     assert "logs/j/1/1/00000001" not in stored(store)
     assert "results/j/1/1/a" in stored(store)
     Outputs(store).delete_job(JobId("j"))
