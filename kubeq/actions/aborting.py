@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from kubeq.actions.launching import observe_pool, rows_of
 from kubeq.actions.session import Session
-from kubeq.core.model import Job, NodeName, NodeOrder, PoolId
+from kubeq.core.model import Job, NodeName, NodeOrder, PoolId, Reach
 
 LEAVING_S = 20.0
 """How long to wait for agents to stop what runs (10 s between TERM and KILL) and to report that they left."""
+MACHINES_LEAVING_S = 120.0
+"""The same for machines of a cloud, which are looked at seldom, and shut down after their agents."""
 _LOOK_S = 0.1
 
 
@@ -43,10 +45,12 @@ def stop_nodes(session: Session, pool: PoolId, names: tuple[NodeName, ...] | Non
             session.queue.order(rows[name], NodeOrder.RELEASE)
     for provider in session.providers_of(pool):
         provider.terminate(asked)
-    deadline = session.clock.monotonic() + LEAVING_S
+    nature = session.provider_of(pool).capabilities
+    pause_s = _LOOK_S if nature.reach is Reach.HOST else nature.look_every_s
+    deadline = session.clock.monotonic() + (MACHINES_LEAVING_S if nature.costs_money else LEAVING_S)
     left_over = asked
     while left_over and session.clock.monotonic() < deadline:
-        session.queue.wait(_LOOK_S)
+        session.queue.wait(pause_s)
         seen = observe_pool(session, pool)
         left_over = tuple(name for name in asked if name in seen.live or name in seen.draining)
     return Stopped(asked=asked, left_over=left_over)

@@ -17,6 +17,8 @@ from kubeq.queue.rows import Outcome
 
 MOST_BARREN = 3
 """Machines that ended in a row without ever working: then it is not bad luck, and each was paid for."""
+RECENT_S = 120.0
+"""An end so long before the waiting is still worth telling: it is why a machine is started."""
 CONSOLE_LINES = 8
 """So much of a console is shown of a machine whose agent never spoke."""
 
@@ -61,7 +63,7 @@ class Replacing:
     def _tell(self, fleet: Fleet) -> None:
         """Say of each machine once that it has ended, and why."""
         for node in fleet.ended:
-            if node.name not in self._told and (node.ended_at or 0.0) >= self._since:
+            if node.name not in self._told and (node.ended_at or 0.0) >= self._since - RECENT_S:
                 self._say(f"machine {described(node)} has ended: {node.note or node.gone}")
             self._told.add(node.name)
 

@@ -7,14 +7,14 @@ Nothing here changes anything.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from kubeq.actions.launching import SEEN_RECENTLY_S, seen_of
 from kubeq.actions.session import Session
 from kubeq.actions.spending import Spent, spent_on
-from kubeq.core.model import UNFINISHED, Job, JobStatus, Node, NodeState, PoolId, Task, TaskState
+from kubeq.core.model import UNFINISHED, GoneReason, Job, JobStatus, Node, NodeState, PoolId, Task, TaskState
 from kubeq.core.quantities import format_duration
 from kubeq.core.resources import Resources, fits
 from kubeq.core.transitions import job_status
@@ -59,11 +59,12 @@ class JobSummary:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """The nodes of a pool that can be counted on: what each has in all (None: it is only coming up), and what those say
-    that cannot work now.
+    that cannot work now. `last` says how the machine of a cloud ended that ended last.
     """
 
     sizes: Sequence[Resources | None]
     troubles: Sequence[str]
+    last: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,16 @@ def standing_nodes(session: Session, pool: PoolId) -> Standing:
     suffered = hidden | {name: seen.reason for name, seen in observed.items() if seen.alive and seen.reason}
     notes = {node.name: node.note or suffered.get(node.name) for node in counted}
     troubles = [f"{name}: {note}" for name, note in notes.items() if note]
-    return Standing(sizes=[*map(_size, counted), *coming], troubles=troubles)
+    return Standing(sizes=[*map(_size, counted), *coming], troubles=troubles, last=_last_end(rows.values()))
+
+
+def _last_end(nodes: Iterable[Node]) -> str | None:
+    """How the machine that ended last did, if that was not for want of work."""
+    ended = [node for node in nodes if node.state is NodeState.GONE]
+    last = max(ended, key=lambda node: (node.ended_at or 0.0, node.number), default=None)
+    if last is None or last.gone is GoneReason.IDLE or (last.machine is None and last.started_at is not None):
+        return None
+    return f"the last, {last.name}, ended: {last.note or last.gone}"
 
 
 def _summary(session: Session, job: Job, pools: dict[PoolId, Standing]) -> JobSummary:
@@ -221,7 +231,8 @@ def _why_back_off(claimable_at: float | None, now: Situation) -> str | None:
 
 def _why_node(need: Resources | None, now: Situation) -> str | None:
     if not now.pool.sizes:
-        return f"no node yet; kubeq addnodes 1 {now.job.id} starts one"
+        last = f" ({now.pool.last})" if now.pool.last else " yet"
+        return f"no node{last}; kubeq addnodes 1 {now.job.id} starts one"
     need = need or now.job.resources
     sizes = [size for size in now.pool.sizes if size is not None]
     if not sizes:

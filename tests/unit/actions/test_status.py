@@ -8,12 +8,13 @@ from pathlib import Path
 
 from kubeq.actions.session import Session
 from kubeq.actions.status import JobSummary, situation_of, summarize, why_task
-from kubeq.core.model import Exit, Job, JobStatus, NodeName, NodeState, PoolId, TaskState
+from kubeq.core.machines import Machine
+from kubeq.core.model import Exit, GoneReason, Job, JobStatus, NodeName, NodeState, PoolId, TaskState
 from kubeq.core.resources import Resources
 from kubeq.queue.base import Cursor, Key, Page, Partition, Row
 from kubeq.queue.memory import MemoryTable
 from kubeq.queue.queue import Queue
-from tests.jobs import FakeClock, MemorySession, Work, session_in
+from tests.jobs import NODE, FakeClock, MemorySession, Work, session_in
 
 
 def summary(session: Session, job: Job) -> JobSummary:
@@ -49,6 +50,18 @@ def test_without_a_node_a_job_waits_for_one(work: Work, session: Session) -> Non
     job = work.submit()
     assert summary(session, job).because == f"no node yet; kubeq addnodes 1 {job.id} starts one"
     assert why(session, job, 1) == f"no node yet; kubeq addnodes 1 {job.id} starts one"
+
+
+def test_a_job_whose_machines_are_gone_says_how_the_last_one_ended(work: Work, session: Session) -> None:
+    job = work.submit()
+    machine = Machine(type="m.small", zone="eu-1a", spot=True)
+    work.report_node(state=NodeState.REQUESTED, machine=machine, total=None)
+    assert summary(session, job).because == "its node is starting"
+    work.report_node(
+        state=NodeState.GONE, machine=machine, gone=GoneReason.NEVER_STARTED, note="no capacity", ended_at=1.0
+    )
+    told = f"the last, {NODE}, ended: no capacity"
+    assert summary(session, job).because == f"no node ({told}); kubeq addnodes 1 {job.id} starts one"
 
 
 def test_a_node_that_stopped_reporting_is_not_counted_on(work: Work, session: Session) -> None:
