@@ -8,7 +8,7 @@ Requests a call (each page of 500 is one)
 
 offers     7, and 1 a zone (2 where GPUs are attached) and 1 an architecture; what was found is kept for ten minutes
 launch     as offers; 1 list, and 1 insert a name and offer tried and 1 a second until it is known whether it comes
-observe    2 lists: the instances, and which were taken back
+observe    2 lists: the instances, and how such came and went
 terminate  1 list a pool, and 1 a name
 """
 
@@ -31,26 +31,22 @@ from kubeq.errors import BackendError, NotFound, UsageError
 from kubeq.extras import extra
 from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Owned, Refused
 from kubeq.nodes.gce_api import Compute, Patience, last, together
-from kubeq.nodes.gce_description import (
+from kubeq.nodes.gce_description import USER, Description
+from kubeq.nodes.gce_instances import delete_instance, list_fates, list_instances, read_console, remove_rule
+from kubeq.nodes.gce_launch import Launcher
+from kubeq.nodes.gce_names import (
     NODE,
     POOL,
+    PROVIDER,
     STOPPED,
-    USER,
-    Description,
-    address_of,
     instance_name,
-    is_public,
     node_of,
-    observation_of,
     of_pool,
-    owned_of,
+    pool_of,
     pool_tag,
-    preempted,
-    stopped_at,
 )
-from kubeq.nodes.gce_instances import delete_instance, list_instances, list_preemptions, read_console, remove_rule
-from kubeq.nodes.gce_launch import Launcher
-from kubeq.nodes.gce_offers import PROVIDER, Plan, plan
+from kubeq.nodes.gce_offers import Plan, plan
+from kubeq.nodes.gce_seen import address_of, after, is_public, observation_of, owned_of, stopped_at
 from kubeq.nodes.prices import Price
 from kubeq.nodes.ssh_keys import forget_key, key_path
 
@@ -110,17 +106,16 @@ class GceProvider:
         return Launcher(description=description, plan=found, price=self._price).launch(names)
 
     def observe(self, pool: PoolId) -> Mapping[NodeName, Observation]:
-        """See NodeProvider. Of those that were deleted only such are still known as Google took back.
+        """See NodeProvider. Of those that are gone only such are still known as never came, or as Google took back.
 
         One that switched itself off some time ago and could not delete itself is deleted.
         """
         instances = list_instances(self._asked, of_pool(pool))
         seen = {node_of(one.name): observation_of(one, self._price) for one in instances}
-        for operation in list_preemptions(self._asked):
-            name = last(operation.target_link)
-            node = node_of(name)
-            if name.startswith(f"{pool_tag(pool)}-") and not (node in seen and seen[node].alive):
-                seen[node] = preempted(seen.get(node, Observation(name=node, alive=False)))
+        for fate in reversed(list_fates(self._asked)):  # the latest has the last word
+            node = node_of(last(fate.target_link))
+            if pool_of(node) == pool:
+                seen = after(seen, node, fate)
         self._sweep(instances)
         return seen
 
@@ -143,7 +138,7 @@ class GceProvider:
         Raises BackendError, naming them, for those that could not be asked to; the others are.
         """
         wanted = set(names)
-        pools = sorted({PoolId(name.rpartition("-")[0]) for name in names})
+        pools = sorted({pool_of(name) for name in names})
         found = [one for pool in pools for one in list_instances(self._asked, of_pool(pool))]
         ending = [one for one in found if node_of(one.name) in wanted]
         self._delete([one for one in ending if one.status != "STOPPING"])

@@ -1,37 +1,28 @@
-"""How a node looks as an instance of Compute Engine: its name, what it is asked for with, and what is read from it."""
+"""How an instance of Compute Engine is asked for that is to be a node. What is read from one is in `gce_seen`."""
 
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from kubeq.core.machines import Machine, Machines, Offer
-from kubeq.core.model import NodeName, PoolId
+from kubeq.core.model import NodeName
 from kubeq.extras import extra
-from kubeq.nodes.base import NodeRequest, Observation, Owned
-from kubeq.nodes.gce_api import Compute, last
+from kubeq.nodes.base import NodeRequest
+from kubeq.nodes.gce_api import Compute
 from kubeq.nodes.gce_checks import DEFAULT_ACCOUNT, DEFAULT_NETWORK, Boot, network_place, subnet_place
-from kubeq.nodes.gce_offers import PROVIDER
+from kubeq.nodes.gce_names import NODE, OWNER, POOL, RELEASE, instance_name, pool_tag
 from kubeq.nodes.gce_types import ATTACHES
 from kubeq.nodes.machine_boot import GCE, machine_text
-from kubeq.nodes.prices import Price
 from kubeq.release import this_release
 
 with extra("gcp"):
     from google.cloud import compute_v1 as compute
 
-POOL, NODE, OWNER, RELEASE = "kubeq-pool", "kubeq-node", "kubeq-owner", "kubeq-release"
-"""The labels of all that is made."""
 USER = "kubeq"
 """Whom Google's agent on the machine makes, with the right to become root, for the key in the instance's metadata."""
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-LIVE = frozenset({"PROVISIONING", "STAGING", "RUNNING", "REPAIRING"})
-STOPPED = frozenset({"TERMINATED", "STOPPED", "SUSPENDED"})
-"""States in which an instance does nothing any more and its disks still cost: it has to be deleted."""
-_PREFIX = "kubeq-"
 _HYPERDISK = re.compile(r"(c4|c4a|c4d|n4|n4a|n4d|m4|x4|a4|h4d|g4)-")
 """Series that take no persistent disk: https://cloud.google.com/compute/docs/machine-resource (May 2026)."""
 _GB = 2**30
@@ -47,31 +38,6 @@ poweroff
 END_OF_ENDING
 
 """
-
-
-def instance_name(node: NodeName) -> str:
-    """The instance's name: as Google wants it, and nobody else's."""
-    return _PREFIX + node
-
-
-def node_of(name: str) -> NodeName:
-    """The node of an instance that is ours."""
-    return NodeName(name.removeprefix(_PREFIX))
-
-
-def pool_tag(pool: PoolId) -> str:
-    """The network tag of the pool's machines, and the name of the firewall rule between them."""
-    return _PREFIX + pool
-
-
-def request_id(node: NodeName, offer: Offer) -> str:
-    """By which Google knows that it was asked for this very machine before."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"kubeq:{node}:{offer.zone}:{offer.type.name}:{offer.spot}"))
-
-
-def of_pool(pool: PoolId) -> str:
-    """The filter of a pool's instances."""
-    return f'labels.{POOL} = "{pool}"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,73 +139,6 @@ class Description:
 def device_name(number: int) -> str:
     """What the machine finds the volume of that number as: /dev/disk/by-id/google-NAME."""
     return f"kubeq-{number}"
-
-
-def machine_of(instance: compute.Instance, price: Price) -> Machine:
-    """The machine that an instance is."""
-    zone, kind = last(instance.zone), last(instance.machine_type)
-    spot = instance.scheduling.provisioning_model == "SPOT"
-    cost = price(PROVIDER, kind, zone.rpartition("-")[0], spot)
-    return Machine(id=str(instance.id), type=kind, zone=zone, spot=spot, price=cost)
-
-
-def observation_of(instance: compute.Instance, price: Price) -> Observation:
-    """What is to be said of an instance."""
-    alive = instance.status in LIVE
-    state = f"the instance is {instance.status.lower()}"
-    reason = None if alive else instance.status_message or state
-    return Observation(
-        name=node_of(instance.name),
-        alive=alive,
-        reason=reason,
-        address=address_of(instance),
-        machine=machine_of(instance, price),
-        made_at=made_at(instance),
-    )
-
-
-def preempted(seen: Observation) -> Observation:
-    """The same node, which Google took back."""
-    return replace(seen, alive=False, preempted=True, reason="Google took the machine back (preempted)")
-
-
-def owned_of(instance: compute.Instance, price: Price) -> Owned:
-    """Whose an instance of ours is."""
-    kept = {item.key: item.value for item in instance.metadata.items}
-    return Owned(
-        name=node_of(instance.name),
-        pool=PoolId(instance.labels[POOL]),
-        owner=kept.get(OWNER, instance.labels.get(OWNER, "")),
-        machine=machine_of(instance, price),
-        made_at=made_at(instance),
-        state=instance.status.lower(),
-    )
-
-
-def made_at(instance: compute.Instance) -> float:
-    """When it was asked for, in epoch seconds."""
-    return datetime.fromisoformat(instance.creation_timestamp).timestamp()
-
-
-def stopped_at(instance: compute.Instance) -> float:
-    """Since when it has been standing there switched off, in epoch seconds."""
-    return datetime.fromisoformat(instance.last_stop_timestamp or instance.creation_timestamp).timestamp()
-
-
-def is_public(instance: compute.Instance) -> bool:
-    """Whether it has an address that is seen from outside."""
-    return bool(_outside(instance))
-
-
-def address_of(instance: compute.Instance) -> str | None:
-    """Where it is reached: from outside, if it has such an address."""
-    inside = [interface.network_i_p for interface in instance.network_interfaces if interface.network_i_p]
-    return next(iter([*_outside(instance), *inside]), None)
-
-
-def _outside(instance: compute.Instance) -> list[str]:
-    configured = [config for interface in instance.network_interfaces for config in interface.access_configs]
-    return [config.nat_i_p for config in configured if config.nat_i_p]
 
 
 def _scheduling(offer: Offer, lifetime_s: float) -> compute.Scheduling:

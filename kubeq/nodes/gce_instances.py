@@ -6,6 +6,7 @@ How an instance of a node looks is in `gce_description`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from kubeq.errors import BackendError
 from kubeq.extras import extra
@@ -48,21 +49,22 @@ def list_instances(asked: Compute, wanted: str) -> list[compute.Instance]:
     return asked.ask("list the instances", listed)
 
 
-def list_preemptions(asked: Compute) -> list[compute.Operation]:
-    """How Google took instances back, the latest first, whoever's they were; it remembers two weeks."""
+def list_fates(asked: Compute) -> list[compute.Operation]:
+    """How instances came and how Google took them back, the latest first, whoever's they are; kept for two weeks."""
     client = asked.client(compute.GlobalOperationsClient)
     request = compute.AggregatedListGlobalOperationsRequest(
         project=asked.project,
-        filter=f'operationType = "{PREEMPTED}"',
+        filter=f'(operationType = "{PREEMPTED}") OR (operationType = "insert")',
         order_by="creationTimestamp desc",
         max_results=PAGE,
     )
 
     def listed() -> list[compute.Operation]:
         page = next(iter(client.aggregated_list(request, **ONCE).pages))
-        return [one for scope in page.items.values() for one in scope.operations]
+        found = [one for scope in page.items.values() for one in scope.operations]
+        return sorted(found, key=lambda one: datetime.fromisoformat(one.insert_time), reverse=True)
 
-    return asked.ask("list the preempted instances", listed)
+    return asked.ask("list what became of instances", listed)
 
 
 def insert_instance(

@@ -18,7 +18,7 @@ from kubeq.errors import BackendError
 from kubeq.extras import extra
 from kubeq.nodes.base import Launched, Refused
 from kubeq.nodes.gce_api import together
-from kubeq.nodes.gce_description import LIVE, NODE, Description, instance_name, machine_of, node_of, of_pool, request_id
+from kubeq.nodes.gce_description import Description
 from kubeq.nodes.gce_instances import (
     STANDING,
     Refusal,
@@ -28,7 +28,9 @@ from kubeq.nodes.gce_instances import (
     read_instance,
     read_operation,
 )
+from kubeq.nodes.gce_names import LIVE, NODE, instance_name, node_of, of_pool, request_id
 from kubeq.nodes.gce_offers import Plan
+from kubeq.nodes.gce_seen import machine_of
 from kubeq.nodes.prices import Price
 
 with extra("gcp"):

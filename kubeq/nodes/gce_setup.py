@@ -6,13 +6,13 @@ from kubeq.core.provisioning import Permission
 
 _IN_PROJECT = (
     "compute.acceleratorTypes.list", "compute.disks.create", "compute.firewalls.create", "compute.firewalls.delete",
-    "compute.firewalls.get", "compute.firewalls.list", "compute.globalOperations.get", "compute.images.get",
-    "compute.images.getFromFamily", "compute.images.useReadOnly", "compute.instances.create",
+    "compute.firewalls.get", "compute.firewalls.list", "compute.globalOperations.get", "compute.globalOperations.list",
+    "compute.images.get", "compute.images.getFromFamily", "compute.images.useReadOnly", "compute.instances.create",
     "compute.instances.delete", "compute.instances.get", "compute.instances.getSerialPortOutput",
     "compute.instances.list", "compute.instances.setLabels", "compute.instances.setMetadata",
     "compute.instances.setServiceAccount", "compute.instances.setTags", "compute.machineTypes.list",
     "compute.networks.get", "compute.networks.updatePolicy", "compute.projects.get", "compute.regions.get",
-    "compute.regions.list", "compute.subnetworks.list", "compute.subnetworks.use",
+    "compute.regions.list", "compute.subnetworks.get", "compute.subnetworks.list", "compute.subnetworks.use",
     "compute.subnetworks.useExternalIp", "compute.zoneOperations.get", "compute.zoneOperations.list",
 )  # fmt: skip
 

@@ -511,6 +511,29 @@ def test_a_machine_that_was_taken_back_is_told_apart(provider: GceProvider, gce:
     assert (seen[TWO].alive, seen[TWO].preempted) == (True, False)
 
 
+def test_one_for_which_there_is_no_room_after_all_is_dead_for_that_reason(
+    provider: GceProvider, gce: FakeGce, tmp_path: Path
+) -> None:
+    gce.instances.exhausted, gce.instances.late = set(ZONES), 10_000
+    assert isinstance(provider.launch(request_for(tmp_path), {ONE: 1})[ONE], Launched)
+    assert provider.observe(POOL) == {}, "nothing is known yet"
+    (operation,) = gce.instances.operations.values()
+    operation.update(operation["_then"])
+    seen = provider.observe(POOL)[ONE]
+    assert (seen.alive, seen.preempted) == (False, False)
+    assert "not have enough resources available (ZONE_RESOURCE_POOL_EXHAUSTED)" in str(seen.reason)
+
+
+def test_one_that_came_where_there_was_room_is_not_mourned_where_there_was_none(
+    provider: GceProvider, gce: FakeGce, tmp_path: Path
+) -> None:
+    gce.instances.exhausted = {ZONES[0]}
+    provider.launch(request_for(tmp_path), {ONE: 1})
+    assert live(provider) == {ONE}
+    provider.terminate([ONE])
+    assert provider.observe(POOL) == {}
+
+
 def test_one_that_switched_itself_off_is_dead_and_removed_after_a_while(
     provider: GceProvider, gce: FakeGce, tmp_path: Path
 ) -> None:

@@ -92,14 +92,18 @@ def test_a_job_outlives_its_submitter_and_one_of_its_machines_and_leaves_nothing
         lambda: [task for task in submitter.tasks(job) if task["node"] == doomed and task["started_at"]],
         "the first machine runs a task",
     )
+    survivor = second.removeprefix("kubeq-")
+    connected = submitter.run("connect", survivor, "sh", "-c", "id -u; hostname")
+    assert connected.stdout.split() == ["0", second], "as the agent's user, on the machine itself"
     submitter.end()
     cloud.gce.instances.warning_s = 2.0
     cloud.gce.instances.preempt(first)
     reader = cloud.home("reader")
     cloud.eventually(lambda: reader.status(job)["tasks"]["succeeded"] == TASKS, "all tasks are done")
     tasks = reader.tasks(job)
-    assert {task["node"] for task in tasks} == {second.removeprefix("kubeq-")}
+    assert {task["node"] for task in tasks} == {survivor}
     assert max(task["attempt"] for task in tasks) > 1, "no task was taken from the machine that went"
+    assert f"this machine becomes node {survivor}" in reader.run("logs", survivor).stdout
     reader.run("fetch", job, "out")
     for index in range(1, TASKS + 1):
         assert (reader.cwd / f"out/{index}/stdout.txt").read_text() == f"staged in: {index}\n"
