@@ -22,11 +22,11 @@ from kubeq.nodes.ec2_calls import Ec2Calls, Said
 from kubeq.nodes.ec2_group import AddressSeenBy, address_seen_by, forget_groups, open_to_caller, pool_group
 from kubeq.nodes.ec2_launch import Launcher, check_allowed
 from kubeq.nodes.ec2_plan import PROVIDER, plan_for
-from kubeq.nodes.ec2_tags import LIVING, STANDING, Seen, by_name, machines_seen, own_tags
+from kubeq.nodes.ec2_tags import LIVING, STANDING, by_name, machines_seen, own_tags
 from kubeq.nodes.prices import Price
 from kubeq.nodes.ssh_keys import forget_key, key_path
 
-LOOK_S = 10.0
+LOOK_S = 5.0
 MOST_AT_ONCE = 16
 """Launches that are under way at once; each has a thread that mostly waits."""
 MOST_NAMES = 200
@@ -34,6 +34,8 @@ MOST_NAMES = 200
 NOT_YET = {"IncorrectInstanceState", "IncorrectState"}
 NOT_AT_ALL = {"OperationNotPermitted", "UnsupportedOperation"}
 UNKNOWN = {"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"}
+LISTED_S = 600.0
+"""After so long a machine that was made is listed for everybody, by a wide margin."""
 USER = "root"
 
 
@@ -61,6 +63,7 @@ class Ec2Provider:
     def __init__(self, settings: Ec2Settings, calls: Ec2Calls | None = None) -> None:
         self._settings = settings
         self._calls = calls or Ec2Calls(region=settings.region)
+        self._fresh: dict[NodeName, tuple[str, float]] = {}
 
     def largest(self) -> Resources | None:
         """Not known before it is known what the machines are to be."""
@@ -117,9 +120,12 @@ class Ec2Provider:
         plan = plan_for(self._calls, machines, self._settings.price)
         group = pool_group(self._calls, request.pool, plan.network, machines.ports, own_tags(request))
         launcher = Launcher(calls=self._calls, request=request, plan=plan, groups=(group,))
-        with ThreadPoolExecutor(min(len(left), MOST_AT_ONCE), thread_name_prefix=PROVIDER) as threads:
-            made = threads.map(lambda name: launcher.start(name, names[name]), left)
+        threads = ThreadPoolExecutor(min(len(left), MOST_AT_ONCE), thread_name_prefix=PROVIDER)
+        try:
+            made = threads.map(lambda name: self._noted(launcher.start(name, names[name])), left)
             return answers | {answer.name: answer for answer in made}
+        finally:
+            threads.shutdown(cancel_futures=True)  # who is interrupted starts no more, and knows of those that came
 
     def observe(self, pool: PoolId) -> Mapping[NodeName, Observation]:
         """See NodeProvider. One DescribeInstances; EC2 forgets a machine about an hour after it has ended."""
@@ -130,10 +136,18 @@ class Ec2Provider:
         return {}
 
     def terminate(self, names: Sequence[NodeName]) -> None:
-        """See NodeProvider. The machine shuts down, of which its agent is told by a TERM, and is gone."""
+        """See NodeProvider. The machine shuts down, of which its agent is told by a TERM, and is gone.
+
+        Also one that was made here a moment ago, which EC2 lists for nobody yet.
+        """
         for start in range(0, len(names), MOST_NAMES):
             part = names[start : start + MOST_NAMES]
-            self._end(machines_seen(self._calls, STANDING, node=part))
+            seen = {one.id: one.name for one in machines_seen(self._calls, STANDING, node=part)}
+            now = self._calls.time.now()
+            fresh = {name: id for name, (id, made_at) in self._fresh.items() if now - made_at < LISTED_S}
+            self._end(seen | {fresh[name]: name for name in part if name in fresh})
+            for name in part:
+                self._fresh.pop(name, None)
 
     def command(self, node: Node, words: Sequence[str], *, terminal: bool) -> list[str]:
         """See NodeProvider. OpenSSH's client with the pool's key, after port 22 was opened to this machine."""
@@ -171,33 +185,40 @@ class Ec2Provider:
                 hint=f"set region = {machines.region}",
             )
 
-    def _end(self, seen: Sequence[Seen]) -> None:
-        """End those machines; one that EC2 does not let go yet is asked for again."""
-        ids = [one.id for one in seen]
-        if not ids:
+    def _noted(self, answer: Launched | Refused) -> Launched | Refused:
+        """The same; a machine that was made is known here before anybody lists it."""
+        if isinstance(answer, Launched) and answer.machine is not None and answer.machine.id is not None:
+            self._fresh[answer.name] = answer.machine.id, self._calls.time.now()
+        return answer
+
+    def _end(self, machines: Mapping[str, NodeName]) -> None:
+        """End the machines of those ids; one that EC2 does not let go yet, or does not know yet, is asked for again."""
+        if not machines:
             return
-        ec2 = self._calls.ec2
+        ec2, fresh = self._calls.ec2, {id for id, _ in self._fresh.values()}
+        unready = NOT_YET | UNKNOWN if len(machines) == 1 and fresh & machines.keys() else NOT_YET
         try:
             self._calls.ask(
-                f"the machines {', '.join(one.name for one in seen[:3])}",
-                lambda: ec2.terminate_instances(InstanceIds=ids),
+                f"the machines of {', '.join(list(machines.values())[:3])}",
+                lambda: ec2.terminate_instances(InstanceIds=list(machines)),
                 expected={*UNKNOWN, *NOT_YET, *NOT_AT_ALL},
-                again=lambda said: said.code in NOT_YET,
+                again=lambda said: said.code in unready,
             )
         except Said as said:
-            if len(seen) > 1:  # what is said of one keeps all the others from being ended
-                self._end_each(seen)
+            if len(machines) > 1:  # what is said of one keeps all the others from being ended
+                self._end_each(machines)
             elif said.code not in UNKNOWN:
+                (id,) = machines
                 raise BackendError(
-                    f"the machine {seen[0].id} of {seen[0].name} cannot be ended: {said}",
+                    f"the machine {id} of {machines[id]} cannot be ended: {said}",
                     hint="kubeq nodes --orphans shows and ends what is left",
                 ) from said
 
-    def _end_each(self, seen: Sequence[Seen]) -> None:
+    def _end_each(self, machines: Mapping[str, NodeName]) -> None:
         errors = []
-        for one in seen:
+        for id, name in machines.items():
             try:
-                self._end([one])
+                self._end({id: name})
             except BackendError as error:
                 errors.append(error)
         if errors:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kubeq import aws
 from kubeq.aws_errors import code_of, explain
@@ -74,6 +74,10 @@ class Ec2Calls:
     @cached_property
     def ssm(self) -> SSMClient:
         return aws.client("ssm", self.region, self.meter)
+
+    @cached_property
+    def quotas(self) -> Any:
+        return aws.client("service-quotas", self.region, self.meter)
 
     def ask(
         self,

@@ -17,6 +17,7 @@ from kubeq.errors import AccessDenied, UsageError
 from kubeq.nodes.ec2_calls import Ec2Calls, Said
 from kubeq.nodes.ec2_image import BootImage, image_for
 from kubeq.nodes.ec2_network import Network, network_for
+from kubeq.nodes.ec2_quota import allowed_offers
 from kubeq.nodes.ec2_types import types_for
 from kubeq.nodes.prices import Price
 
@@ -66,8 +67,9 @@ def plan_for(calls: Ec2Calls, machines: Machines, price: Price) -> Plan:
         raise UsageError(
             f"{asked} cannot be had in {', '.join(network.subnets)}", hint="name another type, or other zones"
         )
+    offers = allowed_offers(calls, offers_in_order(offers, machines.types))
     image = image_for(calls, machines, [offer.type for offer in offers])
-    return Plan(machines=machines, offers=tuple(offers_in_order(offers, machines.types)), image=image, network=network)
+    return Plan(machines=machines, offers=tuple(offers), image=image, network=network)
 
 
 def check_region(calls: Ec2Calls, region: str) -> None:

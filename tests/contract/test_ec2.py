@@ -210,6 +210,18 @@ def test_an_image_may_be_named_by_a_parameter_of_systems_manager(rig: Ec2Rig) ->
         rig.provider().offers(replace(rig.machines, image="resolve:ssm:/team/none"))
 
 
+def test_a_quota_of_nothing_is_said_beforehand_and_types_of_another_kind_are_still_offered(rig: Ec2Rig) -> None:
+    rig.cloud.faults(quotas={"L-1216C47A": 0.0, "L-34B43A08": 2.0})
+    with pytest.raises(UsageError, match=r"Standard .* in eu-west-1 is 0 processors .*, and m7i.large has 2"):
+        rig.provider().offers(rig.machines)
+    spot = rig.provider().offers(replace(rig.machines, spot=True))
+    assert {offer.type.name for offer in spot} == {"m7i.large"}, "c7i.xlarge has four"
+    mixed = rig.provider().offers(replace(rig.machines, types=("m7i.large", "g4dn.xlarge")))
+    assert {offer.type.name for offer in mixed} == {"g4dn.xlarge"}
+    rig.cloud.faults(refuse={"GetServiceQuota": ["AccessDeniedException", "no", 0]})
+    assert rig.provider().offers(rig.machines)
+
+
 def test_a_region_that_is_none_or_not_the_providers_is_refused(rig: Ec2Rig) -> None:
     for region, said in (("eu-west-99", "AWS has no region eu-west-99"), ("europe", "'europe' is not the name of")):
         with pytest.raises(UsageError, match=said):
@@ -236,6 +248,16 @@ def test_a_node_whose_launch_was_asked_for_in_other_words_before_has_that_machin
     assert isinstance(answer, Launched)
     assert answer.machine is not None
     assert answer.machine.id == first["id"]
+
+
+def test_a_machine_that_was_just_made_here_is_ended_though_no_list_shows_it(rig: Ec2Rig) -> None:
+    rig.hide_new(3600)
+    provider = rig.provider()
+    provider.launch(request(rig.machines), names(1, 2))
+    rig.cloud.faults(refuse={"TerminateInstances": ["InvalidInstanceID.NotFound", "It does not exist", 4]})
+    provider.terminate(list(names(1, 2)))
+    assert rig.cloud.standing() == []
+    provider.terminate(list(names(1, 2)))
 
 
 def test_a_long_boot_text_is_compressed_and_one_that_is_too_long_is_refused(rig: Ec2Rig) -> None:

@@ -6,25 +6,18 @@ it is it knows from its metadata service alone.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import boto3
 import pytest
 
-from kubeq.queue.open import open_provisioner as provisioner_of_queue
-from kubeq.store.open import open_provisioner as provisioner_of_store
-from tests.homes import Home
-from tests.stand_ins.ec2 import Ec2Cloud, booting_ec2
-from tests.stand_ins.ministack import REGION, Cloud
+from tests.e2e.ec2 import Account, account_of, set_up
+from tests.stand_ins.ec2 import booting_ec2
+from tests.stand_ins.ministack import Cloud
 
 pytestmark = pytest.mark.docker
-PATIENCE_S = 150.0
 TASKS = 6
-IDENTITY = "kubeq-node"
 SCRIPT = """\
 case "$KUBEQ_NODE_NAME" in *-1) sleep 900;; esac
 ask() { printf 'PUT /latest/api/token HTTP/1.0\\r\\nX-aws-ec2-metadata-token-ttl-seconds: 60\\r\\n\\r\\n'; sleep 1; }
@@ -34,61 +27,13 @@ echo "$1" >made.txt
 """
 
 
-@dataclass
-class Account:
-    """The emulated account, and homes of people who work there."""
-
-    ec2: Ec2Cloud
-    environment: dict[str, str]
-    name: str
-    folder: Path
-
-    def home(self, name: str) -> Home:
-        home = Home(self.folder / name, **self.environment, KUBEQ_LEASE="6", KUBEQ_POLL="0.5")
-        (home.cwd / ".kubeq").write_text(
-            f"[config]\nregion = {REGION}\nmachine_type = m7i.large\nnode_identity = {IDENTITY}\n"
-            f"default_url_prefix = s3://{self.name}/a%20prefix\nqueue_url = dynamodb://{REGION}/{self.name}\n"
-        )
-        return home
-
-    def eventually(self, question: Callable[[], object], what: str) -> None:
-        """Until it holds; a test that waits in vain shows what the machines printed."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not question():
-            if time.monotonic() > deadline:
-                machines = self.ec2.machines()
-                nodes = [one["tags"]["kubeq-node"] for one in machines]
-                printed = "\n".join(f"--- {node}\n{self.ec2.console(node)[-3000:]}" for node in nodes)
-                pytest.fail(f"not within {PATIENCE_S:g} s: {what}; {machines}\n{printed}")
-            time.sleep(0.2)
-
-
 @pytest.fixture
-def account(
-    emulated_aws: Cloud,
-    ssh_image: str,
-    busybox_image: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Account]:
-    name = emulated_aws.name()
-    for provisioner in (
-        provisioner_of_store(f"s3://{name}/a%20prefix", REGION),
-        provisioner_of_queue(f"dynamodb://{REGION}/{name}"),
-    ):
-        assert provisioner is not None
-        for piece in provisioner.survey():
-            provisioner.create(piece)
-    port = urlsplit(emulated_aws.url).port
-    assert port is not None
-    folder = tmp_path / "ec2"
+def account(emulated_aws: Cloud, ssh_image: str, busybox_image: str, tmp_path: Path) -> Iterator[Account]:
+    name, port, folder = set_up(emulated_aws), urlsplit(emulated_aws.url).port, tmp_path / "ec2"
     folder.mkdir()
+    assert port is not None
     with booting_ec2(folder, ssh_image, [busybox_image], [port]) as ec2:
-        iam = boto3.client("iam", endpoint_url=ec2.url, region_name=REGION)
-        iam.create_instance_profile(InstanceProfileName=IDENTITY)
-        iam.create_role(RoleName=IDENTITY, AssumeRolePolicyDocument="{}")
-        iam.add_role_to_instance_profile(InstanceProfileName=IDENTITY, RoleName=IDENTITY)
-        yield Account(ec2, {**ec2.environment, **emulated_aws.environment}, name, tmp_path)
+        yield account_of(ec2, emulated_aws, name, tmp_path)
 
 
 def test_a_job_outlives_its_submitter_and_one_of_its_machines_and_leaves_nothing_standing(
@@ -103,6 +48,7 @@ def test_a_job_outlives_its_submitter_and_one_of_its_machines_and_leaves_nothing
         lambda: [task for task in submitter.tasks(job) if task["node"] == first and task["started_at"]],
         "the first machine runs a task",
     )
+    assert submitter.run("connect", second, "hostname").stdout.startswith("i-")
     submitter.end()
     ec2.preempt(first, notice_s=2.0)
     reader = account.home("reader")

@@ -62,7 +62,7 @@ class Faults:
     next so many requests (0: all). `lost`: of so many requests of an operation the answer is lost. `gone`: nobody
     answers. Seconds: `pending_s` a machine takes to come up, `hidden_s` a new one is not listed, `dies_s` after which
     one that came up fails. `never_boots`: it comes up and runs nothing. `held`: none can be
-    terminated while it is pending. `quotas`: by their codes.
+    terminated while it is pending. `most`: so many may stand at once. `quotas`: by their codes.
     """
 
     no_room: list[list[str]] = field(default_factory=list)
@@ -74,6 +74,7 @@ class Faults:
     dies_s: float | None = None
     never_boots: bool = False
     held: bool = False
+    most: int | None = None
     quotas: dict[str, float] = field(default_factory=dict)
     spot_price: dict[str, float] = field(default_factory=dict)
 
@@ -106,6 +107,7 @@ class StandIn:
     def __init__(self, machines: Machines | None) -> None:
         self.machines = machines
         self.lock = threading.RLock()
+        self.listing = False
         self.reset()
         self._moto = DomainDispatcherApplication(create_backend_app)
 
@@ -128,6 +130,7 @@ class StandIn:
             return self._drop(environ, start)
         with self.lock:
             self.calls[operation] += 1
+            self.listing = operation == "DescribeInstances"
             try:
                 self._refuse(operation)
                 answer = self._answer(operation, form, body, environ, target)
@@ -208,6 +211,9 @@ class StandIn:
                     f"We do not have sufficient {kind} capacity in the Availability Zone you requested ({zone}).",
                     500,
                 )
+        standing = [life for life in self.lives.values() if life.instance.state != "terminated"]
+        if self.faults.most is not None and len(standing) >= self.faults.most:
+            raise Refusal("VcpuLimitExceeded", "You have requested more vCPU capacity than your current limit allows.")
         if market == "spot" and kind in self.faults.spot_price:
             raise Refusal(
                 "SpotMaxPriceTooLow", f"Your Spot request price is lower than {self.faults.spot_price[kind]}."
@@ -367,7 +373,7 @@ class StandIn:
 
     def hides(self, instance: Any) -> bool:
         life = self.lives.get(instance.id)
-        return life is not None and time.monotonic() < life.born + self.faults.hidden_s
+        return self.listing and life is not None and time.monotonic() < life.born + self.faults.hidden_s
 
     # What the tests order
 
