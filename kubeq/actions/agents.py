@@ -6,20 +6,22 @@ gets the archive or the image.
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kubeq.actions.agent_store import store_archive
 from kubeq.actions.backplane import reach_of
 from kubeq.actions.images import release_of_image
-from kubeq.actions.launching import node_request, number_nodes, own_command
+from kubeq.actions.launching import node_request, number_nodes
 from kubeq.actions.naming import node_name
 from kubeq.actions.relaying import RELAYED_POLL_S, needs_relay, relaying
 from kubeq.actions.session import Session
 from kubeq.core.model import NodeName, Pool, Reach
 from kubeq.errors import Conflict, UsageError
 from kubeq.nodes.archive import Archive
-from kubeq.nodes.boot import TOKEN_FILE, agent_environment
+from kubeq.nodes.boot import LOG_HERE, TOKEN_FILE, agent_command, agent_environment, python_path
 from kubeq.nodes.forms import (
     Boot,
     archive_command,
@@ -150,3 +152,19 @@ def _archive_form(session: Session, pool: Pool, boot: Boot) -> ArchiveForm:
     told = {**boot.environment, "KUBEQ_AGENT_ARCHIVE": str(archive.digest)}
     command = archive_command(f"./{archive.path.name}", told)
     return ArchiveForm(archive=archive, url=session.blobs.url_of(archive.digest), already=already, command=command)
+
+
+def agent_line(session: Session, pool: Pool) -> str:
+    """One shell line that makes the machine it is typed on a node of the pool; its number is taken from the pool."""
+    number = number_nodes(session, pool, 1)[0]
+    return own_command(
+        agent_environment(node_request(session, pool), node_name(pool.id, number), number, pool.provider)
+    )
+
+
+def own_command(own: Mapping[str, str]) -> str:
+    """The shell line that runs an agent of this installation, told so."""
+    path = python_path("")
+    variables = {**({"PYTHONPATH": path} if path else {}), **own, **LOG_HERE}
+    words = ["env", *(f"{name}={value}" for name, value in variables.items()), *agent_command()]
+    return shlex.join(words)

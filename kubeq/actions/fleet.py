@@ -71,7 +71,7 @@ def fleet_of(session: Session, pool: Pool, observed: Mapping[NodeName, Observati
     for name, end in _ends(standing, rows, observed, now).items():
         rows[name] = queue.record_end(end)
     there = [name for name, seen in observed.items() if seen.alive]
-    there += [name for name, node in rows.items() if name not in observed and node.state is not NodeState.GONE]
+    there += [name for name, node in rows.items() if name not in observed and _may_live(pool, node, now)]
     overdue = [name for name in there if _is_overdue(rows.get(name), observed.get(name), now)]
     leaving = [name for name in there if name in rows and _is_leaving(rows[name])]
     recent = standing.numbered_at is not None and now - standing.numbered_at < UNSEEN_S
@@ -176,6 +176,14 @@ def _ends(
 def _gone(row: Node, gone: GoneReason, note: str | None, now: float, seen: Observation | None = None) -> Node:
     machine = row.machine or (seen.machine if seen is not None else None)
     return replace(row, state=NodeState.GONE, gone=gone, note=note, ended_at=now, tasks=(), machine=machine)
+
+
+def _may_live(pool: Pool, node: Node, now: float) -> bool:
+    """Whether a node that no provider sees is counted on: a machine as long as it is not known to be gone, one of the
+    user's own hosts as long as it speaks.
+    """
+    heard = now - (node.seen_at or node.requested_at) <= SILENT_S
+    return node.state is not NodeState.GONE and (node.provider == pool.provider or heard)
 
 
 def _is_overdue(row: Node | None, seen: Observation | None, now: float) -> bool:

@@ -5,7 +5,6 @@ Repeating any step is harmless: node numbers are never given out twice and a nam
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from kubeq.core.table_rules import listing
 from kubeq.errors import BackendError
 from kubeq.machine import machine_id
 from kubeq.nodes.base import Launched, NodeRequest, Observation, Refused
-from kubeq.nodes.boot import LOG_HERE, agent_command, agent_environment, node_directory, python_path
+from kubeq.nodes.boot import node_directory
 from kubeq.nodes.open import HERE
 from kubeq.queue.open import reach_of
 
@@ -129,7 +128,8 @@ def observe_pool(session: Session, pool: PoolId) -> Nodes:
 def nodes_for(session: Session, pool: Pool, tasks: int, job: Job | None = None) -> int:
     """How many nodes a job with so many tasks left gets: as its user said, else as its provider has it."""
     said = (job.nodes if job is not None else None) or session.config.nodes
-    return max(1, min(said or session.provider_of(pool.id).usual(tasks), tasks))
+    usual = session.hosts_of(pool.id) or session.provider_of(pool.id)
+    return max(1, min(said or usual.usual(tasks), tasks))
 
 
 def ensure_nodes(session: Session, pool: Pool, wanted: int = 1, say: Say = nobody) -> tuple[NodeName, ...]:
@@ -178,22 +178,45 @@ def _started(
     session: Session, pool: Pool, numbers: Sequence[int], say: Say, *, needed: bool, fleet: Fleet | None = None
 ) -> tuple[NodeName, ...]:
     names = {node_name(pool.id, number): number for number in numbers}
-    request = machine_request(session, pool, node_request(session, pool))
-    if pool.machines is not None and pool.machines.spot:
-        taken = (fleet or fleet_now(session, pool)).preempted
-        if taken >= pool.machines.spot_budget:
-            say(f"{taken:,} spot machines were taken back; ordinary ones from here on")
-            request = replace(request, machines=replace(pool.machines, spot=False))
-    answers = _launched(session, pool, request, names)
-    if pool.machines is not None:
-        record_launch(session, pool, answers.values())
+    answers: dict[NodeName, Launched | Refused] = dict(_on_hosts(session, pool, names, say))
+    left = {name: number for name, number in names.items() if name not in answers}
+    if left:
+        request = _request(session, pool, say, fleet)
+        made = _launched(session, pool, request, left)
+        if pool.machines is not None:
+            record_launch(session, pool, made.values())
+        answers |= made
     reasons = [answer.reason for answer in answers.values() if isinstance(answer, Refused)]
-    started = tuple(name for name, answer in answers.items() if isinstance(answer, Launched))
+    started = tuple(name for name in names if isinstance(answers.get(name), Launched))
     if needed and not started:
         raise BackendError(f"no node could be started: {listing(list(dict.fromkeys(reasons)))}")
     for reason, times in Counter(reasons).items():
         say(f"{times:,} nodes could not be started: {reason}" if times > 1 else f"no node: {reason}")
     return started
+
+
+def _on_hosts(session: Session, pool: Pool, names: Mapping[NodeName, int], say: Say) -> Mapping[NodeName, Launched]:
+    """Those that come up on hosts of the user's own, which are paid for already; the others are left to the cloud."""
+    hosts = session.hosts_of(pool.id)
+    if hosts is None:
+        return {}
+    answers = hosts.launch(node_request(session, pool), names)
+    reasons = dict.fromkeys(answer.reason for answer in answers.values() if isinstance(answer, Refused))
+    for reason in reasons:
+        say(f"{reason}; machines make up what is missing")
+    return {name: answer for name, answer in answers.items() if isinstance(answer, Launched)}
+
+
+def _request(session: Session, pool: Pool, say: Say, fleet: Fleet | None) -> NodeRequest:
+    """What new nodes are told. Machines are ordinary ones once enough spot machines were taken back."""
+    request = machine_request(session, pool, node_request(session, pool))
+    if pool.machines is None or not pool.machines.spot:
+        return request
+    taken = (fleet or fleet_now(session, pool)).preempted
+    if taken < pool.machines.spot_budget:
+        return request
+    say(f"{taken:,} spot machines were taken back; ordinary ones from here on")
+    return replace(request, machines=replace(pool.machines, spot=False))
 
 
 def _launched(
@@ -243,22 +266,6 @@ def node_request(session: Session, pool: Pool) -> NodeRequest:
         outfit=pool.outfit,
         relay=relaying(session, pool) if relayed else None,
     )
-
-
-def agent_line(session: Session, pool: Pool) -> str:
-    """One shell line that makes the machine it is typed on a node of the pool; its number is taken from the pool."""
-    number = number_nodes(session, pool, 1)[0]
-    return own_command(
-        agent_environment(node_request(session, pool), node_name(pool.id, number), number, pool.provider)
-    )
-
-
-def own_command(own: Mapping[str, str]) -> str:
-    """The shell line that runs an agent of this installation, told so."""
-    path = python_path("")
-    variables = {**({"PYTHONPATH": path} if path else {}), **own, **LOG_HERE}
-    words = ["env", *(f"{name}={value}" for name, value in variables.items()), *agent_command()]
-    return shlex.join(words)
 
 
 def log_of(session: Session, node: NodeName) -> Path:

@@ -17,7 +17,7 @@ from kubeq.config import Config
 from kubeq.core.clock import Clock, SystemClock
 from kubeq.core.model import Pool, PoolId, Requests
 from kubeq.nodes.base import NodeProvider
-from kubeq.nodes.open import HERE, ProviderSettings, open_provider
+from kubeq.nodes.open import HERE, HOSTS, ProviderSettings, open_provider
 from kubeq.nodes.prices import prices_of
 from kubeq.queue.base import RecordTable
 from kubeq.queue.open import open_table
@@ -39,6 +39,7 @@ class Session:
         self.config = config
         self.clock = clock or SystemClock()
         self._providers: dict[PoolId, NodeProvider] = {}
+        self._own_hosts: dict[PoolId, NodeProvider] = {}
 
     def beside(self, config: Config) -> Session:
         """A session of another configuration of the same queue and stores, which are not opened again."""
@@ -121,6 +122,8 @@ class Session:
 
     def adopt(self, pool: Pool) -> Pool:
         """The same pool, of which it is known from now on where its nodes come from."""
+        if pool.hosts and pool.provider != HOSTS and pool.id not in self._own_hosts:
+            self._own_hosts[pool.id] = self._open_provider(HOSTS, pool.hosts, None)
         region = pool.machines.region if pool.machines else None
         if (pool.provider, pool.hosts) == (self.config.provider, self.hosts) and region in (None, self.region):
             self._providers[pool.id] = self.provider
@@ -131,9 +134,15 @@ class Session:
         return pool
 
     def providers_of(self, pool: PoolId) -> Sequence[NodeProvider]:
-        """Its own, and this machine, whose agents may serve any pool."""
+        """Its own, the user's hosts that it has besides, and this machine, whose agents may serve any pool."""
         own = self.provider_of(pool)
-        return [own] if own.name == HERE else [own, self.here]
+        hosts = self.hosts_of(pool)
+        return [own, *([hosts] if hosts is not None else []), *([] if own.name == HERE else [self.here])]
+
+    def hosts_of(self, pool: PoolId) -> NodeProvider | None:
+        """The user's own hosts of a pool whose other nodes come from elsewhere; None without any."""
+        self.provider_of(pool)
+        return self._own_hosts.get(pool)
 
     @cached_property
     def here(self) -> NodeProvider:

@@ -15,6 +15,7 @@ from kubeq.actions.session import Session
 from kubeq.core.machines import Offer
 from kubeq.core.model import Job, Node, NodeState, Pool
 from kubeq.core.resources import Resources
+from kubeq.nodes.open import HOSTS
 
 HOUR_S = 3600.0
 
@@ -68,21 +69,16 @@ class Work:
 
 
 def quote(session: Session, pool: Pool, offer: Offer, wanted: int, work: Work | None = None) -> Quote:
-    """What it takes to have `wanted` machines of the pool up, by that offer."""
-    warm = min(wanted, warm_machines(session, pool))
+    """What it takes to have `wanted` nodes of the pool up, hosts of the user's own first, by that offer."""
+    fleet = fleet_now(session, pool) if session.queue.pool(pool.id) is not None else None
+    warm = min(wanted, len(fleet.live) + len(fleet.coming)) if fleet is not None else 0
+    taken = sum(fleet.rows[name].provider == HOSTS for name in fleet.live if name in fleet.rows) if fleet else 0
+    hosts = min(wanted - warm, max(0, len(pool.hosts) - taken))
     work_s = None
     if work is not None and work.timeout_s is not None:
         work_s = ceil(work.tasks / (wanted * _slots(work.need, offer.type.resources))) * work.timeout_s
     lifetime_s = pool.machines.lifetime_s if pool.machines is not None else 0.0
-    return Quote(offer=offer, count=wanted - warm, warm=warm, lifetime_s=lifetime_s, work_s=work_s)
-
-
-def warm_machines(session: Session, pool: Pool) -> int:
-    """How many machines of the pool are up, or on their way."""
-    if session.queue.pool(pool.id) is None:
-        return 0
-    fleet = fleet_now(session, pool)
-    return len(fleet.live) + len(fleet.coming)
+    return Quote(offer=offer, count=wanted - warm - hosts, warm=warm, lifetime_s=lifetime_s, work_s=work_s)
 
 
 def spent_on(nodes: Iterable[Node], job: Job, now: float) -> Spent | None:

@@ -13,9 +13,10 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from kubeq.actions.aborting import abort
+from kubeq.actions.agents import agent_line
 from kubeq.actions.existing import IfExists
 from kubeq.actions.hooks import keep_hooks
-from kubeq.actions.launching import agent_line, ensure_nodes, nodes_for, pool_of_job, pool_of_request
+from kubeq.actions.launching import ensure_nodes, nodes_for, pool_of_job, pool_of_request
 from kubeq.actions.plan import Plan, make_plan
 from kubeq.actions.preflight import preflight
 from kubeq.actions.preview import preview, quote_for

@@ -16,6 +16,8 @@ from kubeq.nodes.prices import Price
 
 HERE = "local"
 """The provider whose nodes are agents on this machine."""
+HOSTS = "ssh"
+"""The one whose nodes are on hosts of the user's own."""
 BESIDE_STORES: Mapping[str, str] = {"gs": "gce", "s3": "ec2"}
 """The provider of the cloud in which a store of that scheme lies."""
 

@@ -7,9 +7,9 @@ import shlex
 import pytest
 
 from kubeq.actions.aborting import abort, stop_nodes
+from kubeq.actions.agents import agent_line
 from kubeq.actions.launching import (
     add_nodes,
-    agent_line,
     ensure_nodes,
     observe_pool,
     pool_of_job,

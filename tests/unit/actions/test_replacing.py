@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
 
 from kubeq.actions.fleet import BOOT_LIMIT_S, SILENT_S, UNSEEN_S
-from kubeq.actions.launching import add_nodes, ensure_nodes, fleet_now, observe_pool, pool_of_request
+from kubeq.actions.launching import add_nodes, ensure_nodes, fleet_now, nodes_for, observe_pool, pool_of_request
 from kubeq.actions.replacing import MOST_BARREN, Replacing, replacing
 from kubeq.actions.session import Session
 from kubeq.actions.tending import tending_of
-from kubeq.core.model import GoneReason, Job, NodeName, NodeOrder, NodeState, Pool
+from kubeq.core.model import GoneReason, Job, NodeName, NodeOrder, NodeState, Pool, Reach
 from kubeq.errors import BackendError
+from kubeq.nodes.base import Launched, NodeCapabilities, NodeRequest, Refused
 from tests.jobs import FakeClock, Work
-from tests.providers import FakeCloud
+from tests.providers import FakeCloud, FakeProvider
 from tests.unit.actions.test_machines import configured
 
 
@@ -247,6 +248,26 @@ def test_machines_that_a_user_stopped_are_not_started_again(
     assert said[-1] == f"its nodes were stopped; kubeq addnodes 1 {job.id} starts one"
 
 
+class FakeHosts(FakeProvider):
+    """So many hosts of the user's own, each for one node."""
+
+    name = "ssh"
+    capabilities = NodeCapabilities(reach=Reach.NETWORK, costs_money=False, relays=True)
+
+    def __init__(self, hosts: int) -> None:
+        super().__init__()
+        self.hosts = hosts
+
+    def usual(self, tasks: int) -> int:
+        return min(self.hosts, tasks)
+
+    def launch(self, request: NodeRequest, names: Mapping[NodeName, int]) -> Mapping[NodeName, Launched | Refused]:
+        free = self.hosts - sum(seen.alive for _, seen in self.nodes.values())
+        taken = f"each of the {self.hosts} hosts has an agent of this pool"
+        started = super().launch(request, dict(list(names.items())[:free]))
+        return dict(started) | {name: Refused(name=name, reason=taken) for name in names if name not in started}
+
+
 def test_only_who_has_submitted_a_job_replaces_its_machines_by_watching(
     far: Session, cloud: FakeCloud, work: Work, pool: Pool, job: Job, session: Session
 ) -> None:
@@ -257,3 +278,34 @@ def test_only_who_has_submitted_a_job_replaces_its_machines_by_watching(
     assert replacing(far, job, lambda sentence: None) is not None
     assert replacing(far, replace(job, user="somebody else"), lambda sentence: None) is None
     assert replacing(far, replace(job, results_url="s3://other/x/"), lambda sentence: None) is None
+
+
+def test_hosts_of_ones_own_are_used_first_and_machines_make_up_what_is_missing(
+    session: Session, cloud: FakeCloud, work: Work, clock: FakeClock
+) -> None:
+    mixed = configured(session, cloud, hosts=("one", "two"), nodes=4)
+    hosts = FakeHosts(2)
+    pool = pool_of_request(mixed, private=False)
+    mixed._own_hosts[pool.id] = hosts
+    assert len(pool.hosts) == 2
+    said: list[str] = []
+    assert ensure_nodes(mixed, pool, 4, said.append) == names(pool, 1, 2, 3, 4)
+    assert ([name for name, _ in hosts.requests], [name for name, _ in cloud.requests]) == (
+        list(names(pool, 1, 2)),
+        list(names(pool, 3, 4)),
+    )
+    assert [request.machines for _, request in hosts.requests] == [None, None]
+    assert said == ["each of the 2 hosts has an agent of this pool; machines make up what is missing"]
+    for name in names(pool, 1, 2):
+        work.report_node(name=name, pool=pool.id)
+    assert ensure_nodes(mixed, pool, 4) == ()
+    cloud.preempt(names(pool, 4)[0])
+    assert ensure_nodes(mixed, pool, 4) == names(pool, 5)
+    assert [name for name, _ in cloud.requests][-1:] == list(names(pool, 5))
+    fleet = fleet_now(mixed, pool)
+    assert set(fleet.live) == set(names(pool, 1, 2, 3, 5))
+    assert [provider.name for provider in mixed.providers_of(pool.id)] == ["ec2", "ssh", "local"]
+    unsaid = configured(session, cloud, hosts=("one", "two"))
+    unsaid.adopt(pool)
+    unsaid._own_hosts[pool.id] = hosts
+    assert nodes_for(unsaid, pool, 9) == 2, "without --nodes as many as there are hosts"
