@@ -83,7 +83,8 @@ def test_the_policy_names_the_account_that_the_table_was_seen_in(kubeq: Any, emu
 def test_a_file_that_says_something_else_is_refused_before_anything_is_made(kubeq: Any, emulated_aws: Cloud) -> None:
     name = f"setup-{token_hex(4)}"
     kubeq.write(".kubeq-other", "# mine\n")
-    words = ("-o", f"default_url_prefix=s3://{name}/jobs", "-o", f"queue_url=dynamodb://{REGION}/{name}")
+    keys = (f"default_url_prefix=s3://{name}/jobs", f"queue_url=dynamodb://{REGION}/{name}", "provider=local")
+    words = [word for key in keys for word in ("-o", key)]
     ran = kubeq("setup", *words, "--write-config", ".kubeq-other", environment=emulated_aws.environment)
     assert (ran.code, ran.stdout) == (5, "")
     dry = kubeq("--json", "setup", "--dry-run", *words, environment=emulated_aws.environment)
@@ -112,7 +113,11 @@ def test_a_library_that_is_not_installed_is_named_with_what_installs_it(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"raise ModuleNotFoundError('No module named {module}', name={module!r})\n")
     kubeq.environment["PYTHONPATH"] = f"{hidden}:{kubeq.environment['PYTHONPATH']}"
-    where = ("-o", f"default_url_prefix={url}", "-o", "region=eu-west-1", "-o", "project=some-lab")
+    where = (
+        word
+        for key in (f"default_url_prefix={url}", "region=eu-west-1", "project=some-lab", "provider=local")
+        for word in ("-o", key)
+    )
     ran = kubeq(words[0], *where, *words[1:])
     assert ran.code == 6
     said = ran.stdout + ran.stderr
