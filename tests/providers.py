@@ -37,6 +37,9 @@ class FakeProvider:
     def console(self, name: NodeName) -> str | None:
         return None
 
+    def boot_text(self, request: NodeRequest, name: NodeName, number: int, machine: Machine) -> str | None:
+        return None
+
     def look(self, pool: PoolId) -> Sequence[HostSeen]:
         return ()
 
@@ -114,6 +117,10 @@ class FakeCloud(FakeProvider):
             ],
             machines.types,
         )
+
+    def boot_text(self, request: NodeRequest, name: NodeName, number: int, machine: Machine) -> str | None:
+        assert request.agent is not None
+        return f"#!/bin/sh\n# {name} is number {number}, of type {machine.type}, and fetches {request.agent.url}\n"
 
     def console(self, name: NodeName) -> str | None:
         return self.consoles.get(name)

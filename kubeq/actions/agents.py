@@ -15,9 +15,11 @@ from kubeq.actions.agent_store import store_archive
 from kubeq.actions.backplane import reach_of
 from kubeq.actions.images import release_of_image
 from kubeq.actions.launching import node_request, number_nodes
+from kubeq.actions.machines import machine_request
 from kubeq.actions.naming import node_name
 from kubeq.actions.relaying import RELAYED_POLL_S, needs_relay, relaying
 from kubeq.actions.session import Session
+from kubeq.core.machines import Machine
 from kubeq.core.model import NodeName, Pool, Reach
 from kubeq.errors import Conflict, UsageError
 from kubeq.nodes.archive import Archive
@@ -103,11 +105,23 @@ def agent_by_hand(session: Session, pool: Pool) -> ByHand:
     told = agent_environment(request, node, number, BY_HAND) | places(extras, config.place.environ)
     boot = Boot(environment={name: told[name] for name in told if name not in _OF_THIS_MACHINE}, extras=extras)
     image = _image_form(image_name(config.consumer_image), boot)
+    machines = _machine_boot(session, pool, node, number)
     if COMPILED.intersection(extras):
-        return ByHand(node=node, command=command, boot=boot_from_image(boot, image.name), image=image)
+        return ByHand(node=node, command=command, boot=machines or boot_from_image(boot, image.name), image=image)
     archive = _archive_form(session, pool, boot)
-    text = boot_from_store(boot, archive.archive, archive.url)
+    text = machines or boot_from_store(boot, archive.archive, archive.url)
     return ByHand(node=node, command=command, boot=text, image=image, archive=archive)
+
+
+def _machine_boot(session: Session, pool: Pool, node: NodeName, number: int) -> str | None:
+    """What a machine of the pool runs at its first boot; None for a pool that has none. Stores the agent."""
+    machines = pool.machines
+    if machines is None:
+        return None
+    kind, zone = (*machines.types, "TYPE")[0], (*machines.zones, machines.region)[0]
+    machine = Machine(type=kind, zone=zone, spot=machines.spot)  # in place of what is known when one is made
+    request = machine_request(session, pool, node_request(session, pool))
+    return session.provider_of(pool.id).boot_text(request, node, number, machine)
 
 
 def relayed_by_hand(session: Session, pool: Pool) -> ByHand:

@@ -165,6 +165,10 @@ class NodeProvider(Protocol):
         """What the node's machine has printed on its console, as far as it is kept; None if there is nothing."""
         ...
 
+    def boot_text(self, request: NodeRequest, name: NodeName, number: int, machine: Machine) -> str | None:
+        """All that such a machine runs at its first boot as that node; None for who makes no machines. No request."""
+        ...
+
     def look(self, pool: PoolId) -> Sequence[HostSeen]:
         """The user's own hosts that the pool's nodes may be on, looked at now; none for other providers."""
         ...

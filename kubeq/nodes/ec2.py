@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from kubeq.core.machines import Machines, Offer
+from kubeq.core.machines import Machine, Machines, Offer
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.errors import BackendError, NotFound, UsageError
@@ -23,6 +23,7 @@ from kubeq.nodes.ec2_group import AddressSeenBy, address_seen_by, forget_groups,
 from kubeq.nodes.ec2_launch import Launcher, check_allowed
 from kubeq.nodes.ec2_plan import PROVIDER, plan_for
 from kubeq.nodes.ec2_tags import LIVING, STANDING, by_name, machines_seen, own_tags
+from kubeq.nodes.machine_boot import EC2, machine_text
 from kubeq.nodes.prices import Price
 from kubeq.nodes.ssh_keys import forget_key, key_path
 
@@ -83,6 +84,10 @@ class Ec2Provider:
     def owned(self) -> Sequence[Owned]:
         """See NodeProvider. Those of this region."""
         return [seen.owned() for seen in machines_seen(self._calls, STANDING)]
+
+    def boot_text(self, request: NodeRequest, name: NodeName, number: int, machine: Machine) -> str | None:
+        """See NodeProvider."""
+        return machine_text(request, name, number, machine, EC2)
 
     def console(self, name: NodeName) -> str | None:
         """See NodeProvider. EC2 keeps it for an hour after the machine has ended."""

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from kubeq.core.machines import Machines, Offer
+from kubeq.core.machines import Machine, Machines, Offer
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.core.table_rules import listing
@@ -31,7 +31,7 @@ from kubeq.errors import BackendError, NotFound, UsageError
 from kubeq.extras import extra
 from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Owned, Refused
 from kubeq.nodes.gce_api import Compute, Patience, last, together
-from kubeq.nodes.gce_description import USER, Description
+from kubeq.nodes.gce_description import USER, Description, startup_script
 from kubeq.nodes.gce_instances import delete_instance, list_fates, list_instances, read_console, remove_rule
 from kubeq.nodes.gce_launch import Launcher
 from kubeq.nodes.gce_names import (
@@ -122,6 +122,10 @@ class GceProvider:
     def owned(self) -> Sequence[Owned]:
         """See NodeProvider."""
         return [owned_of(one, self._price) for one in list_instances(self._asked, f"labels.{POOL}:*")]
+
+    def boot_text(self, request: NodeRequest, name: NodeName, number: int, machine: Machine) -> str | None:
+        """See NodeProvider."""
+        return startup_script(self._asked, request, name, number, machine)
 
     def console(self, name: NodeName) -> str | None:
         """See NodeProvider. Google keeps the last mebibyte for as long as the instance stands."""

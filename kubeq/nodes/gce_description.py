@@ -70,13 +70,9 @@ class Description:
         return dict(self.machines.labels) | {key: _label(value) for key, value in own.items()}
 
     def _metadata(self, node: NodeName, number: int, offer: Offer) -> compute.Metadata:
-        path = f"projects/{self.asked.project}/zones/{offer.zone}/instances/{instance_name(node)}"
-        url = f"{self.asked.endpoint}/compute/v1/{path}"
         machine = Machine(type=offer.type.name, zone=offer.zone, spot=offer.spot, price=offer.price)
-        cloud = replace(GCE, at_end=f"sh {_END}")
-        head, _, body = machine_text(self.request, node, number, machine, cloud).partition("\n")
         items = {
-            "startup-script": f"{head}\n{_DELETES_ITSELF.format(path=_END, url=url)}{body}",
+            "startup-script": startup_script(self.asked, self.request, node, number, machine),
             "block-project-ssh-keys": "true",
             OWNER: self.request.owner,
             **({"ssh-keys": f"{USER}:{self.request.key} {USER}"} if self.request.key else {}),
@@ -134,6 +130,15 @@ class Description:
             target_tags=[tag],
             allowed=[compute.Allowed(I_p_protocol=name, ports=ports) for name in ("tcp", "udp")],
         )
+
+
+def startup_script(asked: Compute, request: NodeRequest, node: NodeName, number: int, machine: Machine) -> str:
+    """All that the instance runs at its first boot; at its end it asks Google to delete it."""
+    path = f"projects/{asked.project}/zones/{machine.zone}/instances/{instance_name(node)}"
+    url = f"{asked.endpoint}/compute/v1/{path}"
+    text = machine_text(request, node, number, machine, replace(GCE, at_end=f"sh {_END}"))
+    head, _, body = text.partition("\n")
+    return f"{head}\n{_DELETES_ITSELF.format(path=_END, url=url)}{body}"
 
 
 def device_name(number: int) -> str:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kubeq.core.machines import Machines, Offer
+from kubeq.core.machines import Machine, Machines, Offer
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.errors import BackendError
@@ -60,6 +60,10 @@ class LocalProvider:
         return ()
 
     def console(self, name: NodeName) -> str | None:
+        """See NodeProvider. It makes no machines."""
+        return None
+
+    def boot_text(self, request: NodeRequest, name: NodeName, number: int, machine: Machine) -> str | None:
         """See NodeProvider. It makes no machines."""
         return None
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from kubeq.core.machines import Machines, Offer
+from kubeq.core.machines import Machine, Machines, Offer
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.errors import KubeqError, NotFound
@@ -175,6 +175,10 @@ class SshProvider:
         return ()
 
     def console(self, name: NodeName) -> str | None:
+        """See NodeProvider. It makes no machines."""
+        return None
+
+    def boot_text(self, request: NodeRequest, name: NodeName, number: int, machine: Machine) -> str | None:
         """See NodeProvider. It makes no machines."""
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from kubeq.core.machines import Machine, Machines
 from kubeq.core.model import NodeName, PoolId
 from kubeq.nodes.archive import Archive, agent_archive
 from kubeq.nodes.base import NodeRequest
+from kubeq.nodes.boot import PREFIX
 from kubeq.nodes.forms import StoredAgent
-from kubeq.nodes.machine_boot import EC2, machine_text
+from kubeq.nodes.machine_boot import EC2, Cloud, machine_text
 from tests.homes import Home, eventually
 from tests.stand_ins.boot_box import boot_box
 
@@ -29,25 +31,24 @@ echo done
 """
 
 
-def text_for(variables: Mapping[str, str], archive: Archive, lifetime_s: float = 3600.0) -> str:
-    """The boot text of the node that `kubeq agent` has told of."""
-    told = {name.removeprefix("KUBEQ_AGENT_"): value for name, value in variables.items()}
+def text_for(told: Mapping[str, str], archive: Archive, cloud: Cloud = EC2) -> str:
+    """The boot text of a node that is told that, by the names of the agent's variables."""
     request = NodeRequest(
         pool=PoolId(told["POOL"]),
         queue_url=told["QUEUE"],
         store_url=told["STORE"],
         blobs_url=told.get("BLOBS", told["STORE"]),
-        state_dir=Path(told["STATE"]),
-        cache_dir=Path(told["CACHE"]),
+        state_dir=Path("/nowhere"),
+        cache_dir=Path("/nowhere"),
         linger_s=1.0,
         linger_others_s=1.0,
         poll_s=0.25,
-        machines=Machines(region="here", lifetime_s=lifetime_s),
+        machines=Machines(region="here", lifetime_s=3600.0),
         agent=StoredAgent(url="s3://nowhere/x", digest=archive.digest, extras=(), archive=archive),
         environ={"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
     )
     machine = Machine(type="box", zone="here", spot=False)
-    return machine_text(request, NodeName(told["NODE"]), int(told["NUMBER"]), machine, EC2)
+    return machine_text(request, NodeName(told["NODE"]), int(told["NUMBER"]), machine, cloud)
 
 
 def test_a_machine_boots_works_keeps_its_credentials_to_itself_and_switches_itself_off(
@@ -55,20 +56,37 @@ def test_a_machine_boots_works_keeps_its_credentials_to_itself_and_switches_itse
 ) -> None:
     home.run("sub", "-n", "booted", "--prepare", "-i", busybox_image, "sh", "-c", PROBE)
     words = shlex.split(home.run("agent", "booted").stdout)
-    variables = dict(word.split("=", 1) for word in words if word.startswith("KUBEQ_AGENT_"))
+    pairs = (word.removeprefix(PREFIX).split("=", 1) for word in words if word.startswith(PREFIX))
+    told = dict(pairs)
     archive = agent_archive((), tmp_path / "cache")
     with boot_box(ssh_image, f"kubeq-boot-{secrets.token_hex(4)}", [home.root]) as box:
         box.load(busybox_image)
         box.put(archive.path, f"/var/lib/kubeq/agents/{archive.digest.sha256}.pyz")
-        box.boot(text_for(variables, archive), tmp_path)
+        box.boot(text_for(told, archive), tmp_path)
         eventually(lambda: home.status("booted")["tasks"]["succeeded"] == 1, "the task has ended", home)
         assert home.run("logs", "booted/1").stdout == 2 * "the credentials of the node\n" + "done\n"
         box.wait_until_off()
         assert "this machine becomes node" in box.console()
-        assert box.console().rstrip().endswith("the machine is off")
-    node = variables["KUBEQ_AGENT_NODE"]
+    node = told["NODE"]
     first, *rest = home.run("logs", node).stdout.splitlines()
     assert first.startswith(f"kubeq: this machine becomes node {node}; it ends at the latest in 3600 s")
     assert any(f"node {node} of pool" in line for line in rest), "its agent's log follows"
     (row,) = [each for each in home.json("nodes", "--all")["nodes"] if each["name"] == node]
     assert (row["state"], row["reason"]) == ("gone", "idle")
+
+
+FAR = {"POOL": "p1", "NODE": "p1-1", "NUMBER": "1", "QUEUE": "dynamodb://eu-west-1/kubeq", "STORE": "s3://bucket/kubeq"}
+
+
+def test_a_machine_whose_agent_hangs_before_anybody_hears_of_it_switches_itself_off(
+    ssh_image: str, tmp_path: Path
+) -> None:
+    archive = agent_archive(("aws",), tmp_path / "cache")
+    with boot_box(ssh_image, f"kubeq-boot-{secrets.token_hex(4)}") as box:
+        box.put(archive.path, f"/var/lib/kubeq/agents/{archive.digest.sha256}.pyz")
+        box.boot(text_for(FAR, archive, replace(EC2, register_s=15)), tmp_path)
+        agents = "grep -la supervise /proc/[0-9]*/cmdline | cut -d/ -f3"
+        box.wait_until("sh", "-c", f'[ "$({agents} | wc -l)" -ge 2 ]')
+        box.run("sh", "-c", f"kill -STOP $({agents})", check=False)
+        box.wait_until_off()
+        assert "has ended with" not in box.console(), "nobody was left to say so"

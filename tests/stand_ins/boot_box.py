@@ -1,8 +1,8 @@
 """A machine that boots: a container which runs a boot text as root, with a metadata service that only it can reach.
 
 With an engine of its own it is real in what the text does (Docker, iptables, the agent); what is missing is systemd, so
-the text goes the way of machines without it, and `poweroff` is a script that says so and ends the container.
-The shell is bash, since that of the image has a `poweroff` of its own.
+the text goes the way of machines without it, and `poweroff` is a script that ends the container.
+The shell is bash, since busybox would run a `poweroff` of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from pathlib import Path
 from kubeq.machine import own_mark
 from tests.stand_ins.ssh_hosts import CAPABILITIES, LABEL
 
-POWEROFF = "#!/bin/sh\necho the machine is off\nkill -TERM 1\n"
+POWEROFF = "#!/bin/sh\nkill -USR1 1\n"
+SWITCHED_OFF = 42
+"""With what a container ends in which `poweroff` was called."""
 METADATA = """\
 import http.server, threading
 class Service(http.server.BaseHTTPRequestHandler):
@@ -34,7 +36,9 @@ servers[0].serve_forever()
 """
 """Answers on the port of names too: whoever reaches that one and not the other is kept from the credentials alone."""
 START = """\
-trap 'exit 0' TERM
+trap 'exit 42' USR1
+ln -sf bash /bin/sh
+rm -f /bin/poweroff /sbin/poweroff /usr/bin/poweroff /usr/sbin/poweroff
 printf '%s' "$POWEROFF" > /usr/local/sbin/poweroff
 chmod 755 /usr/local/sbin/poweroff
 ip addr add 169.254.169.254/32 dev lo
@@ -42,7 +46,7 @@ ip addr add 169.254.170.2/32 dev lo
 python3 -c "$METADATA" > /dev/null 2>&1 &
 dockerd --storage-driver overlay2 > /var/log/dockerd.log 2>&1 &
 while [ ! -e /boot-text ]; do sleep 0.1; done
-bash --posix /boot-text &
+/bin/bash --posix /boot-text &
 while :; do sleep 1 & wait $!; done
 """
 
@@ -85,9 +89,12 @@ class Box:
             time.sleep(0.1)
 
     def wait_until_off(self, seconds: float = 120.0) -> None:
-        """Return once the machine is off."""
+        """Return once the machine has switched itself off."""
         try:
-            subprocess.run(["docker", "wait", self.name], check=True, capture_output=True, timeout=seconds)
+            waited = subprocess.run(
+                ["docker", "wait", self.name], check=True, capture_output=True, text=True, timeout=seconds
+            )
+            assert int(waited.stdout) == SWITCHED_OFF, waited.stdout + self.console()
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the machine is not off after {seconds:g} s:\n{self.console()}") from None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kubeq.actions.agents import agent_by_hand
 from kubeq.actions.launching import add_nodes, pool_of_job, pool_of_request
 from kubeq.actions.machines import machines_of
 from kubeq.actions.plan import make_plan
@@ -183,3 +184,13 @@ def test_an_option_of_machines_is_refused_where_none_are_made(session: Session, 
     far = with_flags(configured(session, cloud).config, {"spot": True, "local": True, "runtime": "process"})
     with pytest.raises(UsageError, match="--spot would say nothing: --local makes no machines"):
         make_plan(["true"], far, cloud)
+
+
+def test_the_boot_text_of_a_pool_of_machines_is_what_its_provider_gives_them(far: Session) -> None:
+    pool = pool_of_request(far, private=False)
+    found = agent_by_hand(far, pool)
+    standing = far.queue.pool(pool.id)
+    assert standing is not None
+    (digest,) = standing.archives
+    url = far.blobs.url_of(digest)
+    assert found.boot == f"#!/bin/sh\n# {pool.id}-1 is number 1, of type TYPE, and fetches {url}\n"
