@@ -6,14 +6,14 @@ storage, networks and the services behind queue and store cost is not in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from kubeq.actions.launching import fleet_now
 from kubeq.actions.session import Session
 from kubeq.core.machines import Offer
-from kubeq.core.model import Job, Node, NodeState, Pool
+from kubeq.core.model import Job, Node, NodeState, Pool, PoolId
 from kubeq.core.resources import Resources
 from kubeq.nodes.open import HOSTS
 
@@ -79,6 +79,22 @@ def quote(session: Session, pool: Pool, offer: Offer, wanted: int, work: Work | 
         work_s = ceil(work.tasks / (wanted * _slots(work.need, offer.type.resources))) * work.timeout_s
     lifetime_s = pool.machines.lifetime_s if pool.machines is not None else 0.0
     return Quote(offer=offer, count=wanted - warm - hosts, warm=warm, lifetime_s=lifetime_s, work_s=work_s)
+
+
+class Spending:
+    """What the machines of jobs have cost. One listing a pool; none where the configuration knows of no cloud."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._rows: dict[PoolId, Sequence[Node]] = {}
+
+    def on(self, job: Job) -> Spent | None:
+        """What the job's have; None if there were none."""
+        if not self._session.provider.capabilities.costs_money:
+            return None
+        if job.pool not in self._rows:
+            self._rows[job.pool] = self._session.queue.peers(job.pool)
+        return spent_on(self._rows[job.pool], job, self._session.queue.now())
 
 
 def spent_on(nodes: Iterable[Node], job: Job, now: float) -> Spent | None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from kubeq.actions.launching import SEEN_RECENTLY_S, seen_of
 from kubeq.actions.session import Session
-from kubeq.actions.spending import Spent, spent_on
+from kubeq.actions.spending import Spending, Spent
 from kubeq.core.model import UNFINISHED, GoneReason, Job, JobStatus, Node, NodeState, PoolId, Task, TaskState
 from kubeq.core.quantities import format_duration
 from kubeq.core.resources import Resources, fits
@@ -85,7 +85,8 @@ class Situation:
 def summarize(session: Session, jobs: Sequence[Job]) -> list[JobSummary]:
     """How each of the jobs stands."""
     pools: dict[PoolId, Standing] = {}
-    return [_summary(session, job, pools) for job in jobs]
+    spending = Spending(session)
+    return [_summary(session, job, pools, spending) for job in jobs]
 
 
 def situation_of(session: Session, job: Job, outcomes: Mapping[Outcome, int] | None = None) -> Situation:
@@ -152,7 +153,7 @@ def _last_end(nodes: Iterable[Node]) -> str | None:
     return f"the last, {last.name}, ended: {last.note or last.gone}"
 
 
-def _summary(session: Session, job: Job, pools: dict[PoolId, Standing]) -> JobSummary:
+def _summary(session: Session, job: Job, pools: dict[PoolId, Standing], spending: Spending) -> JobSummary:
     outcomes = session.queue.outcomes(job.id)
     states = count_states(outcomes)
     status = job_status(job, states)
@@ -169,15 +170,8 @@ def _summary(session: Session, job: Job, pools: dict[PoolId, Standing]) -> JobSu
         because=because,
         eta_s=eta_s,
         results_url=job.results_url,
-        spent=_spent(session, job),
+        spent=spending.on(job),
     )
-
-
-def _spent(session: Session, job: Job) -> Spent | None:
-    """What the job's machines have cost; no request where the configuration knows of no cloud that makes any."""
-    if not session.provider.capabilities.costs_money:
-        return None
-    return spent_on(session.queue.peers(job.pool), job, session.queue.now())
 
 
 def _situation(session: Session, job: Job, outcomes: Mapping[Outcome, int], pools: dict[PoolId, Standing]) -> Situation:
