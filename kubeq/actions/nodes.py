@@ -43,6 +43,25 @@ def list_nodes(session: Session, job: Job | None = None, *, every: bool = False)
     ]
 
 
+def died_since(job: Job, node: Node) -> bool:
+    """Whether the node died after the job was submitted: what counts as running may be there."""
+    return node.gone is GoneReason.LOST and (node.ended_at or job.submitted_at) >= job.submitted_at
+
+
+def nodes_behind(session: Session, job: Job, *, running: bool) -> list[NodeFacts]:
+    """Nodes of the job's pool, the live ones and those that left recently; with tasks that count as running also all
+    that have died since it was submitted.
+    """
+    if not running:
+        return list_nodes(session, job)
+    oldest = session.clock.now() - RECENTLY_S
+    return [
+        facts
+        for facts in list_nodes(session, job, every=True)
+        if facts.node.gone is None or (facts.node.ended_at or 0.0) >= oldest or died_since(job, facts.node)
+    ]
+
+
 def find_node(session: Session, text: str) -> Node:
     """The live node of that name or number, or of the only name that begins so. Raises NotFound or Conflict."""
     live = [facts.node for facts in list_nodes(session) if facts.node.state is not NodeState.GONE]

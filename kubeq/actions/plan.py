@@ -201,6 +201,7 @@ def _check_options(config: Config) -> None:
     """Options that contradict each other, named in pairs."""
     pairs = (
         ("--no-wait", config.no_wait, "--fetch", config.fetch is not None),
+        ("--local", config.local, "--no-wait", config.no_wait),
         ("--prepare", config.prepare, "--fetch", config.fetch is not None),
         ("--prepare", config.prepare, "--dry-run", config.dry_run),
         ("--runtime process", config.runtime == "process", f"--image {config.image}", _names_image(config)),

@@ -6,6 +6,7 @@ from kubeq.actions.logs import last_lines
 from kubeq.actions.looking import skipped_of
 from kubeq.actions.output_feed import OutputFeed, Printed
 from kubeq.actions.session import Session
+from kubeq.actions.standstill import Standstill
 from kubeq.actions.waiting import Tend, Tick, follow
 from kubeq.cli.output import Mode, Output
 from kubeq.cli.progress import Progress
@@ -25,9 +26,12 @@ def wait_for_end(session: Session, job: Job, output: Output, *, tend: Tend | Non
     """The last tick of the job. With `printing`, what its tasks print goes to stdout as it comes, in text mode."""
     progress = Progress(output)
     feed = OutputFeed(session, job) if printing and output.mode is Mode.TEXT else None
-    printer, departures = Printer(output, one_task=job.total == 1), Departures()
+    printer, departures, standstill = Printer(output, one_task=job.total == 1), Departures(), Standstill(session)
     try:
         for tick in follow(session, job, tend=tend):
+            if (because := standstill.news(tick)) is not None:
+                progress.hide()
+                output.note(f"nothing runs: {because}")
             for node in departures.new(tick):
                 progress.hide()
                 output.warn(departure_text(node))

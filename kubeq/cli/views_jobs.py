@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kubeq.actions.nodes import NodeFacts
+from kubeq.actions.nodes import NodeFacts, died_since
 from kubeq.actions.spending import Spent
 from kubeq.actions.status import JobSummary
 from kubeq.cli.output import columns
 from kubeq.cli.shown import ago, cell, count, iso, moment, one_line, pairs
 from kubeq.cli.views_nodes import NodesView
 from kubeq.cli.views_tasks import TasksView
-from kubeq.core.model import JobStatus, NodeState, Reason, TaskState
+from kubeq.core.model import JobStatus, Node, NodeState, Reason, TaskState
 from kubeq.core.outcome import signal_name
 from kubeq.core.quantities import format_duration
 from kubeq.queue.rows import Outcome
@@ -112,13 +112,17 @@ class JobView:
             lines.append(("spent", spent_text(job.spent)))
         lines.append(("results", job.results_url))
         yield from pairs(lines)
-        nodes = [facts for facts in self.nodes if facts.node.state is not NodeState.GONE]
+        nodes = [facts for facts in self.nodes if facts.node.state is not NodeState.GONE or self._may_run(facts.node)]
         if nodes and self.job.status not in ENDED:
             yield ""
             yield from NodesView(nodes, self.now, numbered=True).text()
         if self.tasks is not None:
             yield ""
             yield from self.tasks.text()
+
+    def _may_run(self, node: Node) -> bool:
+        """Whether tasks that count as running may be those of a node that has died."""
+        return bool(self.job.tasks[TaskState.CLAIMED]) and died_since(self.job.job, node)
 
     def json(self) -> Mapping[str, Any]:
         record = job_record(self.job)

@@ -13,6 +13,7 @@ from typing import Any
 from kubeq.actions.output_feed import OutputFeed
 from kubeq.actions.replacing import replacing
 from kubeq.actions.session import Session
+from kubeq.actions.standstill import Standstill
 from kubeq.actions.waiting import Tick, follow
 from kubeq.cli.following import Departures, Printer, departure_text
 from kubeq.cli.output import Mode, Output
@@ -68,9 +69,15 @@ def watch_to_end(session: Session, job: Job, output: Output, printed: Indexes | 
     progress, printer = Progress(output), Printer(output, one_task=job.total == 1)
     feed = OutputFeed(session, job) if printed is not None and output.mode is not Mode.JSON else None
     events = Events(session, output) if output.mode is Mode.JSON else None
-    departures = Departures()
+    departures, standstill = Departures(), Standstill(session)
     try:
         for tick in follow(session, job, tend=replacing(session, job, output.note)):
+            if (because := standstill.news(tick)) is not None:
+                progress.hide()
+                if events is not None:
+                    events.tell_standstill(tick, because)
+                else:
+                    output.note(f"nothing runs: {because}")
             for node in departures.new(tick):
                 progress.hide()
                 if events is not None:
@@ -118,6 +125,11 @@ class Events:
         """Tell that a node has left as unfit."""
         at = node.ended_at or self._session.clock.now()
         self._output.show(EventView(at=at, event="node", state=node.state, reason=node.gone, node=node.name))
+
+    def tell_standstill(self, tick: Tick, because: str) -> None:
+        """Tell why nothing of the job runs."""
+        at = self._session.clock.now()
+        self._output.show(EventView(at=at, event="waiting", state=tick.status, reason=because))
 
     def _tell_task(self, task: Task) -> None:
         mark = (task.state, task.attempt)

@@ -248,6 +248,8 @@ def _shown(each: Key, value: Any) -> str | None:
         return None
     if each.secret:
         return "\n".join(f"{name}=..." for name, _ in value)
+    if each.parse in (values.duration, values.term):
+        return f"{value:g}s" if value >= 1 else f"{1000 * value:g}ms"
     return "\n".join(map(_word, value)) if each.many else _word(value)
 
 

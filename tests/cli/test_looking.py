@@ -21,7 +21,7 @@ from kubeq.actions.launching import pool_of_job
 from kubeq.actions.session import Session
 from kubeq.cli.main import main
 from kubeq.config import load_config
-from kubeq.core.model import Exit, GoneReason, Job, NodeState, Requests
+from kubeq.core.model import Exit, GoneReason, Job, NodeState, Pool, Requests
 from tests.jobs import FakeClock, Work
 
 Kubeq = Any
@@ -251,6 +251,18 @@ def test_clean_asks_on_the_terminal_and_takes_no_for_an_answer(kubeq: Kubeq, swe
     code, screen = on_a_terminal(kubeq, "clean", "--results", typed=b"y\n")
     assert code == 0 and "removed sweep" in screen
     assert kubeq("status", "-q").stdout == ""
+
+
+def test_a_job_that_counts_as_running_shows_the_node_that_died(here: Callable[..., Ran], work: Work) -> None:
+    work.report_node()
+    job = work.submit([["1"], ["2"]], ["x"])
+    work.session.queue.make_pool(Pool(id=job.pool, provider="local", private=False, created_at=0.0))
+    work.claim()
+    ran = here("status", "demo")
+    assert "1 running" in ran.stdout and "gone (lost)" in ran.stdout
+    assert [node["reason"] for node in json.loads(here("--json", "status", "demo").stdout)["nodes"]] == ["lost"]
+    work.end(work.grants.popitem()[1])
+    assert "gone (lost)" not in here("status", "demo").stdout
 
 
 def test_what_fetch_brings_is_what_the_tasks_wrote(kubeq: Kubeq, sweep: Job) -> None:

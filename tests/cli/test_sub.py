@@ -75,6 +75,7 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, str | bytes]]] = {
     "container-options-without-one": (("sub", "--image", "none", "--user", "me", "-r", "memory=1G", "true"), {}),
     "runtime-against-image": (("sub", "--runtime", "process", "-i", "python:3", "true"), {}),
     "no-wait-and-fetch": (("sub", "--no-wait", "--fetch", "out", "true"), {}),
+    "local-and-no-wait": (("sub", "--local", "--no-wait", "true"), {}),
     "larger-than-the-machine": (("sub", "-r", "cpu=100000", "true"), {}),
     "fetch-into-a-file": (("sub", "-i", "none", "--fetch", "a", "true"), {"a": "1"}),
     "fetch-below-a-file": (("sub", "-i", "none", "--fetch", "a/b/c", "true"), {"a": "1"}),

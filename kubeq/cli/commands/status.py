@@ -28,7 +28,7 @@ def command(settings: Globals, jobs: tuple[str, ...], tasks: bool, failed: bool)
     JOB is an id, the beginning of one, a name (the newest job of it), a quoted pattern, or LAST.
     """
     from kubeq.actions.finding import EVERYTHING, Choice, find_jobs
-    from kubeq.actions.nodes import list_nodes
+    from kubeq.actions.nodes import nodes_behind
     from kubeq.actions.status import summarize
     from kubeq.cli.views_jobs import JobsView, JobView
     from kubeq.core.model import TaskState
@@ -40,7 +40,8 @@ def command(settings: Globals, jobs: tuple[str, ...], tasks: bool, failed: bool)
     shown = [_tasks(session, summary, choice) for summary in summaries] if tasks or failed else []
     now = session.queue.now()
     if len(jobs) == 1 and len(summaries) == 1:
-        nodes = list_nodes(session, summaries[0].job)
+        running = bool(summaries[0].tasks[TaskState.CLAIMED])
+        nodes = nodes_behind(session, summaries[0].job, running=running)
         settings.output.show(JobView(summaries[0], nodes, now, shown[0] if shown else None))
     else:
         settings.output.show(JobsView(summaries, now, shown))
