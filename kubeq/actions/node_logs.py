@@ -61,9 +61,17 @@ def open_node_log(session: Session, name: NodeName) -> Log:
         stored = StoredLog(node_log_reader(session.store, name))
         if stored.exists():
             return stored
+        if printed := _console(session, name):
+            return UnspokenLog(printed, stored)
     raise NotFound(
         f"there is no job {name!r}, and no node of that name with a log", hint="kubeq nodes --all lists the nodes"
     )
+
+
+def _console(session: Session, name: NodeName) -> str | None:
+    """What the node's machine has printed, if a cloud made it and keeps that."""
+    pool = session.queue.pool(PoolId(name.rpartition("-")[0]))
+    return None if pool is None or pool.machines is None else session.provider_of(pool.id).console(name)
 
 
 def read_node(session: Session, name: NodeName) -> Iterator[Line]:
@@ -205,6 +213,24 @@ class StoredLog:
     def read_rest(self) -> list[str]:
         """See Log."""
         return self._lines.close()
+
+
+class UnspokenLog:
+    """A machine whose agent has not spoken: what it printed on its console, and then what its agent says."""
+
+    def __init__(self, printed: str, stored: StoredLog) -> None:
+        self._lines = ["[kubeq: its agent has said nothing yet; this is the console of its machine]"]
+        self._lines += printed.splitlines()
+        self._stored = stored
+
+    def read_new(self) -> list[str]:
+        """See Log."""
+        lines, self._lines = self._lines, []
+        return [*lines, *self._stored.read_new()]
+
+    def read_rest(self) -> list[str]:
+        """See Log."""
+        return self._stored.read_rest()
 
 
 class _Output:

@@ -10,13 +10,15 @@ import pytest
 from kubeq.actions.agents import agent_by_hand
 from kubeq.actions.launching import add_nodes, pool_of_job, pool_of_request
 from kubeq.actions.machines import machines_of
+from kubeq.actions.node_logs import open_node_log, read_node
 from kubeq.actions.plan import make_plan
 from kubeq.actions.preflight import Passed, Preflight, preflight
 from kubeq.actions.session import Session
 from kubeq.config import with_flags
 from kubeq.core.machines import Machines, Volume
 from kubeq.core.resources import Resources
-from kubeq.errors import UsageError
+from kubeq.errors import NotFound, UsageError
+from kubeq.store.node_logs import node_log_writer
 from tests.jobs import FakeClock, Work
 from tests.providers import FakeCloud
 
@@ -194,3 +196,16 @@ def test_the_boot_text_of_a_pool_of_machines_is_what_its_provider_gives_them(far
     (digest,) = standing.archives
     url = far.blobs.url_of(digest)
     assert found.boot == f"#!/bin/sh\n# {pool.id}-1 is number 1, of type TYPE, and fetches {url}\n"
+
+
+def test_the_log_of_a_machine_whose_agent_never_spoke_is_its_console(far: Session, cloud: FakeCloud) -> None:
+    pool = pool_of_request(far, private=False)
+    (name,) = add_nodes(far, pool, 1)
+    with pytest.raises(NotFound, match="no node of that name with a log"):
+        open_node_log(far, name)
+    cloud.consoles[name] = "Booting\r\nKernel panic - not syncing\n"
+    printed = [line.text for line in read_node(far, name)]
+    assert printed[0].startswith("[kubeq: its agent has said nothing yet")
+    assert printed[1:] == ["Booting", "Kernel panic - not syncing"]
+    node_log_writer(far.store, name).append(b"it speaks\n")
+    assert [line.text for line in read_node(far, name)] == ["it speaks"]
