@@ -54,9 +54,13 @@ class Fleet:
         return any(name in self.rows and self.rows[name].worked for name in self.live)
 
     def barren(self, since: float) -> tuple[Node, ...]:
-        """Those that have ended in a row, up to now, without ever working, by no fault but their own."""
+        """Those that have ended in a row, up to now, without ever working, by no fault but their own; not those that
+        could not be had at all, which cost nothing.
+        """
         found: list[Node] = []
         for node in reversed(self.ended):
+            if node.gone is GoneReason.NEVER_STARTED and node.machine is None:
+                continue
             if (node.ended_at or 0.0) < since or node.worked or node.gone in WITHOUT_FAULT:
                 break
             found.append(node)

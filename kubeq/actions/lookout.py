@@ -6,14 +6,16 @@ end must not be noticed late for it.
 
 from __future__ import annotations
 
+import logging
 import threading
 from types import TracebackType
 
 from kubeq.actions.launching import Nodes, observe_pool
 from kubeq.actions.session import Session
 from kubeq.core.model import PoolId, Reach
-from kubeq.errors import KubeqError
+from kubeq.errors import BackendError, KubeqError
 
+log = logging.getLogger(__name__)
 FIRST_S = 0.5
 """How long the first look is waited for."""
 
@@ -69,6 +71,9 @@ class Lookout:
             try:
                 self._seen = (began, observe_pool(self._session, self._pool))
             except KubeqError as error:
-                self._seen = (began, error)
+                if not (isinstance(error, BackendError) and error.transient and isinstance(self._seen[1], Nodes)):
+                    self._seen = (began, error)
+                else:  # what was seen last holds until a cloud that is away for a while answers again
+                    log.info("the nodes cannot be looked at now: %s", error.message)
             self._first.set()
             self._ending.wait(self._provider.capabilities.look_every_s)

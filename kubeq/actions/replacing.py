@@ -12,11 +12,16 @@ from kubeq.actions.fleet import Fleet
 from kubeq.actions.launching import Nodes, ensure_nodes, fleet_now, nodes_for
 from kubeq.actions.session import Session
 from kubeq.core.model import UNFINISHED, GoneReason, Job, Node, NodeName, Pool, TaskState
+from kubeq.core.quantities import format_duration
 from kubeq.errors import BackendError
 from kubeq.queue.rows import Outcome
 
 MOST_BARREN = 3
 """Machines that ended in a row without ever working: then it is not bad luck, and each was paid for."""
+MOST_REFUSALS = 6
+"""Launches in a row of which nothing came; each costs nothing, and room may come back within minutes."""
+PAUSE_S = 60.0
+"""Between two launches, where not all could be had."""
 RECENT_S = 120.0
 """An end so long before the waiting is still worth telling: it is why a machine is started."""
 CONSOLE_LINES = 8
@@ -34,6 +39,8 @@ class Replacing:
         self._pool = pool
         self._say = say
         self._since = session.queue.now() if since is None else since
+        self._refusals = 0
+        self._not_before = float("-inf")
         self._told: set[NodeName] = set()
         self._told_once: set[str] = set()
 
@@ -43,19 +50,38 @@ class Replacing:
             return
         unfinished = sum(count for outcome, count in outcomes.items() if outcome.state in UNFINISHED)
         waiting = sum(count for outcome, count in outcomes.items() if outcome.state is TaskState.PENDING)
-        if not unfinished:
-            return
         wanted = nodes_for(self._session, self._pool, unfinished, job)
-        if len(nodes.live) >= wanted and not self._news(nodes):
+        if not unfinished or (len(nodes.live) >= wanted and not self._news(nodes)):
             return
-        fleet = fleet_now(self._session, self._pool)
+        try:
+            fleet = fleet_now(self._session, self._pool)
+        except BackendError as error:  # the cloud's, which has been asked again for a while already
+            if not error.transient:
+                raise
+            self._once(f"{error.message}; trying again while the job goes on")
+            return
         self._tell(fleet)
-        if not waiting or len(fleet.live) + len(fleet.coming) >= wanted or self._is_stopped(job, fleet):
+        missing = wanted - len(fleet.live) - len(fleet.coming)
+        if waiting and missing > 0 and not self._is_stopped(job, fleet) and not self._is_hopeless(job, fleet):
+            self._start(wanted, missing)
+
+    def _start(self, wanted: int, missing: int) -> None:
+        """Start machines, unless some could not be had just now. Raises BackendError if none can be had for long."""
+        now = self._session.clock.monotonic()
+        if now < self._not_before:
             return
-        if not self._is_hopeless(job, fleet):
+        try:
             names = ensure_nodes(self._session, self._pool, wanted, self._say)
-            if names:
-                self._say(f"starting {len(names):,} more: {', '.join(names)}")
+        except BackendError as error:
+            self._refusals += 1
+            if self._refusals >= MOST_REFUSALS:
+                raise
+            names = ()
+            self._say(f"{error.message}; trying again in {format_duration(PAUSE_S)}")
+        if names:
+            self._refusals = 0
+            self._say(f"starting {len(names):,} more: {', '.join(names)}")
+        self._not_before = now + PAUSE_S if len(names) < missing else now
 
     def _news(self, nodes: Nodes) -> bool:
         return any(seen.name not in self._told for seen in nodes.dead)
@@ -63,7 +89,8 @@ class Replacing:
     def _tell(self, fleet: Fleet) -> None:
         """Say of each machine once that it has ended, and why."""
         for node in fleet.ended:
-            if node.name not in self._told and (node.ended_at or 0.0) >= self._since - RECENT_S:
+            refused = node.gone is GoneReason.NEVER_STARTED and node.machine is None
+            if node.name not in self._told and not refused and (node.ended_at or 0.0) >= self._since - RECENT_S:
                 self._say(f"machine {described(node)} has ended: {node.note or node.gone}")
             self._told.add(node.name)
 

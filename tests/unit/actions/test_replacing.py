@@ -9,12 +9,12 @@ import pytest
 
 from kubeq.actions.fleet import BOOT_LIMIT_S, SILENT_S, UNSEEN_S
 from kubeq.actions.launching import add_nodes, ensure_nodes, fleet_now, nodes_for, observe_pool, pool_of_request
-from kubeq.actions.replacing import MOST_BARREN, Replacing, replacing
+from kubeq.actions.replacing import MOST_BARREN, MOST_REFUSALS, PAUSE_S, Replacing, replacing
 from kubeq.actions.session import Session
 from kubeq.actions.tending import tending_of
-from kubeq.core.model import GoneReason, Job, NodeName, NodeOrder, NodeState, Pool, Reach
+from kubeq.core.model import GoneReason, Job, NodeName, NodeOrder, NodeState, Pool, PoolId, Reach
 from kubeq.errors import BackendError
-from kubeq.nodes.base import Launched, NodeCapabilities, NodeRequest, Refused
+from kubeq.nodes.base import Launched, NodeCapabilities, NodeRequest, Observation, Refused
 from tests.jobs import FakeClock, Work
 from tests.providers import FakeCloud, FakeProvider
 from tests.unit.actions.test_machines import configured
@@ -246,6 +246,59 @@ def test_machines_that_a_user_stopped_are_not_started_again(
     tend(far, job, tending), tend(far, job, tending)
     assert len(cloud.requests) == 1
     assert said[-1] == f"its nodes were stopped; kubeq addnodes 1 {job.id} starts one"
+
+
+def test_where_no_machine_can_be_had_it_is_tried_again_for_minutes_and_then_told(
+    far: Session, cloud: FakeCloud, work: Work, pool: Pool, job: Job, clock: FakeClock
+) -> None:
+    said: list[str] = []
+    tending, tries, launch = Replacing(far, pool, said.append), [0], cloud.launch
+
+    def counted(request: NodeRequest, names: Mapping[NodeName, int]) -> Mapping[NodeName, Launched | Refused]:
+        tries[0] += 1
+        return launch(request, names)
+
+    cloud.launch = counted  # type: ignore[method-assign]
+    cloud.refuses = "there is no room in eu-1a"
+    tend(far, job, tending), tend(far, job, tending)
+    assert tries == [1]
+    assert said == ["no node could be started: there is no room in eu-1a; trying again in 1m00s"]
+    cloud.refuses = None
+    clock.advance(PAUSE_S + 1)
+    tend(far, job, tending)
+    assert said[1].startswith("starting 3 more: ")
+    for name in list(cloud.nodes):
+        cloud.preempt(name)
+    cloud.refuses = "there is no room in eu-1a"
+    with pytest.raises(BackendError, match="no node could be started: there is no room in eu-1a"):
+        for _ in range(MOST_REFUSALS + 1):
+            clock.advance(PAUSE_S + 1)
+            tend(far, job, tending)
+    assert tries == [2 + MOST_REFUSALS]
+
+
+def test_a_cloud_that_does_not_answer_for_a_while_is_waited_for(
+    far: Session, cloud: FakeCloud, work: Work, pool: Pool, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    tending = Replacing(far, pool, said.append)
+    nodes, outcomes = observe_pool(far, pool.id), far.queue.outcomes(job.id)
+
+    def away(pool: PoolId) -> Mapping[NodeName, Observation]:
+        raise BackendError("the cloud cannot be reached", transient=True)
+
+    def denied(pool: PoolId) -> Mapping[NodeName, Observation]:
+        raise BackendError("the cloud knows nobody of that name")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cloud, "observe", away)
+        tending(job, outcomes, nodes), tending(job, outcomes, nodes)
+        assert said == ["the cloud cannot be reached; trying again while the job goes on"]
+        patch.setattr(cloud, "observe", denied)
+        with pytest.raises(BackendError, match="knows nobody"):
+            tending(job, outcomes, nodes)
+    tending(job, outcomes, nodes)
+    assert len(cloud.requests) == 3
 
 
 class FakeHosts(FakeProvider):
