@@ -24,6 +24,7 @@ class FakeProvider:
         self.forgotten: list[tuple[PoolId | None, float]] = []
         self.dies_of: str | None = None
         self.refuses: str | None = None
+        self.quiet_hosts: dict[str, str] = {}
 
     def largest(self) -> Resources | None:
         return Resources(cpu=4.0, memory=8 * 10**9)
@@ -59,7 +60,7 @@ class FakeProvider:
         return {name: seen for name, (owner, seen) in self.nodes.items() if owner == pool}
 
     def silent(self, pool: PoolId) -> Mapping[str, str]:
-        return {}
+        return self.quiet_hosts
 
     def terminate(self, names: Sequence[NodeName]) -> None:
         for name in names:

@@ -105,11 +105,16 @@ class Renewer:
         self._thread.join(10)
 
     def _run(self) -> None:
+        told, told_at = "", 0.0
         while not self._stop.wait(LOOK_S / 2):
             try:
                 self._tick()
+                told = ""
             except BackendError as error:
-                log.warning("leases could not be renewed; what runs goes on: %s", error)
+                now = self._clock.monotonic()
+                if error.message != told or now - told_at >= REPORT_S:  # a queue may be away for a day
+                    told, told_at = error.message, now
+                    log.warning("leases could not be renewed; what runs goes on: %s", error)
                 self._stop.wait(LOOK_S)
 
     def _tick(self) -> None:

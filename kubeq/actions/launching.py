@@ -6,7 +6,7 @@ Repeating any step is harmless: node numbers are never given out twice and a nam
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def nobody(sentence: str) -> None:
 class Nodes:
     """What is known of a pool's nodes now: those that work or come up, and those that the provider saw end.
 
-    `unseen` have not been heard for a while, and their machines do not answer: nobody knows. `why` not.
+    `unseen` have not been heard for a while, and no machine of the pool answers (`why` not): they may be well.
     """
 
     live: tuple[NodeName, ...] = ()
@@ -117,12 +117,27 @@ def observe_pool(session: Session, pool: PoolId) -> Nodes:
     live = [name for name, seen in observed.items() if seen.alive]
     live += [name for name, node in rows.items() if name not in observed and _reports(node, now)]
     leaving = {name for name in live if name in rows and _is_leaving(rows[name])}
+    quiet = [node for name, node in rows.items() if name not in observed and name not in live]
+    unseen, why = _unseen(session, pool, quiet)
     return Nodes(
         live=tuple(name for name in live if name not in leaving),
         draining=tuple(sorted(leaving)),
         dead=tuple(seen for seen in observed.values() if not seen.alive),
+        unseen=unseen,
+        why=why,
         retired=tuple(node for node in rows.values() if node.gone in UNFIT),
     )
+
+
+def _unseen(session: Session, pool: PoolId, quiet: Iterable[Node]) -> tuple[tuple[NodeName, ...], str]:
+    """Which of the nodes that nobody hears may be well, and why nobody knows; none where other machines do answer."""
+    silent = session.provider_of(pool).silent(pool)
+    standing = session.queue.pool(pool) if silent else None
+    if standing is None or len(silent) < len(standing.hosts):
+        return (), ""
+    told = {node.name: silent.get(node.address or "") for node in quiet if not _is_leaving(node)}
+    reasons = {name: why for name, why in told.items() if why is not None}
+    return tuple(reasons), next(iter(reasons.values()), "")
 
 
 def nodes_for(session: Session, pool: Pool, tasks: int, job: Job | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -163,6 +164,27 @@ def test_progress_in_between_is_no_bad_luck(session: Session, provider: FakeProv
         for grant in work.claim(1, pool=pool.id):
             work.end(grant)
     assert not session.queue.refresh(job).open
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_nodes_on_hosts_that_do_not_answer_are_waited_for_unless_another_host_does(
+    session: Session, provider: FakeProvider, pool: Pool, work: Work, clock: FakeClock, others: bool
+) -> None:
+    pool = replace(pool, hosts=("alpha name=alpha", "beta name=beta") if others else ("alpha name=alpha",))
+    job = work.submit([("1",), ("2",)], ["n"], pool=pool.id)
+    name = ensure_nodes(session, pool)[0]
+    work.report_node(name=name, pool=pool.id, address="alpha")
+    provider.nodes.clear()
+    provider.quiet_hosts = {"alpha": "ada@alpha did not answer within 5 s"}
+    said: list[str] = []
+    tending = Tending(session, said.append)
+    tend(session, job, tending)
+    clock.advance(3600)
+    for _ in range(3):
+        tend(session, job, tending)
+    told = ["its nodes go on by themselves while they cannot be reached: ada@alpha did not answer within 5 s"]
+    assert said == ([] if others else told)
+    assert len(provider.requests) == (2 if others else 1)
 
 
 @pytest.mark.parametrize("gate", ["pause", "cancel_job"])

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import pytest
+
 from kubeq.core.clock import SystemClock
 from kubeq.core.model import Node, NodeName, NodeOrder, NodeState, Policy, PoolId
 from kubeq.core.outcome import Stop
@@ -136,3 +138,21 @@ def test_unreachable_stops_nothing_but_exclusive_attempts_whose_lease_is_about_t
     assert strict.stops[0] is Stop.SUPERSEDED
     assert patient.stops == []
     assert finished.stops == [], "a command that has ended is not run again because its result is on its way"
+
+
+def test_a_queue_that_is_away_for_long_is_not_told_with_every_try(caplog: pytest.LogCaptureFixture) -> None:
+    class Counting(Unreachable):
+        tries = threading.Semaphore(0)
+
+        def report(self, *_: object) -> None:
+            self.tries.release()
+            self.renew()
+
+    thread = renewer(Counting(), [], [])
+    thread.start()
+    for _ in range(3):
+        assert Counting.tries.acquire(timeout=60)
+    thread.stop()
+    assert [record.getMessage() for record in caplog.records] == [
+        "leases could not be renewed; what runs goes on: no route"
+    ]
