@@ -69,9 +69,3 @@ def one_slot_each(home: Home, hosts: Sequence[Host]) -> str:
     name = f"hosts-{len(hosts)}.txt"
     (home.cwd / name).write_text("".join(f"{host.address} name={host.name} slots=1\n" for host in hosts))
     return name
-
-
-def running_on(host: Host, word: str) -> int:
-    """How many processes of the host have the word in their command line."""
-    count = host.run("sh", "-c", f"grep -l -a -e '{word}' /proc/[0-9]*/cmdline 2>/dev/null | wc -l")
-    return max(0, int(count) - 1)  # the shell that asks

@@ -6,40 +6,19 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.homes import Home, eventually
-from tests.stand_ins.ssh_hosts import Host, ssh_hosts
+from tests.stand_ins.ssh_hosts import Host
 
 pytestmark = pytest.mark.docker
 
 
-@pytest.fixture(scope="module")
-def hosts(ssh_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
-    with ssh_hosts(tmp_path_factory.mktemp("hosts"), 3, environment={"WITHOUT_DOCKER": "1"}) as started:
-        yield started
-
-
 @pytest.fixture
-def home(tmp_path: Path, hosts: list[Host]) -> Iterator[Home]:
-    """A home that knows the hosts' keys, and no more of them."""
-    home = Home(
-        tmp_path,
-        KUBEQ_SSH_IDENTITY=str(hosts[0].key),
-        KUBEQ_SSH_KNOWN_HOSTS=str(hosts[0].known_hosts),
-        KUBEQ_SSH_USER="ada",
-        KUBEQ_LEASE="10s",
-    )
-    yield home
-    for node in home.json("nodes")["nodes"]:
-        if node["state"] != "gone" and node["provider"] == "ssh":
-            home.run("nodes", "--stop", node["name"], code=None)
-    home.end()
-    for host in hosts:
-        assert "kubeq-pool" not in host.run("cat", "/home/ada/.ssh/authorized_keys")
+def home(user: Home) -> Home:
+    """The home of somebody whose key the hosts know."""
+    return user
 
 
 def names(hosts: list[Host]) -> str:
@@ -73,7 +52,9 @@ def test_a_node_is_made_ready_and_cleared_on_its_host(home: Home, hosts: list[Ho
     around = ["--pre", "echo ready > ~/ready", "--post", "mv ~/ready ~/cleared"]
     home.run("sub", "--image", "none", "--hosts", hosts[1].address, *around, "--shell", "cat ~/ready")
     assert home.run("logs", "LAST/1").stdout == "ready\n"
-    eventually(lambda: hosts[1].run("ls", "/home/ada").split() == ["cleared"], "the node has left", home)
+    eventually(lambda: "cleared" in hosts[1].run("ls", "/home/ada").split(), "the node has left", home)
+    assert "ready" not in hosts[1].run("ls", "/home/ada").split()
+    hosts[1].run("rm", "/home/ada/cleared")
 
 
 def test_a_dropped_connection_ends_no_task(home: Home, hosts: list[Host]) -> None:
@@ -83,18 +64,6 @@ def test_a_dropped_connection_ends_no_task(home: Home, hosts: list[Host]) -> Non
     hosts[0].drop_connections()
     home.run("watch", job)
     assert home.tasks(job)[0]["attempt"] == 1
-
-
-def test_a_host_that_dies_loses_no_task(home: Home, hosts: list[Host]) -> None:
-    job = home.submit("--image", "none", "--hosts", names(hosts), "--seq", "60", "--shell", "sleep 0.3; echo {index}")
-    eventually(lambda: home.status(job)["tasks"]["succeeded"] > 5, "some are done", home)
-    hosts[2].power_off()
-    try:
-        home.run("watch", job, timeout=240)
-        assert home.status(job)["tasks"]["succeeded"] == 60
-        assert [task["index"] for task in home.tasks(job)] == list(range(1, 61))
-    finally:
-        hosts[2].power_on()
 
 
 def test_hosts_are_checked_one_by_one(home: Home, hosts: list[Host]) -> None:
