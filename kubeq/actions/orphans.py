@@ -20,11 +20,12 @@ from kubeq.nodes.base import NodeProvider, Owned
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orphan:
-    """A machine that stands, and why it should not."""
+    """A machine that stands, and why it should not. `foreign`: its pool is unknown here, so it may be of another queue."""
 
     owned: Owned
     why: str
     provider: NodeProvider
+    foreign: bool = False
 
 
 def find_orphans(session: Session) -> list[Orphan]:
@@ -39,7 +40,8 @@ def find_orphans(session: Session) -> list[Orphan]:
         for owned in provider.owned():
             why = needs.why_not(owned) if owned.owner == owner else None
             if why is not None:
-                found[owned.name] = Orphan(owned=owned, why=why, provider=provider)
+                foreign = owned.pool not in pools
+                found[owned.name] = Orphan(owned=owned, why=why, provider=provider, foreign=foreign)
     return sorted(found.values(), key=lambda orphan: orphan.owned.made_at)
 
 
@@ -50,9 +52,14 @@ def stop_orphans(orphans: Sequence[Orphan]) -> None:
 
 
 def chosen(orphans: Sequence[Orphan], text: str) -> Sequence[Orphan]:
-    """All of them, or the one of that name. Raises NotFound."""
-    found = [orphan for orphan in orphans if text in ("all", orphan.owned.name)]
-    if not found and text != "all":
+    """All of which this queue knows the pool, or the one of that name. Raises NotFound.
+
+    What is tagged with this user's name may be at work for another queue, or for somebody else of that name.
+    """
+    if text == "all":
+        return [orphan for orphan in orphans if not orphan.foreign]
+    found = [orphan for orphan in orphans if orphan.owned.name == text]
+    if not found:
         raise NotFound(f"there is no orphan {text!r}", hint="kubeq nodes --orphans lists them")
     return found
 
@@ -84,7 +91,7 @@ class _Needs:
     def why_not(self, owned: Owned) -> str | None:
         """Why nobody needs the machine; None for one that somebody may need."""
         if owned.pool not in self._pools:
-            return f"its pool {owned.pool} is not in this queue"
+            return f"its pool {owned.pool} is not in this queue, maybe in another one"
         row = self._rows_of(owned.pool).get(owned.name)
         if row is not None and row.state is NodeState.GONE:
             left = self._now - (row.ended_at or owned.made_at)

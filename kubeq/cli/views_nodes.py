@@ -210,7 +210,8 @@ class OrphansView:
         more = f" and what {count(len(prices) - len(known), 'machine')} of unknown price cost" * (
             len(known) < len(prices)
         )
-        hint = "kubeq nodes --orphans --stop all ends them"
+        foreign = any(orphan.foreign for orphan in self.orphans)
+        hint = f"kubeq nodes --orphans --stop all ends {'those of this queue' if foreign else 'them'}"
         return [*columns(ORPHAN_HEADER, map(self._line, self.orphans)), f"${sum(known):.4g} an hour{more}; {hint}"]
 
     def json(self) -> Mapping[str, Any]:

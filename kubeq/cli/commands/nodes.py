@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """List the live and recently gone nodes, of JOB's pool or of every pool. NODE is a node's name; with JOB its number
     will do, as in `kubeq nodes JOB --drain 2`. `--orphans` asks the cloud which machines of yours stand there that
-    nobody needs; `--orphans --stop NODE` ends one, `--orphans --stop all` all of them.
+    nobody needs; `--orphans --stop NODE` ends one, `--orphans --stop all` all of which this queue knows.
     """
     if orphans:
         if drain is not None or job is not None:
