@@ -7,17 +7,21 @@ that was given out moments ago and that nobody has seen yet stands for a machine
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from kubeq.actions.naming import node_name
 from kubeq.actions.session import Session
 from kubeq.core.model import GoneReason, Node, NodeName, NodeState, Pool
 from kubeq.core.quantities import format_duration
+from kubeq.errors import BackendError, KubeqError
 from kubeq.nodes.base import Launched, Observation, Refused
 
 UNSEEN_S = 120.0
 """How long a machine may be missing in a cloud's lists after it was asked for; late by seconds, seldom by more."""
+EACH_S = 4.0
+"""So much longer for each of a launch of many: eight are asked for side by side, and each is waited for up to 30 s."""
 BOOT_LIMIT_S = 900.0
 """A machine that has not reported itself after so long never will: a slow one takes a few minutes."""
 SILENT_S = 300.0
@@ -32,7 +36,8 @@ class Fleet:
 
     `live` work or boot, `coming` were asked for and are not seen yet, `leaving` were told to or do so by themselves,
     `overdue` are up and have never reported themselves. `ended` are the rows of those that are gone, the oldest end
-    first. `numbered` is how many numbers were given out.
+    first. `numbered` is how many numbers were given out, from `numbered_from` on without anybody having written down
+    what came of it.
     """
 
     live: tuple[NodeName, ...]
@@ -42,6 +47,7 @@ class Fleet:
     ended: tuple[Node, ...]
     rows: Mapping[NodeName, Node]
     numbered: int
+    numbered_from: int
 
     @property
     def preempted(self) -> int:
@@ -72,17 +78,17 @@ def fleet_of(session: Session, pool: Pool, observed: Mapping[NodeName, Observati
     queue = session.queue
     now, standing = queue.now(), queue.pool(pool.id) or pool
     rows = {node.name: node for node in queue.peers(pool.id)}
+    launching = _launching(standing, rows, now)
     for name, end in _ends(standing, rows, observed, now).items():
-        rows[name] = queue.record_end(end)
+        if name in rows or (name not in launching and _number(name) >= standing.numbered_from):
+            rows[name] = queue.record_end(end)  # of others the row is about to be written, or was forgotten
     there = [name for name, seen in observed.items() if seen.alive]
     there += [name for name, node in rows.items() if name not in observed and _may_live(pool, node, now)]
     overdue = [name for name in there if _is_overdue(rows.get(name), observed.get(name), now)]
     leaving = [name for name in there if name in rows and _is_leaving(rows[name])]
-    recent = standing.numbered_at is not None and now - standing.numbered_at < UNSEEN_S
-    names = [node_name(pool.id, number) for number in range(1, standing.nodes + 1)] if recent else []
     return Fleet(
         live=tuple(name for name in there if name not in leaving and name not in overdue),
-        coming=tuple(name for name in names if name not in rows and name not in observed),
+        coming=tuple(name for name in launching if name not in there),
         leaving=tuple(leaving),
         overdue=tuple(overdue),
         ended=tuple(
@@ -93,6 +99,7 @@ def fleet_of(session: Session, pool: Pool, observed: Mapping[NodeName, Observati
         ),
         rows=rows,
         numbered=standing.nodes,
+        numbered_from=min((_number(name) for name in launching), default=standing.nodes + 1),
     )
 
 
@@ -139,6 +146,19 @@ def record_launch(session: Session, pool: Pool, answers: Iterable[Launched | Ref
     session.queue.record_requested(coming)
 
 
+@contextmanager
+def failure_on_record(session: Session, pool: Pool, names: Iterable[NodeName]) -> Iterator[None]:
+    """Have it on record if a launch could not even be tried: else its machines would be taken for ones on their way."""
+    try:
+        yield
+    except KubeqError as error:
+        now = session.queue.now()
+        with suppress(BackendError):  # then it is known when their time is over
+            for name in names if pool.machines is not None else ():
+                session.queue.record_end(never_started(pool, name, error.message, now))
+        raise
+
+
 def record_overdue(session: Session, pool: Pool, seen: Sequence[Observation]) -> None:
     """Have it on record that those machines never reported themselves."""
     why = f"it did not report itself in {format_duration(BOOT_LIMIT_S)}"
@@ -150,6 +170,14 @@ def record_overdue(session: Session, pool: Pool, seen: Sequence[Observation]) ->
             if row is None
             else _gone(row, GoneReason.NEVER_STARTED, why, now, each)
         )
+
+
+def _launching(pool: Pool, rows: Mapping[NodeName, Node], now: float) -> list[NodeName]:
+    """The nodes whose numbers were given out lately and of which nobody has written down what came of it."""
+    numbers = range(pool.numbered_from, pool.nodes + 1)
+    names = [name for name in (node_name(pool.id, number) for number in numbers) if name not in rows]
+    age = None if pool.numbered_at is None else now - pool.numbered_at
+    return names if age is not None and age < UNSEEN_S + EACH_S * len(names) else []
 
 
 def _ends(

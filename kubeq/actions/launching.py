@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kubeq.actions.backplane import check_store_of
-from kubeq.actions.fleet import Fleet, fleet_of, record_launch, record_overdue
+from kubeq.actions.fleet import Fleet, failure_on_record, fleet_of, record_launch, record_overdue
 from kubeq.actions.machines import identity_of, machine_request, machines_of
 from kubeq.actions.naming import node_name, private_pool_id, shared_pool_id
 from kubeq.actions.relaying import RELAYED_POLL_S, needs_relay, relaying, revive_relay
@@ -184,7 +184,9 @@ def _ensure_machines(session: Session, pool: Pool, wanted: int, say: Say) -> tup
             return ()
         store_outfit(session, pool)
         at = session.queue.now()
-        numbers = session.queue.number_next(pool, wanted - there, standing=fleet.numbered, at=at)
+        numbers = session.queue.number_next(
+            pool, wanted - there, standing=fleet.numbered, first=fleet.numbered_from, at=at
+        )
         if numbers:
             return _started(session, pool, numbers, say, needed=not there, fleet=fleet)
 
@@ -196,8 +198,9 @@ def _started(
     answers: dict[NodeName, Launched | Refused] = dict(_on_hosts(session, pool, names, say))
     left = {name: number for name, number in names.items() if name not in answers}
     if left:
-        request = _request(session, pool, say, fleet)
-        made = _launched(session, pool, request, left)
+        with failure_on_record(session, pool, left):
+            request = _request(session, pool, say, fleet)
+            made = _launched(session, pool, request, left)
         if pool.machines is not None:
             record_launch(session, pool, made.values())
         answers |= made

@@ -20,7 +20,7 @@ from kubeq.nodes.base import NodeProvider, Owned
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orphan:
-    """A machine that stands, and why it should not. `foreign`: its pool is unknown here, so it may be of another queue."""
+    """A machine that stands, and why it should not. `foreign`: its pool is not known here."""
 
     owned: Owned
     why: str

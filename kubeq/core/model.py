@@ -289,8 +289,8 @@ class Pool:
     `outfit` is what is done to each of its nodes around their attempts, the blob of an `Outfit`.
     `archives` are the agent archives that its nodes come from, the newest last: blobs that are needed as long as there
     is the pool. `machines` is what its nodes are where a cloud makes them. `numbered_at` is when numbers were given out
-    last: a machine of such a number may not be seen yet. `packages` are those that its nodes start, in that order, also
-    nodes that come later.
+    last, and `numbered_from` the first of which nobody may know what came of it. `packages` are those that its nodes
+    start, in that order, also nodes that come later.
     """
 
     id: PoolId
@@ -303,6 +303,7 @@ class Pool:
     archives: tuple[Digest, ...] = ()
     machines: Machines | None = None
     numbered_at: float | None = None
+    numbered_from: int = 1
     packages: tuple[Package, ...] = ()
 
 

@@ -54,17 +54,19 @@ class Pools:
         last = pool_of(row).nodes
         return list(range(last - count + 1, last + 1))
 
-    def number_next(self, pool: Pool, count: int, *, standing: int, at: float) -> list[int]:
+    def number_next(self, pool: Pool, count: int, *, standing: int, first: int, at: float) -> list[int]:
         """As `number_nodes`, if `standing` numbers were given out before; none if the row has changed: look again.
 
-        `at` is written down as the time. Atomic.
+        `at` is written down as the time, and `first` as the first number of which it may not be known what came of it.
+        Atomic.
         """
         self.make_pool(pool)
         row = insist(lambda: self._table.get([Key(POOLS, pool.id)]))[0]
         found = None if row is None else pool_of(row)
         if row is None or found is None or found.nodes != standing:
             return []
-        change = pool_change(replace(found, nodes=standing + count, numbered_at=at), row.version)
+        numbered = replace(found, nodes=standing + count, numbered_from=first, numbered_at=at)
+        change = pool_change(numbered, row.version)
         if not isinstance(swap_all(self._table, [change])[0], Swapped):
             return []
         return list(range(standing + 1, standing + count + 1))

@@ -173,6 +173,7 @@ def encode_pool(pool: Pool) -> str:
                 "archives": [str(digest) for digest in pool.archives] or None,
                 "machines": pool.machines and encode_machines(pool.machines),
                 "numbered_at": pool.numbered_at,
+                "numbered_from": pool.numbered_from if pool.numbered_from > 1 else None,
                 "packages": [encode_package(package) for package in pool.packages] or None,
             }
         )
@@ -195,6 +196,7 @@ def decode_pool(id: PoolId, body: str) -> Pool:
             archives=tuple(Digest.parse(text) for text in document.get("archives", ())),
             machines=decode_machines(machines) if machines else None,
             numbered_at=document.get("numbered_at"),
+            numbered_from=document.get("numbered_from", 1),
             packages=tuple(decode_package(package) for package in document.get("packages", ())),
         )
 

@@ -119,6 +119,57 @@ def test_a_machine_that_is_on_no_list_yet_is_waited_for_and_not_for_ever(
     assert ensure_nodes(far, pool, 3) == names(pool, 4, 5, 6)
 
 
+def test_a_launch_of_many_takes_long_and_what_it_tried_in_vain_is_still_on_its_way(
+    far: Session, cloud: FakeCloud, pool: Pool, clock: FakeClock
+) -> None:
+    launch = cloud.launch
+
+    def slow(request: NodeRequest, asked: Mapping[NodeName, int]) -> Mapping[NodeName, Launched | Refused]:
+        """Somebody else looks in the middle: one machine stands, one was refused by a first zone, 98 were not tried."""
+        first, second, *_ = asked
+        launch(request, {first: 1})
+        cloud.nodes[second] = pool.id, Observation(name=second, alive=False, reason="no room in the first zone")
+        clock.advance(UNSEEN_S + 200)
+        fleet = fleet_now(far, pool)
+        assert (fleet.live, len(fleet.coming), fleet.ended) == ((first,), 99, ())
+        del cloud.nodes[second]
+        return launch(request, asked)
+
+    cloud.launch = slow  # type: ignore[method-assign]
+    assert len(ensure_nodes(far, pool, 100)) == 100
+    fleet = fleet_now(far, pool)
+    assert (len(fleet.live), fleet.coming, fleet.numbered_from) == (100, (), 101)
+
+
+def test_a_launch_that_could_not_be_tried_is_no_machine_on_its_way(far: Session, cloud: FakeCloud, pool: Pool) -> None:
+    launch = cloud.launch
+
+    def broken(request: object, asked: object) -> Mapping[NodeName, Launched | Refused]:
+        raise BackendError("the image is not there")
+
+    cloud.launch = broken  # type: ignore[method-assign, assignment]
+    with pytest.raises(BackendError, match="the image is not there"):
+        ensure_nodes(far, pool, 3)
+    cloud.launch = launch  # type: ignore[method-assign]
+    assert ensure_nodes(far, pool, 3) == names(pool, 4, 5, 6)
+
+
+def test_nodes_whose_rows_were_forgotten_neither_come_nor_have_just_ended(
+    far: Session, cloud: FakeCloud, pool: Pool, clock: FakeClock
+) -> None:
+    ensure_nodes(far, pool, 3)
+    cloud.preempt(names(pool, 1)[0])
+    fleet_now(far, pool)
+    clock.advance(86400.0)
+    far.queue.forget_nodes(far.queue.peers(pool.id))
+    preempted = cloud.nodes[names(pool, 1)[0]]  # Google remembers for two weeks
+    cloud.nodes.clear()
+    ensure_nodes(far, pool, 1)
+    cloud.nodes[names(pool, 1)[0]] = preempted
+    fleet = fleet_now(far, pool)
+    assert (fleet.live, fleet.coming, fleet.ended) == (names(pool, 4), (), ())
+
+
 def test_machines_that_never_work_are_not_made_for_ever_and_the_reason_is_told(
     far: Session, cloud: FakeCloud, work: Work, pool: Pool, job: Job, clock: FakeClock
 ) -> None:
