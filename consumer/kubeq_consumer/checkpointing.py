@@ -18,18 +18,22 @@ from kubeq.store.checkpoints import Checkpoint, Checkpoints
 from kubeq_consumer.packing import pack, unpack
 
 log = logging.getLogger(__name__)
-LEAVING_S = 10.0
-"""How long an agent that is to leave at once goes on saving: of Google's half minute ten seconds are the command's."""
 _LOOK_S = 0.2
 
 
 class Keeping:
-    """The directory of one attempt: `folder`, which is below the attempt's own and the only one a command sees."""
+    """The directory of one attempt: `folder`, which is below the attempt's own and the only one a command sees.
 
-    def __init__(self, checkpoints: Checkpoints, clock: Clock, leaving: threading.Event, place: Path) -> None:
+    An agent that has been told to leave at once (`leaving`) goes on saving for so many seconds.
+    """
+
+    def __init__(
+        self, checkpoints: Checkpoints, clock: Clock, leaving: threading.Event, leaving_s: float, place: Path
+    ) -> None:
         self._checkpoints = checkpoints
         self._clock = clock
         self._leaving = leaving
+        self._leaving_s = leaving_s
         self.folder = place / "checkpoint"
         self._archive = place / "checkpoint.tar"
         self._standing: list[Checkpoint] = []
@@ -73,7 +77,7 @@ class Keeping:
                 continue
             now = self._clock.monotonic()
             left_at = now if left_at is None else left_at
-            if now - left_at > LEAVING_S:
+            if now - left_at > self._leaving_s:
                 log.warning("the checkpoint of task %s is not stored in time", task)
                 break
         self.saving = False

@@ -127,7 +127,7 @@ def _prepare(node: Node, grant: Grant, slot: int, folder: Path, devices: tuple[i
     if spec.user is not None:
         work.chmod(0o777)
         start_in.chmod(0o777)
-    keeping = Keeping(node.checkpoints, node.clock, node.leaving, folder)
+    keeping = Keeping(node.checkpoints, node.clock, node.leaving, node.config.saving_s, folder)
     keeping.restore(task.id, grant.attempt, open_to_all=spec.user is not None)
     image = _pin(node, grant, spec, runtime)
     if image is not None:

@@ -19,6 +19,8 @@ from kubeq.release import check_release
 from kubeq_consumer.silence import LOST_S
 
 PREFIX = "KUBEQ_AGENT_"
+SAVING_S = 10.0
+"""Of the half minute of notice that Google gives, ten seconds are the command's, and something is left for the rest."""
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -31,7 +33,8 @@ class AgentConfig:
     whole machine). `until_idle`: leave as soon as the pool, that had an open job, has none. `grace_s` is how long a
     command has between TERM and KILL. `engine_url` is the Docker engine's, where DOCKER_HOST names one. `token` is what
     the agent shows to a relay. `machine` is what a cloud made for it. `log_here`: whoever started it sees the file of
-    its log. `lost_after_s`: how long an agent that holds nothing waits for a queue that does not answer. `run_dir` is
+    its log. `lost_after_s`: how long an agent that holds nothing waits for a queue that does not answer. `saving_s`:
+    how long one that has to leave at once goes on storing checkpoints. `run_dir` is
     where it leaves signs of life, beside the log of how its machine came up; `notice` the URL that says when its
     machine is taken back.
     """
@@ -58,6 +61,7 @@ class AgentConfig:
     address: str | None = None
     machine: Machine | None = None
     lost_after_s: float = LOST_S
+    saving_s: float = SAVING_S
     run_dir: Path | None = None
     notice: str | None = None
     token: str | None = field(default=None, repr=False)
@@ -137,6 +141,7 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
         address=environ.get(PREFIX + "ADDRESS") or None,
         machine=machine("MACHINE"),
         lost_after_s=number("LOST_AFTER", LOST_S),
+        saving_s=number("SAVING", SAVING_S),
         run_dir=Path(run) if run else None,
         notice=environ.get(PREFIX + "NOTICE") or None,
         token=_content(environ.get(PREFIX + "TOKEN_FILE", ""), wrong),

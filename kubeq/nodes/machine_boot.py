@@ -42,7 +42,8 @@ class Cloud:
 
     `notice` is where a spot machine learns that it is taken back. `devices` are the names under which the volumes, in
     their order, are asked for; where the machine has none of that name, a volume is found by its size.
-    `lets_in`: the text lets the pool's key in; elsewhere the cloud does.
+    `lets_in`: the text lets the pool's key in; elsewhere the cloud does. `saving_s` is how long an agent that has to
+    leave at once may store checkpoints; None: as long as any other.
     """
 
     provider: str
@@ -52,12 +53,19 @@ class Cloud:
     devices: tuple[str, ...] = ()
     register_s: int = REGISTER_S
     lets_in: bool = False
+    saving_s: int | None = None
 
 
 EC2 = Cloud(
-    provider="ec2", notice=_EC2_NOTICE, devices=tuple(f"/dev/sd{letter}" for letter in "fghijklmnop"), lets_in=True
+    provider="ec2",
+    notice=_EC2_NOTICE,
+    devices=tuple(f"/dev/sd{letter}" for letter in "fghijklmnop"),
+    lets_in=True,
+    saving_s=60,
 )
-"""Letters: Amazon EC2 User Guide, "Device names for volumes on Amazon EC2 instances"."""
+"""Letters: Amazon EC2 User Guide, "Device names for volumes on Amazon EC2 instances". Notice comes two minutes before
+the end, and a shutdown waits for the service (`TimeoutStopSec`).
+"""
 GCE = Cloud(
     provider="gce",
     notice=_GCE_NOTICE,
@@ -110,6 +118,7 @@ def _told(request: NodeRequest, node: NodeName, number: int, machine: Machine, c
         "LOST_AFTER": str(LOST_S),
         "MACHINE": json.dumps(encode_machine(machine)),
         **({"NOTICE": cloud.notice} if cloud.notice and machine.spot else {}),
+        **({"SAVING": str(cloud.saving_s)} if cloud.saving_s is not None else {}),
     }
     told = {PREFIX + name: value for name, value in own.items()}
     return {**agent_environment(request, node, number, cloud.provider), **told, **request.environ, **cloud.told}

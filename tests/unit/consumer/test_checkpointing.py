@@ -16,7 +16,6 @@ from kubeq.core.model import JobId, TaskId
 from kubeq.errors import BackendError
 from kubeq.store.checkpoints import Checkpoints
 from kubeq.store.memory import MemoryStore
-from kubeq_consumer import checkpointing
 from kubeq_consumer.checkpointing import Keeping
 
 TASK = TaskId(JobId("j"), 7)
@@ -49,7 +48,7 @@ class Scene:
     def attempt(self, number: int, *, open_to_all: bool = False) -> Keeping:
         place = self._root / str(number)
         place.mkdir()
-        keeping = Keeping(Checkpoints(self.store), SystemClock(), self.leaving, place)
+        keeping = Keeping(Checkpoints(self.store), SystemClock(), self.leaving, 0.2, place)
         keeping.restore(TASK, number, open_to_all=open_to_all)
         return keeping
 
@@ -103,10 +102,7 @@ def test_a_store_that_is_away_costs_the_checkpoint_and_nothing_else(scene: Scene
     assert not keeping.saving
 
 
-def test_an_agent_that_is_to_leave_waits_for_a_large_one_only_for_a_while(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpointing, "LEAVING_S", 0.2)
+def test_an_agent_that_is_to_leave_waits_for_a_large_one_only_for_a_while(scene: Scene) -> None:
     keeping = scene.attempt(1)
     (keeping.folder / "n").write_text("1")
     scene.store.go_on.clear()

@@ -95,6 +95,7 @@ def test_an_agent_understands_what_it_is_told_there() -> None:
     assert (settings.state_dir, settings.store_url) == (Path("/var/lib/kubeq"), "s3://b/it's")
     assert settings.notice == "http://169.254.169.254/latest/meta-data/spot/instance-action"
     assert settings.machine == Machine(type="m7i.large", zone="a", spot=True, price=0.1)
+    assert settings.saving_s == 60.0
     assert read_settings(exported(text())).notice is None, "nobody takes back what is not spot"
 
 
