@@ -134,7 +134,7 @@ def _of_archive(agent: StoredAgent, archive: Archive) -> dict[str, str]:
     names = interpreters(archive.python)
     return {
         "pythons": names,
-        "packages": f"python3 {names}",
+        "packages": f"{names} python3",  # the plain one may be too old, and would be there already
         "least": str(archive.python),
         "sha256": archive.digest.sha256,
         "digest": str(archive.digest),

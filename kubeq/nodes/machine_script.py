@@ -161,7 +161,7 @@ add() {  # add PACKAGE...: the first of them that can be had
     return 1
 }
 answers() { timeout 20 docker version >/dev/null 2>&1; }
-have docker && have iptables || retry add docker.io docker moby-engine || fail "Docker cannot be installed"
+have docker || retry add docker.io docker moby-engine || fail "Docker cannot be installed"
 have iptables || retry add iptables iptables-nft || fail "iptables cannot be installed"
 answers || systemctl start docker 2>/dev/null || service docker start 2>/dev/null || :
 retry answers || fail "its Docker engine does not answer"

@@ -102,6 +102,14 @@ def test_whatever_fails_is_said_on_the_console_and_ends_the_machine(
     assert (code, off) == (1, "off\n")
 
 
+def test_where_the_usual_python_is_too_old_a_newer_one_is_installed_beside_it(base_image: str, tmp_path: Path) -> None:
+    installs = 'case "$*" in *" python3.12") cp /stubs/newer /usr/bin/python3.12 ;; *" python3") ;; *) exit 1 ;; esac\n'
+    old = {name: FAILS for name in PYTHONS if name != "python3.12"}
+    code, printed, _ = boot(base_image, tmp_path, old | {"apt-get": installs, "newer": FETCHES})
+    assert "the agent: --supervise\n" in printed
+    assert code == 0
+
+
 def test_an_agents_end_is_the_machines_and_its_last_word_is_told(base_image: str, tmp_path: Path) -> None:
     code, printed, off = boot(base_image, tmp_path, {"python3": FETCHES + "exit 5\n"})
     assert "the agent: --supervise\nkubeq: node p1-3 has ended with 5" in printed

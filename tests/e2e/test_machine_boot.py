@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import shlex
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from kubeq.nodes.archive import Archive, agent_archive
 from kubeq.nodes.base import NodeRequest
 from kubeq.nodes.boot import PREFIX
 from kubeq.nodes.forms import StoredAgent
-from kubeq.nodes.machine_boot import EC2, Cloud, machine_text
+from kubeq.nodes.machine_boot import EC2, machine_text
 from tests.homes import Home, eventually
 from tests.stand_ins.boot_box import boot_box
 
@@ -31,7 +30,7 @@ echo done
 """
 
 
-def text_for(told: Mapping[str, str], archive: Archive, cloud: Cloud = EC2) -> str:
+def text_for(told: Mapping[str, str], archive: Archive) -> str:
     """The boot text of a node that is told that, by the names of the agent's variables."""
     request = NodeRequest(
         pool=PoolId(told["POOL"]),
@@ -48,7 +47,7 @@ def text_for(told: Mapping[str, str], archive: Archive, cloud: Cloud = EC2) -> s
         environ={"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
     )
     machine = Machine(type="box", zone="here", spot=False)
-    return machine_text(request, NodeName(told["NODE"]), int(told["NUMBER"]), machine, cloud)
+    return machine_text(request, NodeName(told["NODE"]), int(told["NUMBER"]), machine, EC2)
 
 
 def test_a_machine_boots_works_keeps_its_credentials_to_itself_and_switches_itself_off(
@@ -73,20 +72,3 @@ def test_a_machine_boots_works_keeps_its_credentials_to_itself_and_switches_itse
     assert any(f"node {node} of pool" in line for line in rest), "its agent's log follows"
     (row,) = [each for each in home.json("nodes", "--all")["nodes"] if each["name"] == node]
     assert (row["state"], row["reason"]) == ("gone", "idle")
-
-
-FAR = {"POOL": "p1", "NODE": "p1-1", "NUMBER": "1", "QUEUE": "dynamodb://eu-west-1/kubeq", "STORE": "s3://bucket/kubeq"}
-
-
-def test_a_machine_whose_agent_hangs_before_anybody_hears_of_it_switches_itself_off(
-    ssh_image: str, tmp_path: Path
-) -> None:
-    archive = agent_archive(("aws",), tmp_path / "cache")
-    with boot_box(ssh_image, f"kubeq-boot-{secrets.token_hex(4)}") as box:
-        box.put(archive.path, f"/var/lib/kubeq/agents/{archive.digest.sha256}.pyz")
-        box.boot(text_for(FAR, archive, replace(EC2, register_s=15)), tmp_path)
-        agents = "grep -la supervise /proc/[0-9]*/cmdline | cut -d/ -f3"
-        box.wait_until("sh", "-c", f'[ "$({agents} | wc -l)" -ge 2 ]')
-        box.run("sh", "-c", f"kill -STOP $({agents})", check=False)
-        box.wait_until_off()
-        assert "has ended with" not in box.console(), "nobody was left to say so"
