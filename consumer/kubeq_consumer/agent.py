@@ -142,7 +142,7 @@ class Agent:
         if self._parting.reason is None and self._has_given_up():
             log.error("the queue has been out of reach for too long; what could not be delivered stays in the spool")
             self._begin_leaving(GoneReason.LOST, release=True)
-        if self._node.packages.running:
+        if self._node.packages.busy:
             self._parting.was_busy()
         if self._parting.reason is None and not self._attempts and self._parting.is_due() and self._settled_to_leave():
             return

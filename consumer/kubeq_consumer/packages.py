@@ -38,7 +38,9 @@ class Packages:
         self._claims = claims
         self._blobs = blobs
         self._cache = cache
+        self._lock = threading.Lock()
         self._told: int | None = None
+        self._settled = False
         self._begun: set[int] = set()
         self._running: list[threading.Thread] = []
         self._news = threading.Event()
@@ -48,9 +50,10 @@ class Packages:
         """Why the program of a package could not be started, or how it failed; the latest one."""
 
     @property
-    def running(self) -> bool:
-        """Whether a program that was started is still there."""
-        return any(thread.is_alive() for thread in self._running)
+    def busy(self) -> bool:
+        """Whether a program that was started is still there, or it is not known yet whether one is to be started."""
+        with self._lock:
+            return not self._settled or any(thread.is_alive() for thread in self._running)
 
     def start(self) -> None:
         """Begin with what is injected by now; the node is what its pool asks for."""
@@ -60,9 +63,10 @@ class Packages:
         """The node's row names the newest package by that number. The first time it is asked in any case: a package
         that was injected before the node had a row is told of by nobody.
         """
-        if number != self._told:
-            self._told = number
-            self._news.set()
+        with self._lock:
+            if number != self._told:
+                self._told, self._settled = number, False
+                self._news.set()
 
     def stop(self) -> None:
         """End the programs that still run, and start no more."""
@@ -79,6 +83,8 @@ class Packages:
                 packages = self._claims.packages(self._config.pool)
             except BackendError as error:
                 log.warning("it cannot be known which packages there are: %s", error)
+                with self._lock:
+                    self._settled = True  # nobody is kept by a question that is not answered
                 self._stop.wait(ASK_AGAIN_S)
                 self._news.set()
                 continue
@@ -86,6 +92,8 @@ class Packages:
                 if package.number not in self._begun and not self._stop.is_set():
                     self._begun.add(package.number)
                     self._begin(package)
+            with self._lock:
+                self._settled = not self._news.is_set()
 
     def _begin(self, package: Package) -> None:
         folder = self._config.folder / "packages" / str(package.number)
@@ -101,8 +109,9 @@ class Packages:
             self._failed(package, f"{error.filename or folder}: {error.strerror or error}")
         else:
             thread = threading.Thread(target=self._launch, args=(package, entry, folder), daemon=True)
-            self._running.append(thread)
             thread.start()
+            with self._lock:
+                self._running.append(thread)
 
     def _unpack(self, package: Package, folder: Path) -> Path:
         """Where the package's program lies, with all of it. What an unpacking that was cut off has left is removed."""

@@ -25,6 +25,7 @@ from kubeq.core.model import (
     NodeName,
     NodeState,
     Policy,
+    Pool,
     PoolId,
     Reach,
     Reason,
@@ -35,6 +36,8 @@ from kubeq.core.model import (
 )
 from kubeq.core.outcome import Stop
 from kubeq.core.outfit import Outfit
+from kubeq.core.overlay import Laid, Overlay
+from kubeq.core.packages import Package
 from kubeq.core.resources import Resources
 from kubeq.core.spec import JobSpec
 from kubeq.errors import AccessDenied, BackendError, ImageUnavailable
@@ -350,6 +353,24 @@ def test_a_task_with_two_gpus_waits_for_both(theatre: Theatre) -> None:
     theatre.end()
     assert [execution.devices for execution in theatre.stage.started] == [(0, 1)] * 3
     assert theatre.stage.most_at_once == 1
+
+
+def test_a_node_on_which_a_package_runs_is_not_idle(theatre: Theatre) -> None:
+    go = theatre.root / "go"
+    program = theatre.blobs.put_bytes(f"until [ -e {go} ]; do sleep 0.05; done\n".encode())
+    content = theatre.blobs.put_bytes(Overlay.of([Laid("kubeq-launch", 0o755, program)]).encode())
+    pool = Pool(id=POOL, provider="local", private=False, created_at=1.0)
+    package = Package(number=0, name="web", content=content, entry="kubeq-launch")
+    theatre.queue.add_package(pool, package, again=False)
+    theatre.config = replace(theatre.config, until_idle=False, linger_s=0.2, linger_others_s=0.2)
+    theatre.agent = theatre._agent()
+    theatre.play()
+    started = theatre.root / "nodes" / NODE / "packages/1/started"
+    eventually(started.exists, "the package runs")
+    theatre._thread.join(2.0)
+    assert theatre._thread.is_alive()
+    go.touch()
+    assert theatre.end() is GoneReason.IDLE
 
 
 def two_run_and_more_are_parked(theatre: Theatre, tasks: int) -> Job:

@@ -137,9 +137,9 @@ def test_a_program_that_runs_is_no_idle_time_and_is_ended_with_the_node(place: P
     place.inject({"go": f"#!/bin/sh\ntrap 'echo ended >> {ran}; exit' TERM\necho began >> {ran}\n{loop}\n"})
     life = place.begin()
     eventually(place.lines, "it runs")
-    assert life.running
+    assert life.busy
     life.stop()
-    assert (place.lines(), life.running, life.trouble) == (["began", "ended"], False, None)
+    assert (place.lines(), life.busy, life.trouble) == (["began", "ended"], False, None)
 
 
 def test_a_failure_is_the_nodes_trouble_and_keeps_no_other_package(place: Place) -> None:
