@@ -21,7 +21,7 @@ from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, 
 from kubeq.nodes.ec2_calls import Ec2Calls, Said
 from kubeq.nodes.ec2_group import AddressSeenBy, address_seen_by, forget_groups, open_to_caller, pool_group
 from kubeq.nodes.ec2_launch import Launcher, check_allowed
-from kubeq.nodes.ec2_plan import PROVIDER, plan_for
+from kubeq.nodes.ec2_plan import PROVIDER, Plan, plan_for
 from kubeq.nodes.ec2_tags import LIVING, STANDING, by_name, machines_seen, own_tags
 from kubeq.nodes.machine_boot import EC2, machine_text
 from kubeq.nodes.prices import Price
@@ -35,6 +35,8 @@ MOST_NAMES = 200
 NOT_YET = {"IncorrectInstanceState", "IncorrectState"}
 NOT_AT_ALL = {"OperationNotPermitted", "UnsupportedOperation"}
 UNKNOWN = {"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"}
+PLAN_S = 120.0
+"""So long a launch goes by what was offered: a submission asks for both, one after the other."""
 LISTED_S = 600.0
 """After so long a machine that was made is listed for everybody, by a wide margin."""
 USER = "root"
@@ -65,6 +67,7 @@ class Ec2Provider:
         self._settings = settings
         self._calls = calls or Ec2Calls(region=settings.region)
         self._fresh: dict[NodeName, tuple[str, float]] = {}
+        self._plan: tuple[Plan, float] | None = None
 
     def largest(self) -> Resources | None:
         """Not known before it is known what the machines are to be."""
@@ -79,6 +82,7 @@ class Ec2Provider:
         self._check_region(machines)
         plan = plan_for(self._calls, machines, self._settings.price)
         check_allowed(self._calls, plan)
+        self._plan = plan, self._calls.time.now()
         return plan.offers
 
     def owned(self) -> Sequence[Owned]:
@@ -122,7 +126,7 @@ class Ec2Provider:
         left = [name for name in names if name not in answers]
         if not left:
             return answers
-        plan = plan_for(self._calls, machines, self._settings.price)
+        plan = self._plan_for(machines)
         group = pool_group(self._calls, request.pool, plan.network, machines.ports, own_tags(request))
         launcher = Launcher(calls=self._calls, request=request, plan=plan, groups=(group,))
         threads = ThreadPoolExecutor(min(len(left), MOST_AT_ONCE), thread_name_prefix=PROVIDER)
@@ -189,6 +193,14 @@ class Ec2Provider:
                 f"the pool's machines are to be in {machines.region}, and this is {self._settings.region}",
                 hint=f"set region = {machines.region}",
             )
+
+    def _plan_for(self, machines: Machines) -> Plan:
+        """What was found out a moment ago if it is about the same machines, or is found out now."""
+        if self._plan is not None:
+            plan, made_at = self._plan
+            if plan.machines == machines and self._calls.time.now() - made_at < PLAN_S:
+                return plan
+        return plan_for(self._calls, machines, self._settings.price)
 
     def _noted(self, answer: Launched | Refused) -> Launched | Refused:
         """The same; a machine that was made is known here before anybody lists it."""

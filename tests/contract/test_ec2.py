@@ -105,6 +105,25 @@ def test_a_spot_machine_is_ended_and_not_kept_when_it_is_taken_back(rig: Ec2Rig)
     assert asked["InstanceMarketOptions.SpotOptions.InstanceInterruptionBehavior"] == "terminate"
 
 
+def test_where_a_type_costs_more_on_the_spot_market_than_on_demand_the_next_one_is_made(rig: Ec2Rig) -> None:
+    rig.cloud.faults(spot_price={"m7i.large": 0.2})
+    (answer,) = rig.provider().launch(request(replace(rig.machines, spot=True)), names(1)).values()
+    assert isinstance(answer, Launched)
+    assert answer.machine is not None
+    assert (answer.machine.type, answer.machine.spot) == ("c7i.xlarge", True)
+
+
+def test_a_launch_right_after_the_offers_asks_for_nothing_twice(rig: Ec2Rig) -> None:
+    provider = rig.provider()
+    provider.offers(rig.machines)
+    before = rig.cloud.calls()
+    provider.launch(request(rig.machines), names(1, 2))
+    asked = {
+        name: count - before.get(name, 0) for name, count in rig.cloud.calls().items() if count > before.get(name, 0)
+    }
+    assert asked == {"DescribeInstances": 1, "CreateSecurityGroup": 1, "RunInstances": 2}
+
+
 def test_disks_are_as_big_as_is_asked_and_go_with_the_machine(rig: Ec2Rig) -> None:
     volumes = (Volume(path="/scratch", size=100 * 10**9), Volume(path="/fast", size=2**30, kind="io2"))
     told = replace(rig.machines, disk=50 * 2**30, disk_kind="gp2", volumes=volumes)

@@ -48,7 +48,7 @@ def test_a_job_outlives_its_submitter_and_one_of_its_machines_and_leaves_nothing
         lambda: [task for task in submitter.tasks(job) if task["node"] == first and task["started_at"]],
         "the first machine runs a task",
     )
-    assert submitter.run("connect", second, "hostname").stdout.startswith("i-")
+    assert submitter.run("connect", second, "--", "hostname").stdout.startswith("i-")
     submitter.end()
     ec2.preempt(first, notice_s=2.0)
     reader = account.home("reader")

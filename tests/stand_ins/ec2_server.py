@@ -61,8 +61,8 @@ class Faults:
     `no_room`: (type, zone, class) without capacity, "*" for any. `refuse`: an operation's code and message, for the
     next so many requests (0: all). `lost`: of so many requests of an operation the answer is lost. `gone`: nobody
     answers. Seconds: `pending_s` a machine takes to come up, `hidden_s` a new one is not listed, `dies_s` after which
-    one that came up fails. `never_boots`: it comes up and runs nothing. `held`: none can be
-    terminated while it is pending. `most`: so many may stand at once. `quotas`: by their codes.
+    one that came up fails. `held`: none can be terminated while it is pending. `most`: so many may stand at once.
+    `quotas`: by their codes. `spot_price`: of types that cost so much on the spot market, more than on demand.
     """
 
     no_room: list[list[str]] = field(default_factory=list)
@@ -72,7 +72,6 @@ class Faults:
     pending_s: float = 0.0
     hidden_s: float = 0.0
     dies_s: float | None = None
-    never_boots: bool = False
     held: bool = False
     most: int | None = None
     quotas: dict[str, float] = field(default_factory=dict)
@@ -281,14 +280,12 @@ class StandIn:
 
     def _boot(self, life: Life, user_data: bytes) -> None:
         assert self.machines is not None
-        machine = None
-        if not self.faults.never_boots:
-            machine = self.machines.start(life.instance.id, user_data, life.metadata)
-            for nic in life.instance.nics.values():
-                nic.private_ip_address, nic.public_ip = machine.address, None
+        machine = self.machines.start(life.instance.id, user_data, life.metadata)
+        for nic in life.instance.nics.values():
+            nic.private_ip_address, nic.public_ip = machine.address, None
         with self.lock:
             life.machine, life.busy = machine, False
-            if life.instance.state == "shutting-down" and machine is not None:  # ended while it came up
+            if life.instance.state == "shutting-down":  # ended while it came up
                 self._down(life, "terminated")
 
     def _up(self, life: Life) -> None:

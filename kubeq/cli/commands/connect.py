@@ -26,7 +26,8 @@ def command(settings: Globals, task: str | None, words: tuple[str, ...]) -> None
     if task is not None:
         run = command_in(settings.session, task, words, terminal=terminal)
     else:
-        run = command_on(settings.session, words[0] if words else None, words[1:], terminal=terminal)
+        asked = words[2:] if words[1:2] == ("--",) else words[1:]
+        run = command_on(settings.session, words[0] if words else None, asked, terminal=terminal)
     try:
         os.execvp(run[0], run)
     except OSError as error:
