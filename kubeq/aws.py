@@ -117,6 +117,14 @@ def plainly(service: str, thing: str) -> Iterator[None]:
         raise explain(error, service, thing) from error
 
 
+def known_regions(service: str) -> frozenset[str]:
+    """The regions of all partitions in which the SDK knows the service to be. Makes no request."""
+    with plainly(service, service), _making:
+        session = _the_session()
+        found = (session.get_available_regions(service, partition) for partition in session.get_available_partitions())
+        return frozenset(region for regions in found for region in regions)
+
+
 def _the_session() -> Session:
     """The one of this process, so that all clients share the credentials that were fetched."""
     global _session

@@ -14,6 +14,7 @@ from typing import NoReturn
 import pytest
 
 from tests.stand_ins.datastore import datastore_server, emulated_datastore, open_datastore, open_live_datastore
+from tests.stand_ins.ec2 import ec2_account, ec2_records
 from tests.stand_ins.gce import gce
 from tests.stand_ins.gcs import emulated_gcs, fake_gcs
 from tests.stand_ins.ministack import emulated_aws, ministack
@@ -27,6 +28,8 @@ __all__ = [
     "busybox_image",
     "datastore_server",
     "docker_engine",
+    "ec2_account",
+    "ec2_records",
     "emulated_aws",
     "emulated_datastore",
     "emulated_gcs",

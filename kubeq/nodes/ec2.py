@@ -9,7 +9,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -98,16 +100,12 @@ class Ec2Provider:
         found = by_name(machines_seen(self._calls, node=[name])).get(name)
         if found is None:
             return None
-        ec2 = self._calls.ec2
-        try:
-            answer = self._calls.ask(
-                f"the console of {found.id}",
-                lambda: ec2.get_console_output(InstanceId=found.id, Latest=found.alive),
-                expected={*UNKNOWN, *NOT_YET, *NOT_AT_ALL},
-            )
-        except Said:
-            return None
-        return answer.get("Output") or None
+        for latest in (True, False):  # types of an old kind have but what AWS has kept of itself
+            ask = partial(self._calls.ec2.get_console_output, InstanceId=found.id, Latest=latest)
+            with suppress(Said):
+                answer = self._calls.ask(f"the console of {found.id}", ask, expected={*UNKNOWN, *NOT_YET, *NOT_AT_ALL})
+                return answer.get("Output") or None
+        return None
 
     def look(self, pool: PoolId) -> Sequence[HostSeen]:
         """See NodeProvider. It has no hosts of the user's."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,9 @@ IN_USE = {"DependencyViolation", "InvalidGroup.InUse", NEW}
 MY_ADDRESS = "https://checkip.amazonaws.com"
 """AWS's own answer to where a request comes from (Amazon EC2 User Guide, "Authorize inbound traffic")."""
 ADDRESS_S = 10.0
+LONGEST_DESCRIPTION = 255
+_NOT_IN_DESCRIPTIONS = re.compile(r"[^A-Za-z0-9 ._:/()#,@\[\]+=&;{}!$*-]")
+"""Amazon EC2 API Reference, "IpRange" and "CreateSecurityGroup"."""
 log = logging.getLogger(__name__)
 
 
@@ -47,23 +51,23 @@ def pool_group(calls: Ec2Calls, pool: PoolId, network: Network, ports: Sequence[
             thing,
             lambda: calls.ec2.create_security_group(
                 GroupName=name,
-                Description=f"machines of kubeq's pool {pool}",
+                Description=f"machines of kubeq pool {pool}",
                 VpcId=network.vpc,
                 TagSpecifications=given,
             ),
             expected={"InvalidGroup.Duplicate"},
         )["GroupId"]
     except Said:
-        group = next(iter(_groups(calls, {"group-name": name, "vpc-id": network.vpc})))["GroupId"]
+        group = _standing(calls, name, network.vpc)
     for port in ports:
-        members = {"UserIdGroupPairs": [{"GroupId": group, "Description": "the pool's machines"}]}
+        members = {"UserIdGroupPairs": [{"GroupId": group, "Description": "machines of the pool"}]}
         _open(calls, thing, group, {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, **members})
     return group
 
 
 def open_to_caller(calls: Ec2Calls, pool: PoolId, caller: str, address: str) -> None:
     """Port 22 of the pool's machines is open to that address, and to no other that this caller had before."""
-    mark = f"kubeq connect by {caller}"
+    mark = _NOT_IN_DESCRIPTIONS.sub("-", f"kubeq connect by {caller}")[:LONGEST_DESCRIPTION]
     block = f"{address}/{32 if ipaddress.ip_address(address).version == 4 else 128}"
     for group in _groups(calls, {"group-name": group_name(pool)}):
         thing, standing = f"the security group {group['GroupId']}", False
@@ -121,6 +125,18 @@ def _groups(calls: Ec2Calls, wanted: Mapping[str, str]) -> Sequence[Any]:
         f"the security groups of {calls.region}", lambda: calls.ec2.describe_security_groups(Filters=filters)
     )
     return answer["SecurityGroups"]
+
+
+def _standing(calls: Ec2Calls, name: str, vpc: str) -> str:
+    """The id of a group that somebody has just made."""
+
+    def look() -> str:
+        found = _groups(calls, {"group-name": name, "vpc-id": vpc})
+        if not found:
+            raise Said(NEW, f"the security group {name} is not listed yet")
+        return str(found[0]["GroupId"])
+
+    return calls.ask(f"the security group {name}", look, again=lambda said: said.code == NEW)
 
 
 def _open(calls: Ec2Calls, thing: str, group: str, rule: Mapping[str, Any]) -> None:

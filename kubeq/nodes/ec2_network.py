@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kubeq.core.machines import Machines
@@ -15,6 +16,10 @@ from kubeq.nodes.ec2_calls import Ec2Calls, Said
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import SubnetTypeDef
+
+
+PLAIN_ZONE = "availability-zone"
+"""Local and Wavelength zones are used where they are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +41,8 @@ def network_for(calls: Ec2Calls, machines: Machines) -> Network:
             f"the subnets {', '.join(machines.subnets)} are in several networks: {', '.join(vpcs)}",
             hint="name subnets of one network",
         )
-    roomy = sorted(subnets, key=lambda subnet: subnet["AvailableIpAddressCount"])
-    by_zone = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in roomy}
+    best_last = sorted(subnets, key=partial(_merit, private=machines.private))
+    by_zone = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in best_last}
     usable = {zone: by_zone[zone] for zone in zones if zone in by_zone}
     without = [zone for zone in machines.zones if zone not in by_zone]
     if without or not usable:
@@ -48,16 +53,23 @@ def network_for(calls: Ec2Calls, machines: Machines) -> Network:
     return Network(vpc=vpcs[0], subnets=usable, groups=_groups(calls, vpcs[0], machines.tags))
 
 
+def _merit(subnet: SubnetTypeDef, *, private: bool) -> tuple[bool, int]:
+    """Which of several in a zone is taken: one whose machines get an address outside, or none; then the roomiest."""
+    return subnet.get("MapPublicIpOnLaunch", False) != private, subnet["AvailableIpAddressCount"]
+
+
 def _zones(calls: Ec2Calls, machines: Machines) -> list[str]:
     answer = calls.ask(f"the zones of {calls.region}", calls.ec2.describe_availability_zones)
-    known = [zone["ZoneName"] for zone in answer["AvailabilityZones"] if zone.get("State", "available") == "available"]
+    there = [zone for zone in answer["AvailabilityZones"] if zone.get("State", "available") == "available"]
+    known = [zone["ZoneName"] for zone in there]
     unknown = [zone for zone in machines.zones if zone not in known]
     if unknown:
         raise UsageError(
             f"{calls.region} has no zone {', '.join(unknown)} for this account",
             hint=f"its zones are: {', '.join(known)}",
         )
-    return list(machines.zones) or known
+    plain = [zone["ZoneName"] for zone in there if zone.get("ZoneType", PLAIN_ZONE) == PLAIN_ZONE]
+    return list(machines.zones) or plain
 
 
 def _named(calls: Ec2Calls, machines: Machines) -> Sequence[SubnetTypeDef]:

@@ -73,10 +73,12 @@ def plan_for(calls: Ec2Calls, machines: Machines, price: Price) -> Plan:
 
 
 def check_region(calls: Ec2Calls, region: str) -> None:
-    """Raise UsageError for a region that there is not, or that the account has not enabled."""
+    """Raise UsageError for a region that there is not. One that the SDK does not know yet is asked for."""
     hint = "a region looks like eu-west-1; aws ec2 describe-regions lists yours"
     if not _REGION.fullmatch(region):
         raise UsageError(f"{region!r} is not the name of a region of AWS", hint=hint)
+    if region in aws.known_regions("ec2"):
+        return
     home = next((name for start, name in HOMES.items() if region.startswith(f"{start}-")), "us-east-1")
     known = aws.client("ec2", home, calls.meter)
     try:
@@ -91,8 +93,6 @@ def check_region(calls: Ec2Calls, region: str) -> None:
         return  # who may not list them finds out from the region itself
     if not answer["Regions"]:
         raise UsageError(f"AWS has no region {region}", hint=hint)
-    if any(each.get("OptInStatus") == "not-opted-in" for each in answer["Regions"]):
-        raise UsageError(f"the region {region} is not enabled for this account", hint="enable it, or name another")
 
 
 def check_identity(calls: Ec2Calls, identity: str | None) -> None:

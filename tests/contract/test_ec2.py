@@ -18,9 +18,8 @@ from kubeq.nodes.base import Launched, Refused
 from kubeq.nodes.ec2_calls import Ec2Calls
 from kubeq.nodes.ec2_launch import LONGEST_TEXT, packed, token_of
 from tests.contract.machine_clouds import POOL, Ec2Rig, names, request
-from tests.stand_ins.ec2 import REGION, Ec2Cloud, ec2_account, ec2_records
+from tests.stand_ins.ec2 import REGION, Ec2Cloud
 
-__all__ = ["ec2_account", "ec2_records"]
 NAME = NodeName(f"{POOL}-1")
 
 
@@ -182,7 +181,7 @@ def test_port_22_is_opened_to_whoever_connects_and_to_where_one_was_before_no_mo
 
     line = rig.provider(**at(home)).command(node(), ["echo", "it's me"], terminal=False)
     assert rules(rig) == [(22, f"{home}/32")]
-    rig.provider(caller="bob", **at(cafe)).command(node(), [], terminal=True)
+    rig.provider(caller="o'hara", **at(cafe)).command(node(), [], terminal=True)
     rig.provider(**at(cafe)).command(node(), [], terminal=True)
     rig.provider(**at(cafe)).command(node(), [], terminal=True)
     assert set(rules(rig)) == {(22, f"{cafe}/32")}

@@ -19,9 +19,7 @@ from kubeq.errors import AccessDenied, BackendError, UsageError
 from kubeq.nodes.base import Launched, NodeProvider, Refused
 from tests.contract.gce_rig import GceRig
 from tests.contract.machine_clouds import POOL, CloudRig, Ec2Rig, names, request
-from tests.stand_ins.ec2 import ec2_account, ec2_records
 
-__all__ = ["ec2_account", "ec2_records"]
 PATIENCE_S = 60.0
 
 

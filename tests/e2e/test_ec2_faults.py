@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.ec2 import Account, account_of, set_up
-from tests.stand_ins.ec2 import Ec2Cloud, ec2_records
+from tests.stand_ins.ec2 import Ec2Cloud
 from tests.stand_ins.ministack import Cloud
-
-__all__ = ["ec2_records"]
 
 
 @pytest.fixture

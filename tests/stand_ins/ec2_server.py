@@ -14,6 +14,7 @@ import datetime
 import io
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -163,6 +164,9 @@ class StandIn:
             return found
         if operation == "RunInstances" and form.get("DryRun") != "true":
             return self._run(form, environ)
+        for key, text in form.items():
+            if key.endswith(("GroupDescription", ".Description")):
+                _described_well(key, text)
         if operation == "DeleteSecurityGroup":
             self._unused(form["GroupId"])
         if operation == "TerminateInstances":
@@ -407,6 +411,12 @@ class StandIn:
         environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
         start("503 Gone", [])
         return []
+
+
+def _described_well(key: str, text: str) -> None:
+    """Which characters descriptions of security groups and their rules may hold; moto takes any."""
+    if re.search(r"[^A-Za-z0-9 ._:/()#,@\[\]+=&;{}!$*-]", text):
+        raise Refusal("InvalidParameterValue", f"Invalid value '{text}' for {key}. Valid descriptions are a-z, ...")
 
 
 def _price(kind: str) -> float:
