@@ -36,8 +36,9 @@ class Fleet:
 
     `live` work or boot, `coming` were asked for and are not seen yet, `leaving` were told to or do so by themselves,
     `overdue` are up and have never reported themselves. `ended` are the rows of those that are gone, the oldest end
-    first. `numbered` is how many numbers were given out, from `numbered_from` on without anybody having written down
-    what came of it.
+    first; `fallen` those of which that was seen just now: they may lie there, switched off, with their disks.
+    `numbered` is how many numbers were given out, from `numbered_from` on without anybody having written down what came
+    of it.
     """
 
     live: tuple[NodeName, ...]
@@ -45,6 +46,7 @@ class Fleet:
     leaving: tuple[NodeName, ...]
     overdue: tuple[NodeName, ...]
     ended: tuple[Node, ...]
+    fallen: tuple[NodeName, ...]
     rows: Mapping[NodeName, Node]
     numbered: int
     numbered_from: int
@@ -79,9 +81,11 @@ def fleet_of(session: Session, pool: Pool, observed: Mapping[NodeName, Observati
     now, standing = queue.now(), queue.pool(pool.id) or pool
     rows = {node.name: node for node in queue.peers(pool.id)}
     launching = _launching(standing, rows, now)
+    fallen = []
     for name, end in _ends(standing, rows, observed, now).items():
         if name in rows or (name not in launching and _number(name) >= standing.numbered_from):
             rows[name] = queue.record_end(end)  # of others the row is about to be written, or was forgotten
+            fallen.append(name)
     there = [name for name, seen in observed.items() if seen.alive]
     there += [name for name, node in rows.items() if name not in observed and _may_live(pool, node, now)]
     overdue = [name for name in there if _is_overdue(rows.get(name), observed.get(name), now)]
@@ -97,6 +101,7 @@ def fleet_of(session: Session, pool: Pool, observed: Mapping[NodeName, Observati
                 key=lambda node: (node.ended_at or 0.0, node.number),
             )
         ),
+        fallen=tuple(name for name in fallen if name in observed and observed[name].machine is not None),
         rows=rows,
         numbered=standing.nodes,
         numbered_from=min((_number(name) for name in launching), default=standing.nodes + 1),

@@ -166,11 +166,12 @@ def add_nodes(session: Session, pool: Pool, count: int, say: Say = nobody) -> tu
 
 
 def fleet_now(session: Session, pool: Pool) -> Fleet:
-    """The machines of the pool now; those that never report themselves are given up, and told to go."""
+    """The machines of the pool now. Nothing stays of those that have ended or will never report themselves."""
     observed = seen_of(session, pool.id)
     fleet = fleet_of(session, pool, observed)
+    if fleet.overdue or fleet.fallen:
+        session.provider_of(pool.id).terminate([*fleet.overdue, *fleet.fallen])
     if fleet.overdue:
-        session.provider_of(pool.id).terminate(fleet.overdue)
         record_overdue(session, pool, [observed[name] for name in fleet.overdue if name in observed])
     return fleet
 
