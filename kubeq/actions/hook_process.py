@@ -1,6 +1,7 @@
 """The process of a hook that is Python or a URL: `python -m kubeq.actions.hook_process py|http`, the report on stdin.
 
-What it is to do stands in the environment. It says why it failed, in a line, and ends with 1.
+What it is to do stands in the environment. It says why it failed, in a line, and ends with 1. It is run in the user's
+folder, of which nothing is imported but by the hook itself.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ def main(kind: HookKind) -> None:
         return
     known = {"report": json.loads(content)}
     if Path(argument).is_absolute():
-        sys.path[0] = str(Path(argument).parent)
+        sys.path.insert(0, str(Path(argument).parent))
         runpy.run_path(argument, init_globals=known, run_name="__main__")
     else:
+        sys.path.insert(0, "")
         exec(compile(argument, "--notify", "exec"), {"__name__": "__main__", **known})
 
 

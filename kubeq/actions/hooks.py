@@ -179,7 +179,7 @@ def _words(hook: Hook) -> Sequence[str]:
                 raise BackendError("no sendmail program is on this machine, so no mail can be sent")
             return [program, "-i", "-f", hook.argument.split()[0], "--", *hook.argument.split()[1:]]
         case HookKind.HTTP | HookKind.PYTHON:
-            return [sys.executable, "-m", "kubeq.actions.hook_process", hook.kind]
+            return [sys.executable, "-P", "-m", "kubeq.actions.hook_process", hook.kind]
 
 
 def _ended(process: subprocess.Popen[bytes]) -> str | None:

@@ -42,7 +42,7 @@ def leave_watcher(session: Session, output: Output, job: Job) -> None:
     try:
         with path.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "kubeq", *_same_place(session), "watch", job.id],
+                [sys.executable, "-P", "-m", "kubeq", *_same_place(session), "watch", job.id],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

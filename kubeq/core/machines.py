@@ -7,7 +7,7 @@ dollars an hour.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kubeq.core.resources import Resources
 
@@ -87,6 +87,13 @@ class Machine:
     zone: str
     spot: bool
     price: float | None = None
+
+
+def with_id(told: Machine | None, known: Machine | None) -> Machine | None:
+    """What an agent tells of its machine, with the cloud's id, which only whoever made the machine knows."""
+    if told is None or known is None:
+        return told or known
+    return replace(told, id=told.id or known.id)
 
 
 def offers_in_order(offers: Iterable[Offer], types: tuple[str, ...]) -> list[Offer]:

@@ -151,6 +151,16 @@ def network_place(asked: Compute, named: str) -> str:
     return f"projects/{project}/global/networks/{name}"
 
 
+def network_of_machines(asked: Compute, machines: Machines) -> str:
+    """The network that the machines are in: the one that is named, or else that of their subnet."""
+    if machines.subnets and not machines.network:
+        project, name = _placed(asked, machines.subnets[0])
+        found = subnet_of(asked, project, machines.region, name)
+        if found is not None:
+            return found.network
+    return network_place(asked, machines.network or DEFAULT_NETWORK)
+
+
 def subnet_place(asked: Compute, region: str, named: str) -> str:
     """A subnet as Google writes it."""
     project, name = _placed(asked, named)

@@ -11,7 +11,14 @@ from kubeq.core.model import NodeName
 from kubeq.extras import extra
 from kubeq.nodes.base import NodeRequest
 from kubeq.nodes.gce_api import Compute
-from kubeq.nodes.gce_checks import DEFAULT_ACCOUNT, DEFAULT_NETWORK, Boot, network_place, subnet_place
+from kubeq.nodes.gce_checks import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_NETWORK,
+    Boot,
+    network_of_machines,
+    network_place,
+    subnet_place,
+)
 from kubeq.nodes.gce_names import NODE, OWNER, POOL, RELEASE, instance_name, pool_tag
 from kubeq.nodes.gce_types import ATTACHES
 from kubeq.nodes.machine_boot import GCE, machine_text
@@ -124,7 +131,7 @@ class Description:
         return compute.Firewall(
             name=tag,
             description="made by kubeq: open among the machines of one pool only",
-            network=network_place(self.asked, self.machines.network or DEFAULT_NETWORK),
+            network=network_of_machines(self.asked, self.machines),
             direction="INGRESS",
             source_tags=[tag],
             target_tags=[tag],

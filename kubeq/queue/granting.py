@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from kubeq.core import transitions
 from kubeq.core.clock import Clock
+from kubeq.core.machines import with_id
 from kubeq.core.model import Ending, JobId, Node, NodeName, PoolId, Reach, Task, TaskState
 from kubeq.core.packages import Package
 from kubeq.errors import BackendError, IllegalTransition, KubeqError
@@ -113,7 +114,7 @@ class Granting:
             standing = node_of(row)
             asked_at = node.requested_at if standing.machine is None else min(node.requested_at, standing.requested_at)
             kept = replace(node, order=standing.order, packages=standing.packages, requested_at=asked_at)
-            return node_change(kept, row.version)
+            return node_change(replace(kept, machine=with_id(node.machine, standing.machine)), row.version)
 
         key = Key(nodes_of(node.pool), node.name)
         written = edit_row(self._table, key, f"node {node.name}", edit)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kubeq.core.digest import Digest
+from kubeq.core.machines import with_id
 from kubeq.core.model import Node, NodeOrder, NodeState, Pool, PoolId
 from kubeq.core.packages import Package
 from kubeq.errors import BackendError, Conflict
@@ -72,10 +73,21 @@ class Pools:
         return list(range(standing + 1, standing + count + 1))
 
     def record_requested(self, nodes: Sequence[Node]) -> None:
-        """Have rows of machines that were asked for; one that its agent has written already stays."""
-        rows = [node_row(node) for node in nodes]
-        for batch in batches(rows, self._table.batch):
-            insist(lambda batch=batch: self._table.insert(batch))  # type: ignore[misc]
+        """Have rows of machines that were asked for; one that its agent has written already is only told its id."""
+        for batch in batches(nodes, self._table.batch):
+            rows = [node_row(node) for node in batch]
+            standing = insist(lambda rows=rows: self._table.insert(rows))  # type: ignore[misc]
+            for node, found in zip(batch, standing, strict=True):
+                if found is not None:
+                    self._tell_id(node)
+
+    def _tell_id(self, node: Node) -> None:
+        def edit(row: Row) -> Change | None:
+            standing = node_of(row)
+            machine = with_id(standing.machine, node.machine)
+            return None if machine == standing.machine else node_change(replace(standing, machine=machine), row.version)
+
+        edit_row(self._table, Key(nodes_of(node.pool), node.name), f"node {node.name}", edit)
 
     def record_end(self, node: Node) -> Node:
         """The row of a node that has ended, as the caller has it or, if it said so itself, as it stands. Atomic."""

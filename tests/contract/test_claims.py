@@ -15,6 +15,7 @@ import pytest
 
 from kubeq.core import wire
 from kubeq.core.digest import Digest
+from kubeq.core.machines import Machine
 from kubeq.core.model import (
     Ending,
     Exit,
@@ -368,6 +369,16 @@ def test_a_report_never_overwrites_an_order(setting: Setting) -> None:
     assert setting.agent().report(setting.node(state=NodeState.DRAINING)).order is NodeOrder.RELEASE
     (row,) = setting.queue.peers(POOL)
     assert (row.state, row.order) == (NodeState.DRAINING, NodeOrder.RELEASE)
+
+
+def test_an_agent_that_does_not_know_the_id_of_its_machine_takes_it_from_no_row(setting: Setting) -> None:
+    told, made = (Machine(id=id, type="m.small", zone="eu-1a", spot=True, price=0.1) for id in (None, "i-1"))
+    asked = setting.node("n1", state=NodeState.REQUESTED, machine=made)
+    setting.queue.record_requested([asked])
+    setting.agent("n1").report(setting.node("n1", machine=told))
+    setting.agent("n2").report(setting.node("n2", machine=told))
+    setting.queue.record_requested([setting.node("n2", state=NodeState.REQUESTED, machine=made)])
+    assert [(row.machine, row.state) for row in setting.queue.peers(POOL)] == [(made, NodeState.ACTIVE)] * 2
 
 
 def test_an_agent_is_told_of_packages_by_a_look_and_by_a_report_and_reads_them_then(setting: Setting) -> None:

@@ -330,6 +330,14 @@ def test_ports_are_open_among_the_machines_of_the_pool_only_until_it_is_forgotte
     provider.forget(POOL, 0)
 
 
+def test_ports_are_opened_in_the_network_of_the_subnet_that_is_named(
+    provider: GceProvider, gce: FakeGce, tmp_path: Path
+) -> None:
+    provider.launch(request_for(tmp_path, replace(PLAIN, ports=(8080,), subnets=("small",))), {ONE: 1})
+    (rule,) = gce.instances.rules.values()
+    assert rule["network"] == f"projects/{PROJECT}/global/networks/small"
+
+
 def test_machines_of_a_private_pool_have_no_address_outside(
     provider: GceProvider, gce: FakeGce, tmp_path: Path
 ) -> None:

@@ -106,7 +106,7 @@ class _Routes:
     def _subnetworks_get(self, project: str, region: str, name: str) -> Json:
         if name not in self._has.subnets:
             raise not_found("subnetworks", name)
-        return {"name": name}
+        return {"name": name, "network": f"projects/{project}/global/networks/{name}"}
 
     def _serviceAccounts_get(self, email: str) -> Json:
         if not self._has.may_read_accounts:

@@ -107,6 +107,13 @@ def test_python_finds_the_report_under_that_name(tmp_path: Path) -> None:
     assert failed.error == "exit code 1" and failed.lines[-1] == "ValueError: no such channel"
 
 
+def test_files_of_the_users_folder_are_imported_by_nobody_but_the_hook(tmp_path: Path) -> None:
+    for name in ("json", "runpy", "urllib", "kubeq"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not the one that was meant')")
+    (tmp_path / "beside.py").write_text("X = 1")
+    assert run("py: import beside; print(beside.X, report['name'])", tmp_path).lines == ("1 démo",)
+
+
 def test_a_failure_is_told_and_a_hook_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("sh: exit 7", tmp_path).error == "exit code 7"
     assert run("sh: kill -9 $$", tmp_path).error == "signal 9"
