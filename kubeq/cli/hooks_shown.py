@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,12 +36,15 @@ def run_hooks(session: Session, output: Output, job: Job) -> None:
 
 
 def leave_watcher(session: Session, output: Output, job: Job) -> None:
-    """Have a process wait for the job's end and run its hooks then, if it has any: the submitter will not."""
+    """Have a process wait for the job's end and run its hooks then, if it has any and nobody waits so: this command
+    will not. A lock on its log, which it has as long as it lives, says that there is one.
+    """
     if not has_hooks(session, job.id):
         return
     path = log_path(session, job.id)
     try:
         with path.open("ab") as log:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "kubeq", *_same_place(session), "watch", job.id],
                 stdin=subprocess.DEVNULL,
@@ -49,6 +53,8 @@ def leave_watcher(session: Session, output: Output, job: Job) -> None:
                 cwd=session.config.place.base,
                 start_new_session=True,
             )
+    except BlockingIOError:
+        return
     except OSError as error:
         output.warn(f"nobody runs the hooks at the end of job {job.id}: {error}; kubeq watch {job.id} does")
         return

@@ -127,6 +127,7 @@ def _go_on(session: Session, submitted: Submitted, pool: Pool, output: Output) -
             output.show(SubView(submitted=submitted, nodes=0))
             return
     if config.prepare:
+        leave_watcher(session, output, job)
         output.show(SubView(submitted=submitted, nodes=0, command=agent_line(session, pool)))
         return
     end, nodes = None, 0

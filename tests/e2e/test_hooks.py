@@ -24,9 +24,12 @@ def test_hooks_run_once_at_each_end_whoever_sees_it_and_change_no_exit_code(home
 
 def test_a_submitter_that_does_not_wait_leaves_a_process_that_runs_them(home: Home) -> None:
     told = home.cwd / "told"
-    job = home.submit("--notify", "sh: cat > new; mv new told", "--image", "none", "true")
-    report = json.loads(eventually(lambda: told.exists() and told.read_text(), "the hook has run", home))
-    assert (report["job"], report["status"]) == (job, "succeeded")
-    told.unlink()
+    go = home.cwd / "go"
+    line = f"until [ -e {go} ]; do sleep 0.1; done"
+    job = home.submit("--notify", "sh: cat >> told; echo >> told", "--image", "none", "--shell", line)
+    assert "runs its hooks" not in home.run("resume", job).stderr  # there is such a process already
+    go.touch()
+    (text,) = eventually(lambda: told.exists() and told.read_text().splitlines()[:1], "the hook has run", home)
+    assert [json.loads(text)[name] for name in ("job", "status")] == [job, "succeeded"]
     home.run("resume", job)
-    assert not told.exists()
+    assert len(told.read_text().splitlines()) == 1

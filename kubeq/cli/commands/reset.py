@@ -30,6 +30,7 @@ def command(settings: Globals, /, texts: tuple[str, ...], no_nodes: bool, **flag
     A pattern that matches several jobs resets only claims whose lease has ended, unless --all or a filter is given.
     """
     from kubeq.actions.changing import ResetRequest, reset
+    from kubeq.cli.hooks_shown import leave_watcher
     from kubeq.cli.starting import start_nodes
     from kubeq.cli.views_changes import ChangesView
     from kubeq.core.model import NodeName
@@ -47,6 +48,8 @@ def command(settings: Globals, /, texts: tuple[str, ...], no_nodes: bool, **flag
     settings.output.show(ChangesView("reset", changes))
     if not no_nodes:
         start_nodes(settings, changes.jobs)
+    for job in changes.jobs:
+        leave_watcher(session, settings.output, job)
     if not changes.changed and not any(map(is_glob, texts)):
         raise Conflict(
             "nothing was reset: no task that was meant has failed, was cancelled or is lost",

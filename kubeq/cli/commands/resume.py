@@ -17,11 +17,12 @@ def command(settings: Globals, job: str) -> None:
     """
     from kubeq.actions.finding import find_job
     from kubeq.actions.resume import resume
-    from kubeq.cli.hooks_shown import run_hooks
+    from kubeq.cli.hooks_shown import leave_watcher, run_hooks
     from kubeq.cli.views_sub import ResumedView
 
     resumed = resume(settings.session, find_job(settings.session, job), say=settings.output.warn)
     settings.output.show(ResumedView(resumed))
     run_hooks(settings.session, settings.output, resumed.job)
     if resumed.job.open:
+        leave_watcher(settings.session, settings.output, resumed.job)
         settings.output.note(f"kubeq watch {resumed.job.id} follows it")

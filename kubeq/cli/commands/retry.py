@@ -22,7 +22,7 @@ def command(settings: Globals, job: str, resources: str | None) -> None:
     from kubeq.actions.finding import Choice, find_job
     from kubeq.actions.tending import tending_of
     from kubeq.cli.following import end_error, show_failures, tell_end, wait_for_end
-    from kubeq.cli.hooks_shown import run_hooks
+    from kubeq.cli.hooks_shown import leave_watcher, run_hooks
     from kubeq.cli.interrupts import interruptible
     from kubeq.cli.output import Mode
     from kubeq.cli.starting import start_nodes
@@ -48,6 +48,7 @@ def command(settings: Globals, job: str, resources: str | None) -> None:
                 printing=False,
             )
     except KeyboardInterrupt:
+        leave_watcher(session, output, found)
         raise Interrupted(
             f"not waiting any more; job {found.id} ({found.name}) goes on", hint=f"kubeq watch {found.id} waits again"
         ) from None
