@@ -109,7 +109,7 @@ def _questions(session: Session, plan: Plan, resolve: Resolve) -> Iterator[Calla
         yield partial(_ask_image, plan.spec.image, resolve)
     if session.queue.reach is Reach.NETWORK:
         yield partial(_ask_queue, session)
-    machines = None if session.config.local else machines_of(session)
+    machines = None if session.config.local or session.config.prepare else machines_of(session)
     if machines is not None:
         yield partial(_ask_machines, session, machines)
     for store in dict.fromkeys((session.store, session.inputs_store)):

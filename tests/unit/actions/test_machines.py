@@ -175,7 +175,7 @@ def test_before_anything_is_stored_a_cloud_is_asked_for_a_machine_on_which_a_tas
         ready(resources="cpu=3")
     with pytest.raises(UsageError, match=r"no machine of m.big in eu-1b has that"):
         ready(machine_type=("m.big",), zones=("eu-1b",))
-    assert ready(local=True).offers == ()
+    assert ready(local=True).offers == ready(prepare=True).offers == ()
     assert list(session.store.list("")) == []
 
 
