@@ -1,10 +1,10 @@
 """A host as a place for agents: what it has, what is put there, which agents live there. Every step is a shell script.
 
-On a host, `STATE` is `$XDG_STATE_HOME/kubeq` (`~/.local/state/kubeq`) and `CACHE` is `$XDG_CACHE_HOME/kubeq`
-(`~/.cache/kubeq`) of the user who logs in. `CACHE/agents/DIGEST.pyz` is an agent archive. `STATE/nodes/NAME/` holds of
-each node: `run.sh` (what keeps the agent), `agent.env` (what it is told), `process` (which process keeps it),
-`agent.out` (what it printed), `agent.log`. Nothing is installed, and nothing outside of these two and of
-`~/.ssh/authorized_keys` is written.
+On a host, `STATE` is `$XDG_STATE_HOME/kubeq/hosts/HOST` (`~/.local/state/...`) and `CACHE` is `$XDG_CACHE_HOME/kubeq`
+(`~/.cache/kubeq`) of the user who logs in; HOST is what the machine calls itself, since several may share a home.
+`CACHE/agents/DIGEST.pyz` is an agent archive. `STATE/nodes/NAME/` holds of each node: `run.sh` (what keeps the agent),
+`agent.env` (what it is told), `process` (which process keeps it), `agent.out` (what it printed), `agent.log`. Nothing
+is installed, and nothing outside of these two and of `~/.ssh/authorized_keys` is written.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def sweep_key(remote: Remote, pool: PoolId, mark: str) -> None:
 
     Raises BackendError.
     """
-    words = f'{shlex.quote(mark)} "$state"/nodes/{shlex.quote(pool)}'
+    words = f'{shlex.quote(mark)} "$state" {shlex.quote(pool)}'
     answer = remote.run(f"{PLACES}{KEYS}locked without_unused_key {words}")
     if answer.code:
         raise BackendError(f"{remote.login}: ~/.ssh/authorized_keys cannot be written: {last_line(answer.err)}")

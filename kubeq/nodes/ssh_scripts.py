@@ -5,7 +5,10 @@ Each is for any POSIX shell and the tools that every Linux has. What they are us
 
 from __future__ import annotations
 
-PLACES = "state=${XDG_STATE_HOME:-$HOME/.local/state}/kubeq; cache=${XDG_CACHE_HOME:-$HOME/.cache}/kubeq; umask 077\n"
+PLACES = """\
+state=${XDG_STATE_HOME:-$HOME/.local/state}/kubeq/hosts/$(uname -n)  # machines may share a home directory
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/kubeq; umask 077
+"""
 SURVEY = (
     PLACES
     + """\
@@ -71,8 +74,11 @@ change_keys() {  # in authorized_keys the line $2, or none, for the lines with t
     else rm -f "$new"; return 1
     fi
 }
-without_unused_key() {  # remove the key marked $1, unless a node lives whose folder begins with $2
-    for other in "$2"-*/process; do if alive "$other"; then return 0; fi; done
+without_unused_key() {  # remove the key marked $1, unless a node of pool $3 lives here (state in $2) or may elsewhere
+    for node in "$2"/nodes/"$3"-*/process; do if alive "$node"; then return 0; fi; done
+    for node in "$2"/../*/nodes/"$3"-*/process; do
+        case $node in "$2/../$(uname -n)/"*) ;; *) [ ! -f "$node" ] || return 0 ;; esac
+    done
     change_keys "$1" ""
 }
 locked() {  # one at a time; a lock that is a minute old belongs to nobody any more
@@ -101,7 +107,7 @@ agent=$!
 wait "$agent"; code=$?
 while kill -0 "$agent" 2>/dev/null; do wait "$agent"; code=$?; done
 rm -f process token
-locked without_unused_key "$mark" "../$KUBEQ_AGENT_POOL"
+locked without_unused_key "$mark" ../.. "$KUBEQ_AGENT_POOL"
 exit "$code"
 """
 START = f"""\

@@ -50,7 +50,7 @@ def remote(host: Host) -> Iterator[Remote]:
     with connect(login(host)) as remote:
         yield remote
         remote.run(
-            "for f in ~/.local/state/kubeq/nodes/*/process; do kill -9 -- -$(cut -d' ' -f1 $f); done; "
+            "for f in ~/.local/state/kubeq/hosts/*/nodes/*/process; do kill -9 -- -$(cut -d' ' -f1 $f); done; "
             "rm -rf ~/.local/state/kubeq"
         )
 
@@ -86,7 +86,10 @@ def eventually(question: Callable[[], bool], what: str) -> None:
 def test_a_survey_tells_what_the_host_has(found: Survey, host: Host) -> None:
     assert (found.machine, found.python, found.docker) == (host.run("uname", "-m").strip(), 11, None)
     assert found.no_docker == "it is not installed"
-    assert (found.state, found.cache) == ("/home/ada/.local/state/kubeq", "/home/ada/.cache/kubeq")
+    assert (found.state, found.cache) == (
+        f"/home/ada/.local/state/kubeq/hosts/{host.name}",
+        "/home/ada/.cache/kubeq",
+    )
     assert found.free > 2**30
     assert found.wrong == ()
 
@@ -103,7 +106,7 @@ def test_a_home_that_cannot_be_written_is_said_to_be_so(host: Host) -> None:
     with connect(login(host, user="bob")) as remote:
         found = ssh_host.survey(remote)
     assert len(found.wrong) == 2
-    assert "/home/bob/.local/state/kubeq/nodes" in found.wrong[0]
+    assert f"/home/bob/.local/state/kubeq/hosts/{host.name}/nodes" in found.wrong[0]
 
 
 def test_an_archive_is_sent_once(remote: Remote, found: Survey, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from kubeq.nodes.ssh_scripts import ALIVE
 from tests.homes import Home
 from tests.stand_ins.ssh_hosts import Host
 
-STATE = "/home/ada/.local/state/kubeq"
+STATE = "/home/ada/.local/state/kubeq/hosts/$(uname -n)"
 LEAVING_S = 30.0
 _STOP = f'{ALIVE}for f in {STATE}/nodes/*/process; do alive "$f" && kill "$pid" && echo "$f"; done; :'
 _LOGS = f'hostname; for f in {STATE}/nodes/*/agent.???; do echo "- $f"; tail -n 12 "$f"; done'

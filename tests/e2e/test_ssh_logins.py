@@ -113,8 +113,8 @@ def test_a_host_that_forwards_nothing_or_cannot_be_written_is_told_and_the_other
     finally:
         full.run("umount", "/home/ada/.local")
     assert ran.stderr.count(f"{closed.name}: ada@{closed.address} forwards no port") == 1
-    assert ran.stderr.count(f"{full.name}: /home/ada/.local/state/kubeq has only") == 1
-    assert ran.stderr.count("no node: eve: /home/eve/.local/state/kubeq/nodes: ") == 1
+    assert ran.stderr.count(f"{full.name}: /home/ada/.local/state/kubeq/hosts/{full.name} has only") == 1
+    assert ran.stderr.count(f"no node: eve: /home/eve/.local/state/kubeq/hosts/{good.name}/nodes: ") == 1
     assert {(user.cwd / f"out/{index}/stdout.txt").read_text().strip() for index in range(1, 5)} == {good.name}
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.ssh import leave, one_slot_each, ssh_home
-from tests.homes import eventually
-from tests.stand_ins.ssh_hosts import Host
+from tests.e2e.ssh import keys_on, leave, one_slot_each, ssh_home
+from tests.homes import Home, eventually
+from tests.stand_ins.ssh_hosts import Host, ssh_hosts
 
 pytestmark = pytest.mark.docker
 TASKS = 300
@@ -117,3 +117,32 @@ def test_a_disk_that_fills_up_costs_one_attempt_and_is_told_as_the_reason(tmp_pa
             leave(home, [full, other])
     finally:
         full.run("umount", "-l", "/home/ada/.local")
+
+
+def test_hosts_may_share_a_home_directory(ssh_image: str, tmp_path: Path) -> None:
+    bare = {"WITHOUT_DOCKER": "1"}
+    with (
+        ssh_hosts(tmp_path, 2, environment=bare, share_home=True) as pair,
+        ssh_home(tmp_path / "home", pair, KUBEQ_LEASE="5") as home,
+    ):
+        gate = "/home/ada/gate"  # one file for both
+        command = f"hostname >> {gate}.begun; until [ -e {gate} ]; do sleep 0.1; done; hostname"
+        waiting = home.start(
+            "sub", "--hosts", one_slot_each(home, pair), "--seq", "4", "--fetch", "out", "--shell", command
+        )
+        names = {host.name for host in pair}
+        eventually(lambda: set(lines_on(pair[0], f"{gate}.begun")) == names, "it runs on both", home)
+        first, second = home.json("nodes")["nodes"]
+        assert (first["state"], second["state"]) == ("active", "active")
+        home.run("nodes", "--stop", first["name"])
+        eventually(lambda: states(home) == ["active", "gone"], "one has left", home)
+        assert keys_on(pair[0]) != "", "the other's way in stays"
+        pair[0].run("touch", gate, user="ada")
+        out, err = waiting.communicate(timeout=120)
+        assert waiting.returncode == 0, out + err
+        assert [task["losses"] for task in home.tasks("LAST")] == [0, 0, 0, 0]
+
+
+def states(home: Home) -> list[str]:
+    """Of its nodes."""
+    return sorted(node["state"].partition(" ")[0] for node in home.json("nodes", "--all")["nodes"])

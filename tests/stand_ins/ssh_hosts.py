@@ -141,11 +141,12 @@ def ssh_hosts(
     environment: Mapping[str, str] | None = None,
     names: Sequence[str] = (),
     own: Mapping[str, Mapping[str, str]] | None = None,
+    share_home: bool = False,
 ) -> Iterator[list[Host]]:
     """So many hosts on a network of their own, ready to log in to; gone afterwards.
 
     `environment`: WITHOUT_PYTHON, WITHOUT_DOCKER (any text), PROFILE (what the login shells' rc file holds). `own` is
-    what the hosts of those names have besides.
+    what the hosts of those names have besides. With `share_home` /home is one file system for all of them.
     """
     image = ssh_host_image()
     client = docker.from_env()
@@ -154,13 +155,15 @@ def ssh_hosts(
     key = folder / f"key-{mark}"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     network = own_network(client, mark)
+    home = client.volumes.create(f"kubeq-{mark}", labels={LABEL: str(own_mark())}) if share_home else None
     hosts: list[Host] = []
     try:
         given = {"AUTHORIZED": key.with_suffix(".pub").read_text().strip(), **(environment or {})}
         for number in range(count):
             name = names[number] if number < len(names) else f"host{number + 1}"
             told = {**given, **(own or {}).get(name, {})}
-            hosts.append(_start(client, image, f"kubeq-{mark}-{name}", name, network, told, key))
+            where = (f"kubeq-{mark}-{name}", network, [f"{home.name}:/home:rw"] if home is not None else [])
+            hosts.append(_start(client, image, name, where, told, key))
         for host in hosts:
             host.wait_for_login()
             host.known_hosts.write_text("")
@@ -172,14 +175,17 @@ def ssh_hosts(
         for host in hosts:
             host.container.remove(force=True, v=True)
         network.remove()
+        if home is not None:
+            home.remove(force=True)
         client.close()
 
 
 def remove_orphans(client: Any) -> None:
     """What was left by test sessions that were killed."""
     for kind in (
-        client.containers.list(all=True, filters={"label": LABEL}),
+        client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True),  # by another session
         client.networks.list(filters={"label": LABEL}),
+        client.volumes.list(filters={"label": LABEL}),
     ):
         for one in kind:
             mark = ProcessMark.parse((one.attrs.get("Config") or one.attrs)["Labels"][LABEL])
@@ -233,10 +239,10 @@ def machine_settings(api: Any, network: str, **more: Any) -> Any:
 
 
 def _start(
-    client: Any, image: str, container: str, name: str, network: Any, given: Mapping[str, str], key: Path
+    client: Any, image: str, name: str, where: tuple[str, Any, list[str]], given: Mapping[str, str], key: Path
 ) -> Host:
-    api = client.api
-    host_config = machine_settings(api, network.name)
+    api, (container, network, binds) = client.api, where
+    host_config = machine_settings(api, network.name, binds=binds)
     made = api.create_container(
         image,
         ["/usr/local/sbin/entry"],
