@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from kubeq.actions.launching import fleet_now
+from kubeq.actions.launching import observe_pool, rows_of
 from kubeq.actions.session import Session
 from kubeq.core.machines import Offer
 from kubeq.core.model import Job, Node, NodeState, Pool, PoolId
@@ -69,10 +69,12 @@ class Work:
 
 
 def quote(session: Session, pool: Pool, offer: Offer, wanted: int, work: Work | None = None) -> Quote:
-    """What it takes to have `wanted` nodes of the pool up, hosts of the user's own first, by that offer."""
-    fleet = fleet_now(session, pool) if session.queue.pool(pool.id) is not None else None
-    warm = min(wanted, len(fleet.live) + len(fleet.coming)) if fleet is not None else 0
-    taken = sum(fleet.rows[name].provider == HOSTS for name in fleet.live if name in fleet.rows) if fleet else 0
+    """What it takes to have `wanted` nodes of the pool up, hosts of the user's own first, by that offer. Only looks."""
+    known = session.queue.pool(pool.id) is not None
+    live = observe_pool(session, pool.id).live if known else ()
+    warm = min(wanted, len(live))
+    rows = rows_of(session, pool.id) if live and pool.hosts else {}
+    taken = sum(rows[name].provider == HOSTS for name in live if name in rows)
     hosts = min(wanted - warm, max(0, len(pool.hosts) - taken))
     work_s = None
     if work is not None and work.timeout_s is not None:
