@@ -97,6 +97,7 @@ def forget_gone_nodes(session: Session) -> None:
     """Forget nodes of every pool that have been gone for more than a day: their rows, their folders on this machine.
 
     A node that died without a word counts from its last report; undelivered outcomes are kept, with their folder.
+    Where no machine of a pool was left for so long, what its cloud keeps for them goes too.
     """
     oldest = session.clock.now() - GONE_S
     gone = [facts.node for facts in list_nodes(session, every=True) if facts.node.state is NodeState.GONE]
@@ -106,6 +107,10 @@ def forget_gone_nodes(session: Session) -> None:
         delete_node_log(session.store, node.name)
     session.queue.forget_nodes(forgotten)
     session.here.forget(None, GONE_S)
+    for pool in session.queue.pools():
+        made = max(pool.created_at, pool.numbered_at or 0.0)
+        if pool.machines is not None and made <= oldest and not session.queue.peers(pool.id):
+            session.provider_of(pool.id).forget(pool.id, GONE_S)
 
 
 def _why_keep(

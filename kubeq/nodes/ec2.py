@@ -21,7 +21,7 @@ from kubeq.core.resources import Resources
 from kubeq.errors import BackendError, NotFound, UsageError
 from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Owned, Refused
 from kubeq.nodes.ec2_calls import Ec2Calls, Said
-from kubeq.nodes.ec2_group import AddressSeenBy, address_seen_by, forget_groups, open_to_caller, pool_group
+from kubeq.nodes.ec2_group import AddressSeenBy, address_seen_by, forget_group, open_to_caller, pool_group
 from kubeq.nodes.ec2_launch import Launcher, check_allowed
 from kubeq.nodes.ec2_plan import PROVIDER, Plan, plan_for
 from kubeq.nodes.ec2_tags import LIVING, STANDING, by_name, machines_seen, own_tags
@@ -181,8 +181,8 @@ class Ec2Provider:
 
     def forget(self, pool: PoolId | None, older_s: float) -> None:
         """See NodeProvider. The security group goes once no machine is in it, and the pool's key."""
-        forget_groups(self._calls, pool, older_s)
-        if pool is not None:
+        if pool is not None:  # an account has pools of other people too
+            forget_group(self._calls, pool, older_s)
             forget_key(self._settings.state_dir, pool)
 
     def _check_region(self, machines: Machines) -> None:

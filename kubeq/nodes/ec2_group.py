@@ -1,7 +1,7 @@
 """The security group of a pool: what is open among its machines, and to whom port 22 is.
 
-It is made with the pool's first machine and goes when the pool is forgotten. Nothing is open from outside until
-somebody connects, and then port 22 alone, to that one's address.
+It is made with the pool's first machine and goes with a `clean` when all of these have been gone for a day. Nothing is
+open from outside until somebody connects, and then port 22 alone, to that one's address.
 """
 
 from __future__ import annotations
@@ -83,10 +83,9 @@ def open_to_caller(calls: Ec2Calls, pool: PoolId, caller: str, address: str) -> 
             _open(calls, thing, group["GroupId"], _rule(block, mark))
 
 
-def forget_groups(calls: Ec2Calls, pool: PoolId | None, older_s: float) -> None:
-    """Remove the pool's group, or those of all pools that were made so long ago; one that is in use stays."""
-    wanted = {"tag-key": POOL} if pool is None else {"group-name": group_name(pool)}
-    for group in _groups(calls, wanted):
+def forget_group(calls: Ec2Calls, pool: PoolId, older_s: float) -> None:
+    """Remove the pool's group if it was made so long ago; one that is in use stays."""
+    for group in _groups(calls, {"group-name": group_name(pool), "tag-key": POOL}):
         made = next((tag["Value"] for tag in group.get("Tags", []) if tag["Key"] == MADE_AT), "0")
         if not made.isdecimal() or time.time() - int(made) < older_s:
             continue

@@ -212,9 +212,11 @@ def test_a_group_in_use_and_one_that_was_just_made_stay(rig: Ec2Rig) -> None:
     provider.forget(POOL, 0.0)
     assert rig.leftovers() == [f"kubeq-{POOL}"]
     provider.terminate([NAME])
-    provider.forget(None, 3600.0)
+    provider.forget(POOL, 3600.0)
     assert rig.leftovers() == [f"kubeq-{POOL}"], "it may be that of a launch that is under way"
     provider.forget(None, 0.0)
+    assert rig.leftovers() == [f"kubeq-{POOL}"], "it may be somebody else's"
+    provider.forget(POOL, 0.0)
     assert rig.leftovers() == []
 
 

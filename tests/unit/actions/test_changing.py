@@ -11,6 +11,7 @@ import pytest
 from kubeq.actions.changing import ResetRequest, kill, reset
 from kubeq.actions.cleaning import GONE_S, clean_jobs, forget_gone_nodes, plan_clean
 from kubeq.actions.finding import Choice
+from kubeq.actions.launching import ensure_nodes, pool_of_request
 from kubeq.actions.session import Session
 from kubeq.actions.unused_blobs import GRACE_S, find_unused, remove_unused
 from kubeq.core.digest import Digest
@@ -20,7 +21,8 @@ from kubeq.core.selectors import Filters
 from kubeq.errors import Conflict, IllegalTransition, NotFound
 from kubeq.store.memory import MemoryStore
 from tests.jobs import POOL, Work
-from tests.providers import FakeProvider
+from tests.providers import FakeCloud, FakeProvider
+from tests.unit.actions.test_machines import configured
 
 
 def rows(count: int) -> list[tuple[str]]:
@@ -359,6 +361,29 @@ def test_clean_forgets_nodes_that_have_been_gone_for_a_day_and_no_others(work: W
     assert [node.name for node in session.queue.peers(POOL)] == [f"{POOL}-3", f"{POOL}-4"]
     assert provider.forgotten == [(None, GONE_S)]
     assert session.queue.number_nodes(pool, 1) == [5]
+
+
+def test_clean_leaves_nothing_in_a_cloud_for_a_pool_whose_machines_have_been_gone_for_a_day(
+    work: Work, session: Session
+) -> None:
+    cloud = FakeCloud()
+    far = configured(session, cloud)
+    pool = pool_of_request(far, private=False)
+    (name,) = ensure_nodes(far, pool, 1)
+    work.clock.advance(GONE_S + 1)
+    work.report_node(name=name, pool=pool.id)
+    forget_gone_nodes(far)
+    assert cloud.forgotten == [], "it works"
+    cloud.nodes.clear()
+    work.report_node(name=name, pool=pool.id, state=NodeState.GONE, ended_at=work.clock.now())
+    forget_gone_nodes(far)
+    assert cloud.forgotten == [], "its console may still tell something"
+    work.clock.advance(GONE_S + 1)
+    forget_gone_nodes(far)
+    assert cloud.forgotten == [(pool.id, GONE_S)]
+    assert ensure_nodes(far, pool, 1) == (f"{pool.id}-2",)
+    forget_gone_nodes(far)
+    assert len(cloud.forgotten) == 1, "a machine is on its way"
 
 
 def test_clean_forgets_the_node_folders_of_a_private_pool_with_its_job(work: Work, session: Session) -> None:
