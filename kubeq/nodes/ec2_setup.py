@@ -31,9 +31,9 @@ TRUST: Mapping[str, Any] = {
 """Who may take the role: machines of EC2 (IAM user guide, "Using an IAM role to grant permissions to applications")."""
 _LOOKING = (
     "ec2:DescribeAvailabilityZones", "ec2:DescribeImages", "ec2:DescribeInstanceTypeOfferings",
-    "ec2:DescribeInstanceTypes", "ec2:DescribeInstances", "ec2:DescribeSecurityGroups",
+    "ec2:DescribeInstanceTypes", "ec2:DescribeInstances", "ec2:DescribeRegions", "ec2:DescribeSecurityGroups",
     "ec2:DescribeSpotPriceHistory", "ec2:DescribeSubnets", "ec2:DescribeVpcs", "ec2:GetConsoleOutput",
-    "pricing:GetProducts", "ssm:GetParameter",
+    "pricing:GetProducts", "servicequotas:GetServiceQuota", "ssm:GetParameter",
 )  # fmt: skip
 _MAKING = (
     "ec2:AuthorizeSecurityGroupIngress", "ec2:CreateSecurityGroup", "ec2:CreateTags", "ec2:DeleteSecurityGroup",

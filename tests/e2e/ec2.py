@@ -7,17 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import pytest
 
-from kubeq.queue.open import open_provisioner as provisioner_of_queue
-from kubeq.store.open import open_provisioner as provisioner_of_store
 from tests.homes import Home
 from tests.stand_ins.ec2 import Ec2Cloud
 from tests.stand_ins.ministack import REGION, Cloud
 
 PATIENCE_S = 150.0
-IDENTITY = "kubeq-node"
 
 
 @dataclass
@@ -32,7 +28,7 @@ class Account:
     def home(self, name: str) -> Home:
         home = Home(self.folder / name, **self.environment, KUBEQ_LEASE="6", KUBEQ_POLL="0.5")
         (home.cwd / ".kubeq").write_text(
-            f"[config]\nregion = {REGION}\nmachine_type = m7i.large\nnode_identity = {IDENTITY}\n"
+            f"[config]\nregion = {REGION}\nmachine_type = m7i.large\nnode_identity = kubeq-node\n"
             f"default_url_prefix = s3://{self.name}/a%20prefix\nqueue_url = dynamodb://{REGION}/{self.name}\n"
         )
         return home
@@ -49,23 +45,6 @@ class Account:
             time.sleep(0.2)
 
 
-def set_up(aws: Cloud) -> str:
-    """The name of a new bucket and table there; this process's environment leads there."""
-    name = aws.name()
-    for provisioner in (
-        provisioner_of_store(f"s3://{name}/a%20prefix", REGION),
-        provisioner_of_queue(f"dynamodb://{REGION}/{name}"),
-    ):
-        assert provisioner is not None
-        for piece in provisioner.survey():
-            provisioner.create(piece)
-    return name
-
-
-def account_of(ec2: Ec2Cloud, aws: Cloud, name: str, folder: Path) -> Account:
-    """With an identity for machines."""
-    iam = boto3.client("iam", endpoint_url=ec2.url, region_name=REGION)
-    iam.create_instance_profile(InstanceProfileName=IDENTITY)
-    iam.create_role(RoleName=IDENTITY, AssumeRolePolicyDocument="{}")
-    iam.add_role_to_instance_profile(InstanceProfileName=IDENTITY, RoleName=IDENTITY)
-    return Account(ec2, {**ec2.environment, **aws.environment}, name, folder)
+def account_of(ec2: Ec2Cloud, aws: Cloud, folder: Path) -> Account:
+    """One in which nothing has been set up."""
+    return Account(ec2, {**ec2.environment, **aws.environment}, aws.name(), folder)

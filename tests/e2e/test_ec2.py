@@ -1,4 +1,4 @@
-"""From `kubeq sub` to `kubeq fetch` on machines of the emulated EC2 that boot the very text they are given.
+"""From `kubeq setup` to `kubeq fetch` on machines of the emulated EC2 that boot the very text they are given.
 
 Queue and store are the emulated DynamoDB and S3. A machine is a container with a Docker engine of its own, and whoever
 it is it knows from its metadata service alone.
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.ec2 import Account, account_of, set_up
+from tests.e2e.ec2 import Account, account_of
 from tests.stand_ins.ec2 import booting_ec2
 from tests.stand_ins.ministack import Cloud
 
@@ -29,17 +29,18 @@ echo "$1" >made.txt
 
 @pytest.fixture
 def account(emulated_aws: Cloud, ssh_image: str, busybox_image: str, tmp_path: Path) -> Iterator[Account]:
-    name, port, folder = set_up(emulated_aws), urlsplit(emulated_aws.url).port, tmp_path / "ec2"
+    port, folder = urlsplit(emulated_aws.url).port, tmp_path / "ec2"
     folder.mkdir()
     assert port is not None
     with booting_ec2(folder, ssh_image, [busybox_image], [port]) as ec2:
-        yield account_of(ec2, emulated_aws, name, tmp_path)
+        yield account_of(ec2, emulated_aws, tmp_path)
 
 
 def test_a_job_outlives_its_submitter_and_one_of_its_machines_and_leaves_nothing_standing(
     account: Account, busybox_image: str
 ) -> None:
     ec2, submitter = account.ec2, account.home("submitter")
+    submitter.run("setup", "-y")
     (submitter.cwd / "input.txt").write_text("staged in")
     words = ["--nodes", "2", "--spot", "-u", "input.txt", "-i", busybox_image, "--seq", str(TASKS)]
     job = submitter.submit("-n", "spread", "-y", *words, "sh", "-c", SCRIPT, "sh", "{index}")

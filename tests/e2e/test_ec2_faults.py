@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.ec2 import Account, account_of, set_up
+from tests.e2e.ec2 import Account, account_of
 from tests.stand_ins.ec2 import Ec2Cloud
 from tests.stand_ins.ministack import Cloud
 
@@ -15,7 +15,9 @@ from tests.stand_ins.ministack import Cloud
 @pytest.fixture
 def account(emulated_aws: Cloud, ec2_records: Ec2Cloud, tmp_path: Path) -> Iterator[Account]:
     ec2_records.reset()
-    yield account_of(ec2_records, emulated_aws, set_up(emulated_aws), tmp_path)
+    account = account_of(ec2_records, emulated_aws, tmp_path)
+    account.home("admin").run("setup", "-y")
+    yield account
     ec2_records.reset()
 
 
