@@ -74,15 +74,17 @@ at_end() {
     trap - EXIT
     echo "kubeq: node @node@ has ended with $code, and this machine switches itself off"
     exec >&3 2>&4
-    sleep 1
+    for wait in 1 2 3 4 5; do  # what was said before is to be seen
+        [ ! -e "$run/pipe" ] || [ -e "$run/told" ] || sleep 1
+    done
     later off 120 'poweroff -f'
     @atend@
 }
 trap at_end EXIT
 trap 'exit 143' TERM INT
-rm -f "$run/pipe"
+rm -f "$run/pipe" "$run/told"
 if mkfifo "$run/pipe"; then
-    tee -a "$run/boot.log" <"$run/pipe" &
+    (tee -a "$run/boot.log" <"$run/pipe"; : >"$run/told") &
     exec >"$run/pipe" 2>&1
 fi
 fail() {
