@@ -16,7 +16,8 @@ from kubeq.queue.queue import Changed
 def disown_gone(session: Session, job: Job, nodes: Nodes | None = None) -> Changed:
     """End the claims that gone nodes still hold in the job, `nodes` being what was just seen of its pool.
 
-    Those of nodes that have left outcomes which are still to be delivered stay.
+    Those of nodes that have left outcomes which are still to be delivered stay, and so do those of machines that are
+    still shutting down, on which the agent gives them back itself.
     """
     if job.policy.exclusive and session.provider_of(job.pool).capabilities.reach is Reach.NETWORK:
         return Changed()  # another host's agent could begin before what the dead one left running is removed there
@@ -24,5 +25,5 @@ def disown_gone(session: Session, job: Job, nodes: Nodes | None = None) -> Chang
     if not claimed:
         return Changed()
     dead = (nodes or observe_pool(session, job.pool)).dead
-    gone = frozenset(seen.name for seen in dead if not seen.undelivered)
+    gone = frozenset(seen.name for seen in dead if not (seen.undelivered or seen.ending))
     return session.queue.disown(job, gone) if gone else Changed()

@@ -92,7 +92,7 @@ def _follow(session: Session, job: Job, lookout: Lookout, tend: Tend | None) -> 
             job = queue.refresh(job)
             sweep(session, job)
             nodes = lookout.nodes()
-            ended = {seen.name for seen in nodes.dead}
+            ended = {seen.name for seen in nodes.dead if not seen.ending}
             if ended - buried:
                 buried |= ended
                 disown_gone(session, job, nodes)

@@ -107,6 +107,8 @@ class Observation:
     machine: Machine | None = None
     made_at: float | None = None
     preempted: bool = False
+    ending: bool = False
+    """It shuts down: no more is to be expected of it, but its agent may still be giving back what it ran."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ MADE_AT = "kubeq-made-at"
 LONGEST_VALUE = 256
 """Characters of a tag's value (Amazon EC2 User Guide, "Tag restrictions")."""
 LIVING = ("pending", "running")
+ENDING = ("shutting-down", "stopping")
 STANDING = (*LIVING, "stopping", "stopped")
 PREEMPTED = {"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown", "Server.InstanceTermination"}
 """State reasons of a machine that AWS took back (Amazon EC2 API Reference, "StateReason")."""
@@ -57,6 +58,7 @@ class Seen:
             machine=self.machine,
             made_at=self.made_at,
             preempted=not self.alive and self.code in PREEMPTED,
+            ending=self.state in ENDING,
         )
 
     def owned(self) -> Owned:

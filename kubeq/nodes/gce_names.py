@@ -11,6 +11,7 @@ PROVIDER = "gce"
 POOL, NODE, OWNER, RELEASE = "kubeq-pool", "kubeq-node", "kubeq-owner", "kubeq-release"
 """The labels of all that is made."""
 LIVE = frozenset({"PROVISIONING", "STAGING", "RUNNING", "REPAIRING"})
+ENDING = frozenset({"STOPPING", "PENDING_STOP", "SUSPENDING", "DEPROVISIONING"})
 STOPPED = frozenset({"TERMINATED", "STOPPED", "SUSPENDED"})
 """States in which an instance does nothing any more and its disks still cost: it has to be deleted."""
 _PREFIX = "kubeq-"

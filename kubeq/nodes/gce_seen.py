@@ -12,7 +12,7 @@ from kubeq.extras import extra
 from kubeq.nodes.base import Observation, Owned
 from kubeq.nodes.gce_api import last
 from kubeq.nodes.gce_instances import PREEMPTED
-from kubeq.nodes.gce_names import LIVE, OWNER, POOL, PROVIDER, node_of
+from kubeq.nodes.gce_names import ENDING, LIVE, OWNER, POOL, PROVIDER, node_of
 from kubeq.nodes.prices import Price
 
 with extra("gcp"):
@@ -39,6 +39,7 @@ def observation_of(instance: compute.Instance, price: Price) -> Observation:
         address=address_of(instance),
         machine=machine_of(instance, price),
         made_at=made_at(instance),
+        ending=instance.status in ENDING,
     )
 
 

@@ -228,6 +228,7 @@ def test_a_machine_that_was_taken_back_is_told_from_one_that_was_ended(cloud: Cl
     seen = cloud.provider().observe(POOL)[NodeName(f"{POOL}-1")]
     assert (seen.alive, seen.preempted) == (False, True)
     assert seen.reason
+    eventually(lambda: not cloud.provider().observe(POOL)[seen.name].ending, "its agent can say nothing any more")
 
 
 def test_a_machine_that_fails_by_itself_is_dead_for_the_clouds_reason(cloud: CloudRig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -54,6 +55,24 @@ def later(step: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=step)
     thread.start()
     return thread
+
+
+def test_a_machine_that_still_shuts_down_gives_back_itself_what_it_runs_and_one_that_is_off_cannot(
+    session: Session, work: Work
+) -> None:
+    provider = FakeProvider()
+    session.provider = provider  # type: ignore[misc]
+    job = work.submit(rows(2), ["n"])
+    name = NodeName(f"{job.pool}-1")
+    work.claim(1, node=name)
+    shown = Observation(name=name, alive=False, ending=True)
+    provider.nodes[name] = (job.pool, shown)
+    ticks = follow(session, job)
+    for _ in range(4):
+        assert next(ticks).tasks[TaskState.CLAIMED] == 1
+    provider.nodes[name] = (job.pool, replace(shown, ending=False))
+    while next(ticks).tasks[TaskState.CLAIMED]:
+        assert job.open
 
 
 def test_the_last_tick_says_how_the_job_ended_and_the_job_is_closed(session: Session, work: Work) -> None:
