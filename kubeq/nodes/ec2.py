@@ -161,20 +161,22 @@ class Ec2Provider:
         seen = by_name(machines_seen(self._calls, LIVING, node=[node.name])).get(node.name)
         if seen is None or seen.address is None:
             raise NotFound(f"EC2 has no machine of {node.name} any more", hint="kubeq nodes lists those there are")
-        folder = key_path(self._settings.state_dir, node.pool).parent
+        key = key_path(self._settings.state_dir, node.pool)
+        if not key.is_file():
+            raise NotFound(f"the key of pool {node.pool} is not on this machine", hint="use the machine that made it")
         if not self._settings.through_ssm:
             mine = self._settings.address_seen_by(seen.address, seen.private)
             open_to_caller(self._calls, node.pool, self._settings.caller, mine)
         options = [
             "IdentitiesOnly=yes",
             "StrictHostKeyChecking=accept-new",
-            f"UserKnownHostsFile={folder / 'known_hosts'}",
+            f"UserKnownHostsFile={key.with_name('known_hosts')}",
             f"HostKeyAlias={node.name}",  # a name is never used again, an address soon
             *([] if terminal else ["BatchMode=yes"]),
             *([f"ProxyCommand={self._session_manager(seen.id)}"] if self._settings.through_ssm else []),
         ]
         return [
-            *("ssh", "-t" if terminal else "-T", "-l", USER, "-i", str(folder / "key")),
+            *("ssh", "-t" if terminal else "-T", "-l", USER, "-i", str(key)),
             *(word for option in options for word in ("-o", option)),
             *("--", seen.address, *([shlex.join(["/bin/sh", "-c", shlex.join(words)])] if words else [])),
         ]
@@ -183,6 +185,7 @@ class Ec2Provider:
         """See NodeProvider. The security group goes once no machine is in it, and the pool's key."""
         if pool is not None:  # an account has pools of other people too
             forget_group(self._calls, pool, older_s)
+            key_path(self._settings.state_dir, pool).with_name("known_hosts").unlink(missing_ok=True)
             forget_key(self._settings.state_dir, pool)
 
     def _check_region(self, machines: Machines) -> None:

@@ -17,6 +17,7 @@ from kubeq.errors import BackendError, NotFound, UsageError
 from kubeq.nodes.base import Launched, Refused
 from kubeq.nodes.ec2_calls import Ec2Calls
 from kubeq.nodes.ec2_launch import LONGEST_TEXT, packed, token_of
+from kubeq.nodes.ssh_keys import pool_key
 from tests.contract.machine_clouds import POOL, Ec2Rig, names, request
 from tests.stand_ins.ec2 import REGION, Ec2Cloud
 
@@ -173,6 +174,9 @@ def test_ports_are_open_among_the_pools_machines_only(rig: Ec2Rig) -> None:
 def test_port_22_is_opened_to_whoever_connects_and_to_where_one_was_before_no_more(rig: Ec2Rig) -> None:
     rig.provider().launch(request(rig.machines), names(1))
     assert rules(rig) == [], "nothing is open before somebody connects"
+    with pytest.raises(NotFound, match="the key of pool pool-ab12cd is not on this machine"):
+        rig.provider().command(node(), [], terminal=True)
+    pool_key(rig.folder, POOL)
     home, cafe = "192.0.2.7", "198.51.100.9"
     asked: list[tuple[str, bool]] = []
 
@@ -194,6 +198,7 @@ def test_port_22_is_opened_to_whoever_connects_and_to_where_one_was_before_no_mo
 
 def test_through_session_manager_no_port_is_opened(rig: Ec2Rig) -> None:
     rig.provider().launch(request(rig.machines), names(1))
+    pool_key(rig.folder, POOL)
     line = rig.provider(through_ssm=True).command(node(), [], terminal=True)
     (proxy,) = (word for word in line if word.startswith("ProxyCommand="))
     (machine,) = rig.cloud.machines("running")
