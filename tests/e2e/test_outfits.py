@@ -55,6 +55,7 @@ def test_a_node_that_is_asked_to_leave_gives_back_what_runs_and_runs_post(home: 
 
 
 def test_jobs_with_another_pre_have_nodes_of_their_own(home: Home) -> None:
+    home.env["KUBEQ_LINGER"] = "90"  # so that the first one's is still there for the third
     first = home.submit("--pre", "true", "--image", "none", "true")
     second = home.submit("--pre", "echo other", "--image", "none", "true")
     third = home.submit("--pre", "true", "--image", "none", "true")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -58,11 +57,14 @@ def test_a_node_is_made_ready_and_cleared_on_its_host(home: Home, hosts: list[Ho
 
 
 def test_a_dropped_connection_ends_no_task(home: Home, hosts: list[Host]) -> None:
-    job = home.submit("--image", "none", "--hosts", hosts[0].address, "--shell", "sleep 4; echo done")
+    job = home.submit(
+        "--image", "none", "--hosts", hosts[0].address, "--shell", "until [ -e ~/go ]; do sleep 0.2; done"
+    )
     eventually(lambda: home.tasks(job)[0]["state"] == "claimed", "it runs", home)
-    time.sleep(1)
     hosts[0].drop_connections()
+    hosts[0].run("touch", "/home/ada/go")
     home.run("watch", job)
+    hosts[0].run("rm", "/home/ada/go")
     assert home.tasks(job)[0]["attempt"] == 1
 
 
