@@ -35,10 +35,10 @@ class Fleet:
     """The machines of a pool now.
 
     `live` work or boot, `coming` were asked for and are not seen yet, `leaving` were told to or do so by themselves,
-    `overdue` are up and have never reported themselves. `ended` are the rows of those that are gone, the oldest end
-    first; `fallen` those of which that was seen just now: they may lie there, switched off, with their disks.
-    `numbered` is how many numbers were given out, from `numbered_from` on without anybody having written down what came
-    of it.
+    `overdue` are up and have never reported themselves, or have left long ago. `ended` are the rows of those that are
+    gone, the oldest end first; `fallen` those of which that was seen just now: they may lie there, switched off, with
+    their disks. `numbered` is how many numbers were given out, from `numbered_from` on without anybody having written
+    down what came of it.
     """
 
     live: tuple[NodeName, ...]
@@ -224,6 +224,13 @@ def _may_live(pool: Pool, node: Node, now: float) -> bool:
 
 
 def _is_overdue(row: Node | None, seen: Observation | None, now: float) -> bool:
+    """Whether a machine stands there that will not work: its agent never spoke, or said that it left.
+
+    One that is silent is not meant: what runs there goes on while the queue is out of its reach.
+    """
+    if row is not None and row.state is NodeState.GONE:
+        stands = seen is not None and seen.machine is not None
+        return stands and row.gone is not GoneReason.LOST and now - (row.ended_at or now) > BOOT_LIMIT_S
     if row is not None and row.state is not NodeState.REQUESTED:
         return False
     made_at = (seen.made_at if seen is not None else None) or (row.requested_at if row is not None else None)

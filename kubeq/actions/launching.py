@@ -208,7 +208,8 @@ def _started(
     reasons = [answer.reason for answer in answers.values() if isinstance(answer, Refused)]
     started = tuple(name for name in names if isinstance(answers.get(name), Launched))
     if needed and not started:
-        raise BackendError(f"no node could be started: {listing(list(dict.fromkeys(reasons)))}")
+        hint = "what was submitted stays: kubeq resume JOB tries again" if pool.machines is not None else None
+        raise BackendError(f"no node could be started: {listing(list(dict.fromkeys(reasons)))}", hint=hint)
     for reason, times in Counter(reasons).items():
         say(f"{times:,} nodes could not be started: {reason}" if times > 1 else f"no node: {reason}")
     return started

@@ -237,6 +237,20 @@ def test_a_machine_that_never_reports_itself_is_given_up(
     assert (row.gone, row.note) == (GoneReason.NEVER_STARTED, "it did not report itself in 15m00s")
 
 
+@pytest.mark.parametrize("why", [GoneReason.IDLE, GoneReason.NEVER_STARTED, GoneReason.LOST])
+def test_a_machine_that_still_stands_long_after_its_agent_left_is_told_to_go_unless_it_may_work_out_of_reach(
+    far: Session, cloud: FakeCloud, work: Work, pool: Pool, clock: FakeClock, why: GoneReason
+) -> None:
+    (name,) = ensure_nodes(far, pool, 1)
+    row = work.report_node(name=name, pool=pool.id)
+    far.queue.record_end(replace(row, state=NodeState.GONE, gone=why, ended_at=clock.now()))
+    clock.advance(BOOT_LIMIT_S - 1)
+    assert fleet_now(far, pool).overdue == ()
+    clock.advance(2)
+    fleet_now(far, pool)
+    assert cloud.nodes[name][1].alive is (why is GoneReason.LOST)
+
+
 def test_a_machine_that_is_on_no_list_any_more_and_says_nothing_is_gone(
     far: Session, cloud: FakeCloud, work: Work, pool: Pool, clock: FakeClock
 ) -> None:
