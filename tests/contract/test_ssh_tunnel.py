@@ -91,7 +91,14 @@ def ask(host: Host, port: int, tail: str = "end") -> str:
 
 
 def port_of(host: Host) -> int:
-    return int(host.run("cat", "/home/ada/relay").rpartition(":")[2])
+    read: list[str] = []
+
+    def found() -> bool:  # a busy engine may lose what a command has printed
+        read[:] = [host.run("cat", "/home/ada/relay").rpartition(":")[2].strip()]
+        return read[0].isdigit()
+
+    eventually(found, "the file names a port")
+    return int(read[0])
 
 
 def ports_of(host: Host) -> set[str]:
