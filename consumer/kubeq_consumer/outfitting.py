@@ -41,7 +41,7 @@ class Outfitter:
     def put_on(self, stopped: Callable[[], bool]) -> str | None:
         """Do what the pool asks for before the first attempt, unless that was done before; None, or why it failed.
 
-        A command that runs is ended when `stopped` says so, and that is a failure.
+        What lasts is ended when `stopped`, which is asked again and again, says so, and that is a failure.
         """
         if self._config.outfit is None:
             return None
@@ -50,7 +50,7 @@ class Outfitter:
             outfit = decode_outfit(self._blobs.read(self._config.outfit))
             if not done.exists():
                 if outfit.overlay is not None:
-                    self._lay(outfit.overlay)
+                    self._lay(outfit.overlay, stopped)
                 why = self._run("--pre", outfit.pre, PRE_LIMIT_S, stopped)
                 if why is not None:
                     return why
@@ -63,10 +63,10 @@ class Outfitter:
         self._worn = outfit
         return None
 
-    def _lay(self, overlay: Digest) -> None:
+    def _lay(self, overlay: Digest, stopped: Callable[[], bool]) -> None:
         entries = Overlay.decode(self._blobs.read(overlay))
         root = own_root()
-        lay(entries, self._cache, root)
+        lay(entries, self._cache, root, stopped)
         log.info("an overlay of %d entries is laid below %s", len(entries.entries), root)
 
     def take_off(self) -> str | None:

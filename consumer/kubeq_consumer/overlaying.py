@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
@@ -30,12 +30,16 @@ def own_root() -> Path:
     return Path("/") if os.geteuid() == 0 else Path.home()
 
 
-def lay(overlay: Overlay, cache: BlobCache, root: Path) -> None:
+def lay(overlay: Overlay, cache: BlobCache, root: Path, stopped: Callable[[], bool] = lambda: False) -> None:
     """Have all of it below the root. Raises BackendError naming the path that cannot be laid, ObjectNotFound and
     IntegrityError for a file that the store has not or has wrong. What was laid before that stays.
+
+    `stopped` is asked before each entry; where it says so, the rest is left out with a BackendError.
     """
     modes = {entry.path: entry.mode for entry in overlay.entries if entry.is_directory}
     for entry in overlay.entries:
+        if stopped():
+            raise BackendError(f"{root / entry.path} is not laid any more: the node was told to leave")
         try:
             with _Way(root, modes) as way:
                 _lay_one(entry, cache, way)

@@ -134,6 +134,18 @@ def test_a_directory_in_the_way_of_a_file_is_named_and_stays(node: Node) -> None
     assert sorted(path.name for path in node.root.iterdir()) == ["f"]
 
 
+def test_what_takes_long_asks_again_and_again_whether_to_go_on(node: Node) -> None:
+    answers = [False, False, True]
+    with pytest.raises(BackendError, match="c is not laid any more: the node was told to leave"):
+        lay(
+            Overlay.of([node.file(name, b"x") for name in "abcd"]),
+            node.cache,
+            node.root,
+            stopped=lambda: answers.pop(0),
+        )
+    assert sorted(path.name for path in node.root.iterdir()) == ["a", "b"]
+
+
 def test_a_file_in_the_way_of_a_directory_is_named(node: Node) -> None:
     (node.root / "d").write_text("a file")
     with pytest.raises(BackendError, match="node/d/f cannot be laid: Not a directory"):
