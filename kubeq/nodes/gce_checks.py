@@ -70,6 +70,8 @@ def check_words(machines: Machines) -> None:
     for tag in machines.tags:
         if not _TAG.fullmatch(tag):
             raise UsageError(f"Google takes no network tag {tag!r}", hint="lower-case letters, digits and -")
+    if "local-ssd" in (machines.disk_kind, *(volume.kind for volume in machines.volumes)):
+        raise UsageError("a local SSD is no volume: Google makes it with the type of machine", hint="name pd-ssd")
     if len(machines.subnets) > 1:
         raise UsageError("a subnet of Google is in all zones of its region", hint="name one subnet")
     identity = machines.identity

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from kubeq.core.machines import Machines, MachineType, Offer, offers_in_order
+from kubeq.core.machines import Machines, Offer, offers_in_order
 from kubeq.core.table_rules import listing
 from kubeq.errors import AccessDenied, UsageError
 from kubeq.extras import extra
 from kubeq.nodes.gce_api import Compute, last, together
 from kubeq.nodes.gce_catalogue import project_of, region_names, region_of
 from kubeq.nodes.gce_checks import Boot, check_account, check_network, check_permissions, check_words, find_image
-from kubeq.nodes.gce_names import PROVIDER
 from kubeq.nodes.gce_quota import Quotas
-from kubeq.nodes.gce_types import ATTACHES, types_of_zones
+from kubeq.nodes.gce_types import price_of, types_of_zones
 from kubeq.nodes.prices import Price
 
 with extra("gcp"):
@@ -48,7 +47,7 @@ def plan(asked: Compute, machines: Machines, price: Price) -> Plan:
     together(list(checks))
     kinds = types_of_zones(asked, machines, zones)
     offers = [
-        Offer(type=kind, zone=zone, spot=machines.spot, price=_price(kind, machines, price))
+        Offer(type=kind, zone=zone, spot=machines.spot, price=price_of(kind, machines.region, machines.spot, price))
         for zone in zones
         for kind in kinds[zone]
     ]
@@ -81,12 +80,3 @@ def _within(quotas: Quotas, offers: Sequence[Offer], machines: Machines) -> list
             hint="end what else runs there, or ask for more at https://console.cloud.google.com/iam-admin/quotas",
         )
     return offers_in_order(allowed, machines.types)[:MOST_OFFERS]
-
-
-def _price(kind: MachineType, machines: Machines, price: Price) -> float | None:
-    """That of the type; where GPUs are attached to it, theirs too."""
-    own = price(PROVIDER, kind.name, machines.region, machines.spot)
-    if not kind.gpus or not kind.gpu or not kind.name.startswith(ATTACHES):
-        return own
-    each = price(PROVIDER, kind.gpu, machines.region, machines.spot)
-    return None if own is None or each is None else own + kind.gpus * each

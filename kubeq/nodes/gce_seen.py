@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from kubeq.core.machines import Machine
+from kubeq.core.machines import Machine, MachineType
 from kubeq.core.model import NodeName, PoolId
+from kubeq.core.resources import Resources
 from kubeq.extras import extra
 from kubeq.nodes.base import Observation, Owned
 from kubeq.nodes.gce_api import last
 from kubeq.nodes.gce_instances import PREEMPTED
-from kubeq.nodes.gce_names import ENDING, LIVE, OWNER, POOL, PROVIDER, node_of
+from kubeq.nodes.gce_names import ENDING, LIVE, OWNER, POOL, node_of
+from kubeq.nodes.gce_types import price_of
 from kubeq.nodes.prices import Price
 
 with extra("gcp"):
@@ -23,7 +25,10 @@ def machine_of(instance: compute.Instance, price: Price) -> Machine:
     """The machine that an instance is."""
     zone, kind = last(instance.zone), last(instance.machine_type)
     spot = instance.scheduling.provisioning_model == "SPOT"
-    cost = price(PROVIDER, kind, zone.rpartition("-")[0], spot)
+    cards = [(last(one.accelerator_type), one.accelerator_count) for one in instance.guest_accelerators]
+    gpu, gpus = cards[0] if cards else (None, 0)
+    what = MachineType(name=kind, resources=Resources(), gpus=gpus, gpu=gpu)
+    cost = price_of(what, zone.rpartition("-")[0], spot, price)
     return Machine(id=str(instance.id), type=kind, zone=zone, spot=spot, price=cost)
 
 

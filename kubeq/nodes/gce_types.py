@@ -16,6 +16,8 @@ from kubeq.errors import UsageError
 from kubeq.extras import extra
 from kubeq.nodes.gce_api import Compute, together
 from kubeq.nodes.gce_catalogue import accelerators, machine_types
+from kubeq.nodes.gce_names import PROVIDER
+from kubeq.nodes.prices import Price
 
 with extra("gcp"):
     from google.cloud import compute_v1 as compute
@@ -56,6 +58,15 @@ def usable(kind: MachineType) -> Resources:
     if memory is None:
         return kind.resources
     return minus(kind.resources, Resources(cpu=0.0, memory=max(SYSTEM_MEMORY, int(memory * SYSTEM_SHARE))))
+
+
+def price_of(kind: MachineType, region: str, spot: bool, price: Price) -> float | None:
+    """What a machine of the type costs an hour; where GPUs are attached to it, with them."""
+    own = price(PROVIDER, kind.name, region, spot)
+    if not kind.gpus or not kind.gpu or not _attaches(kind):
+        return own
+    each = price(PROVIDER, kind.gpu, region, spot)
+    return None if own is None or each is None else own + kind.gpus * each
 
 
 def _found(asked: Compute, zone: str, machines: Machines) -> list[MachineType]:

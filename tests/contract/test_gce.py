@@ -182,6 +182,7 @@ def test_gpus_are_built_in_or_attached(provider: GceProvider, gce: FakeGce) -> N
         ({"labels": (("Team", "red"),)}, UsageError, "no label Team=red"),
         ({"tags": ("No_Tag",)}, UsageError, "no network tag"),
         ({"lifetime_s": 1e9}, UsageError, "30 seconds to 120 days"),
+        ({"volumes": (Volume(path="/x", size=375 * GIB, kind="local-ssd"),)}, UsageError, "a local SSD is no volume"),
     ],
 )
 def test_what_there_is_not_is_said_before_anything_is_launched(
@@ -394,12 +395,37 @@ def test_want_of_room_that_shows_late_is_noticed(
     assert answer.machine.zone == ZONES[1]
 
 
-def test_one_that_takes_long_to_come_is_not_waited_for(
+def test_many_that_take_long_to_come_are_asked_for_side_by_side_and_not_waited_for(
     provider: GceProvider, gce: FakeGce, clock: Clock, tmp_path: Path
 ) -> None:
     gce.instances.boot_s = 3600.0
+    names = {NodeName(f"{POOL}-{number}"): number for number in range(1, 31)}
+    answers = provider.launch(request_for(tmp_path), names)
+    assert {type(answer) for answer in answers.values()} == {Launched}
+    assert clock.time <= 40, "half a minute for all together"
+    assert live(provider) == set(names)
+
+
+def test_where_there_is_no_room_for_many_few_of_them_try_everything(
+    provider: GceProvider, gce: FakeGce, tmp_path: Path
+) -> None:
+    gce.instances.exhausted = set(ZONES)
+    names = {NodeName(f"{POOL}-{number}"): number for number in range(1, 31)}
+    answers = provider.launch(request_for(tmp_path, Machines(region=REGION)), names)
+    assert all("not have enough" in answer.reason for answer in answers.values() if isinstance(answer, Refused))
+    assert gce.calls["instances.insert"] <= 30 + 24
+    gce.instances.exhausted = {ZONES[0], ZONES[1]}
+    others = {NodeName(f"{POOL}-{number}"): number for number in range(31, 61)}
+    answers = provider.launch(request_for(tmp_path, Machines(region=REGION)), others)
+    assert {type(answer) for answer in answers.values()} == {Launched}
+
+
+def test_a_launch_of_which_nothing_can_be_learnt_gives_no_machine_up(
+    provider: GceProvider, gce: FakeGce, tmp_path: Path
+) -> None:
+    gce.instances.boot_s = 3600.0
+    gce.faults = [Fault(method="zoneOperations.get", status=400, reason="invalid", times=1000)]
     assert isinstance(provider.launch(request_for(tmp_path), {ONE: 1})[ONE], Launched)
-    assert clock.time <= 40
     assert live(provider) == {ONE}
 
 
@@ -481,6 +507,17 @@ def test_an_api_that_is_back_after_a_minute_was_only_slow(
 
 
 # -- what is seen -----------------------------------------------------------------------------------------------------
+
+
+def test_a_machine_with_gpus_costs_what_it_was_offered_for(provider: GceProvider, gce: FakeGce, tmp_path: Path) -> None:
+    wanted = Machines(region=REGION, gpus=2, gpu="nvidia-tesla-t4", image="with-driver")
+    launched = provider.launch(request_for(tmp_path, wanted), {ONE: 1})[ONE]
+    seen = provider.observe(POOL)[ONE]
+    assert isinstance(launched, Launched)
+    assert launched.machine == seen.machine
+    assert launched.machine is not None
+    assert launched.machine.price == pytest.approx(0.2 + 2 * 0.35)
+    assert body_of(gce, ONE)["guestAccelerators"][0]["acceleratorCount"] == 2
 
 
 def test_observe_tells_of_each_what_it_is(provider: GceProvider, gce: FakeGce, tmp_path: Path) -> None:
