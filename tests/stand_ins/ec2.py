@@ -28,7 +28,8 @@ from tests.stand_ins.base import Server, installed, serving
 from tests.stand_ins.forwarding import forwarded
 from tests.stand_ins.ssh_hosts import LABEL, own_network, remove_orphans
 
-REQUIREMENTS = ("moto[server]==5.2.5", "docker==7.1.0")
+REQUIREMENTS = ("moto==5.2.5", "flask==3.1.3", "flask-cors==6.0.5", "pyyaml==6.0.4", "docker==7.1.0")
+"""What its server needs for these services: half of what `moto[server]` brings."""
 REGION = "eu-west-1"
 SERVER = Path(__file__).with_name("ec2_server.py")
 SERVICES = ("EC2", "IAM", "SSM", "SERVICE_QUOTAS")
