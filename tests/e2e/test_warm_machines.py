@@ -34,15 +34,13 @@ def test_a_warm_machine_takes_the_next_job_and_a_watcher_replaces_one_that_was_t
     took = time.monotonic() - began
     assert "1 machine of the pool is up, and takes what there is to do" in second.stderr
     assert cloud.gce.instances.made == 1
-    assert took < 60, "a machine that is up needs no boot"
+    assert took < 120, "a machine that is up needs no boot"
     (node,) = home.json("nodes")["nodes"]
     assert (node["class"], node["machine_type"]) == ("gce spot", "e2-standard-2")
     assert node["price_per_hour"] == pytest.approx(0.06 * 0.4)
     (job,) = home.json("status", "two")["jobs"]
     assert 0 <= job["spent"] < node["price_per_hour"]
     assert home.json("nodes", "--orphans")["orphans"] == []
-    other = home.run(*words, "--dry-run", "-o", "boot_disk=50G", "true")
-    assert "would start 1 machine:" in other.stdout
 
     first_sleeps = 'case "$KUBEQ_NODE_NAME" in *-1) sleep 900;; esac'
     third = home.submit("-n", "three", "-i", busybox_image, "--nodes", "1", "--spot", "sh", "-c", first_sleeps)
@@ -56,5 +54,4 @@ def test_a_warm_machine_takes_the_next_job_and_a_watcher_replaces_one_that_was_t
     assert "-1 (e2-standard-2, spot, " in told
     assert ") has ended: " in told
     assert cloud.gce.instances.made == 2
-    home.run("pool", "down", "-o", "spot=yes")
     home.end()
