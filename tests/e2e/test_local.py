@@ -278,7 +278,7 @@ def test_a_second_submission_on_a_warm_pool_starts_no_new_agent(home: Home) -> N
     before = home.agents()
     started = time.monotonic()
     home.run("sub", "--image", "none", "true")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 40
     assert home.agents() == before
 
 

