@@ -108,10 +108,8 @@ def test_hosts_that_are_away_for_longer_than_a_lease_are_replaced_and_cannot_spo
     impatient: Home, hosts: list[Host], gate: Gate
 ) -> None:
     unplugged, icy, other = hosts
-    alone = impatient.submit(
-        "--hosts", one_slot_each(impatient, hosts[:2]), "--seq", "2", "--shell", f"{gate.wait}; hostname > by"
-    )
-    eventually(lambda: gate.begun(unplugged) and gate.begun(icy), "it runs on both", impatient)
+    alone = impatient.submit("--hosts", one_slot_each(impatient, [icy]), "--shell", f"{gate.wait}; hostname > by")
+    eventually(lambda: gate.begun(icy), "it runs where nobody could take over", impatient)
     shared = Gate(f"{gate.path}-shared")
     job = impatient.submit(
         "--hosts", one_slot_each(impatient, hosts), "--seq", "3", "--shell", f"{shared.wait}; hostname > by"
@@ -119,7 +117,6 @@ def test_hosts_that_are_away_for_longer_than_a_lease_are_replaced_and_cannot_spo
     eventually(lambda: all(shared.begun(host) for host in hosts), "it runs on all", impatient)
     lost = {*shared.begun(unplugged), *shared.begun(icy)}
     with cut(unplugged), frozen(icy):
-        gate.open(unplugged)
         shared.open(unplugged, other)
         impatient.run("watch", job)
         assert losses(impatient, job) == [int(index in lost) for index in (1, 2, 3)]
@@ -127,7 +124,7 @@ def test_hosts_that_are_away_for_longer_than_a_lease_are_replaced_and_cannot_spo
     gate.open(icy)
     shared.open(icy)
     impatient.run("watch", alone)
-    assert losses(impatient, alone) == [0, 0], "a late result that nobody superseded is the result"
+    assert losses(impatient, alone) == [0], "a late result that nobody superseded is the result"
     leave(impatient, hosts)
     impatient.run("fetch", job, "out")
     assert {(impatient.cwd / f"out/{index}/by").read_text().strip() for index in (1, 2, 3)} == {other.name}
