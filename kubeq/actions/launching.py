@@ -162,7 +162,12 @@ def ensure_nodes(session: Session, pool: Pool, wanted: int = 1, say: Say = nobod
 
 def add_nodes(session: Session, pool: Pool, count: int, say: Say = nobody) -> tuple[NodeName, ...]:
     """Start `count` more nodes of the pool, whatever is there; as `ensure_nodes`, but one of these must come up."""
-    return _started(session, pool, number_nodes(session, pool, count), say, needed=True)
+    if pool.machines is None:
+        return _started(session, pool, number_nodes(session, pool, count), say, needed=True)
+    while True:
+        fleet = fleet_now(session, pool)
+        if numbers := _next_numbers(session, pool, count, fleet):
+            return _started(session, pool, numbers, say, needed=True, fleet=fleet)
 
 
 def fleet_now(session: Session, pool: Pool) -> Fleet:
@@ -183,13 +188,15 @@ def _ensure_machines(session: Session, pool: Pool, wanted: int, say: Say) -> tup
         there = len(fleet.live) + len(fleet.coming)
         if there >= wanted:
             return ()
-        store_outfit(session, pool)
-        at = session.queue.now()
-        numbers = session.queue.number_next(
-            pool, wanted - there, standing=fleet.numbered, first=fleet.numbered_from, at=at
-        )
-        if numbers:
+        if numbers := _next_numbers(session, pool, wanted - there, fleet):
             return _started(session, pool, numbers, say, needed=not there, fleet=fleet)
+
+
+def _next_numbers(session: Session, pool: Pool, count: int, fleet: Fleet) -> Sequence[int]:
+    """Numbers for so many machines, that whoever looks counts as on their way; none if others have come meanwhile."""
+    store_outfit(session, pool)
+    at = session.queue.now()
+    return session.queue.number_next(pool, count, standing=fleet.numbered, first=fleet.numbered_from, at=at)
 
 
 def _started(
@@ -230,9 +237,9 @@ def _on_hosts(session: Session, pool: Pool, names: Mapping[NodeName, int], say: 
 def _request(session: Session, pool: Pool, say: Say, fleet: Fleet | None) -> NodeRequest:
     """What new nodes are told. Machines are ordinary ones once enough spot machines were taken back."""
     request = machine_request(session, pool, node_request(session, pool))
-    if pool.machines is None or not pool.machines.spot:
+    if fleet is None or pool.machines is None or not pool.machines.spot:
         return request
-    taken = (fleet or fleet_now(session, pool)).preempted
+    taken = fleet.preempted
     if taken < pool.machines.spot_budget:
         return request
     say(f"{taken:,} spot machines were taken back; ordinary ones from here on")

@@ -141,6 +141,18 @@ def test_a_launch_of_many_takes_long_and_what_it_tried_in_vain_is_still_on_its_w
     assert (len(fleet.live), fleet.coming, fleet.numbered_from) == (100, (), 101)
 
 
+def test_machines_that_somebody_adds_by_hand_are_on_their_way_too(far: Session, cloud: FakeCloud, pool: Pool) -> None:
+    launch = cloud.launch
+
+    def watched(request: NodeRequest, asked: Mapping[NodeName, int]) -> Mapping[NodeName, Launched | Refused]:
+        assert fleet_now(far, pool).coming == tuple(asked)
+        return launch(request, asked)
+
+    cloud.launch = watched  # type: ignore[method-assign]
+    assert add_nodes(far, pool, 2) == names(pool, 1, 2)
+    assert add_nodes(far, pool, 1) == names(pool, 3)
+
+
 def test_a_launch_that_could_not_be_tried_is_no_machine_on_its_way(far: Session, cloud: FakeCloud, pool: Pool) -> None:
     launch = cloud.launch
 
