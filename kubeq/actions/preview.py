@@ -51,6 +51,8 @@ class Preview:
     pool: str | None
     nodes: int
     provider: str
+    hosts: Sequence[str]
+    """Those of the user's own that nodes may be on, as they are logged in to."""
     checks: Sequence[Passed]
     quote: Quote | None = None
     """The machines among them."""
@@ -68,7 +70,7 @@ def preview(session: Session, plan: Plan, ready: Preflight) -> Preview:
     private = session.config.local
     pool = pool_of_request(session, private=private)
     offered = quote_for(session, plan, pool, ready) if ready.offers else None
-    nodes = offered.count if offered is not None else int(private or not _any_alive(session, pool))
+    missing_nodes = max(0, nodes_for(session, pool, plan.total) - _alive(session, pool))
     return Preview(
         name=plan.name,
         total=plan.total,
@@ -82,9 +84,10 @@ def preview(session: Session, plan: Plan, ready: Preflight) -> Preview:
             already=len(contents.sources) - len(missing),
         ),
         pool=None if private else pool.id,
-        nodes=nodes,
+        nodes=offered.count if offered is not None else missing_nodes,
         quote=offered,
         provider=pool.provider,
+        hosts=[line.split()[0] for line in pool.hosts],
         checks=ready.passed,
     )
 
@@ -95,8 +98,8 @@ def quote_for(session: Session, plan: Plan, pool: Pool, ready: Preflight) -> Quo
     return quote(session, pool, ready.offers[0], nodes_for(session, pool, plan.total), work)
 
 
-def _any_alive(session: Session, pool: Pool) -> bool:
-    return any(seen.alive for seen in session.provider.observe(pool.id).values())
+def _alive(session: Session, pool: Pool) -> int:
+    return sum(seen.alive for seen in session.provider.observe(pool.id).values())
 
 
 def _staged(inputs: Inputs, digests: Mapping[Path, Digest], missing: Collection[Digest]) -> list[Staged]:

@@ -37,7 +37,8 @@ from kubeq.cli.views_sub import IdView, PreviewView, SubView, sent_text
 from kubeq.core.model import Job, NodeState, Pool
 from kubeq.core.quantities import format_size
 from kubeq.core.selectors import Indexes
-from kubeq.errors import Interrupted, KubeqError, UsageError
+from kubeq.errors import BackendError, Interrupted, KubeqError, UsageError
+from kubeq.nodes.open import HOSTS
 
 _REDRAW_S = 0.2
 
@@ -138,6 +139,10 @@ def _go_on(session: Session, submitted: Submitted, pool: Pool, output: Output) -
             end = wait_for_end(session, job, output, tend=tending_of(session, job, output.note), printing=printing)
     except KeyboardInterrupt:
         raise _interrupted(session, job, output) from None
+    except BackendError as error:
+        if error.hint is None and not nodes:
+            error.hint = f"the job is stored: mend that, then kubeq resume {job.id}; kubeq kill {job.id} gives it up"
+        raise
     if end is None:
         leave_watcher(session, output, job)
         output.note(f"kubeq watch {job.id} follows it")
@@ -194,8 +199,9 @@ def _interrupted(session: Session, job: Job, output: Output) -> Interrupted:
 
 def _where(session: Session, job: Job) -> str:
     """On what the job goes on, and what that costs."""
-    if not session.provider_of(job.pool).capabilities.costs_money:
-        return "on this machine"
+    provider = session.provider_of(job.pool)
+    if not provider.capabilities.costs_money:
+        return "on its hosts" if provider.name == HOSTS else "on this machine"
     up = [node for node in session.queue.peers(job.pool) if node.machine and node.state is not NodeState.GONE]
     if not up:
         return f"once it has machines (kubeq addnodes 1 {job.id})"

@@ -15,6 +15,7 @@ from kubeq.cli.shown import count
 from kubeq.cli.spending import quote_lines, quote_record
 from kubeq.core.model import JobId, NodeName, TaskState
 from kubeq.core.quantities import format_size
+from kubeq.core.table_rules import listing
 
 SHOWN_FILES = 20
 OUTCOMES = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
@@ -102,9 +103,16 @@ class PreviewView:
         elif seen.quote is not None:
             yield f"{count(seen.quote.warm, 'machine')} of the pool would run it, and no other would be started"
         elif seen.nodes:
-            yield "would start 1 agent on this machine" + (", for this job alone" if seen.pool is None else "")
+            alone = ", for this job alone" if seen.pool is None else ""
+            yield f"would start {count(seen.nodes, 'agent')} on {self._place()}{alone}"
         else:
-            yield "an agent on this machine is there already, and would run it"
+            yield f"what is up on {self._place()} would run it"
+
+    def _place(self) -> str:
+        hosts, nodes = self.preview.hosts, self.preview.nodes
+        if not hosts:
+            return "this machine"
+        return ("" if nodes in (0, len(hosts)) else f"{nodes:,} of ") + listing(hosts)
 
     def json(self) -> Mapping[str, Any]:
         seen = self.preview

@@ -96,7 +96,7 @@ class SshProvider:
                 else:
                     problems.append(answer.reason)
             left = [name for name in names if name not in answers]
-        taken = f"each of the {len(self._hosts)} hosts has an agent of this pool"
+        taken = "every host that there is has an agent of this pool"
         reasons = [*problems, *[problems[-1] if problems else taken] * len(left)]
         return answers | {name: Refused(name=name, reason=why) for name, why in zip(left, reasons, strict=False)}
 

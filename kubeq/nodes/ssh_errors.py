@@ -32,6 +32,11 @@ def explained(error: Exception, login: Login) -> BackendError:
                 f"{login} accepts none of our keys ({tried})",
                 hint=f"name one with --ssh-identity, or make `ssh {login}` work without a password",
             )
+        case paramiko.SSHException() if "private key file" in str(error):
+            keys = ", ".join(str(key) for key in login.keys)
+            return AccessDenied(
+                f"{login} cannot be logged in to with {keys}: {error}", hint="name the private key, not the .pub file"
+            )
         case socket.gaierror():
             return BackendError(f"there is no host {login.address!r}: {error.strerror}", hint="check its name")
         case TimeoutError():

@@ -28,6 +28,23 @@ def test_a_dry_run_says_what_would_be_done_and_makes_no_folder(kubeq: Any, snaps
     assert not (kubeq.root / "cache").exists()
 
 
+def test_a_dry_run_names_the_hosts_on_which_nodes_would_be_started(kubeq: Any) -> None:
+    words = ("sub", "-i", "none", "--dry-run", "--hosts", "one.invalid,ada@two.invalid", "--seq", "3")
+    both = kubeq(*words, "true")
+    assert "would start 2 agents on one.invalid, ada@two.invalid\n" in both.stdout, both.stderr
+    assert "would start 1 agent on 1 of one.invalid, ada@two.invalid\n" in kubeq(*words, "--nodes", "1", "true").stdout
+    assert kubeq.nothing_stored()
+
+
+def test_a_job_for_which_no_host_can_be_had_is_kept_and_its_user_told_what_to_do(kubeq: Any) -> None:
+    ran = kubeq("sub", "-i", "none", "--hosts", "one.invalid", "true")
+    assert ran.code == 6
+    job = kubeq("-q", "status").stdout.strip()
+    error, hint = ran.stderr.splitlines()[-2:]
+    assert error.startswith("error: no node could be started: there is no host 'one.invalid'")
+    assert hint == f"hint: the job is stored: mend that, then kubeq resume {job}; kubeq kill {job} gives it up"
+
+
 def test_options_end_at_the_first_word_of_the_command(kubeq: Any) -> None:
     ran = kubeq("--json", "sub", "-i", "none", "--dry-run", "ls", "-n", "--json", "--", "-q")
     assert json.loads(ran.stdout)["commands"] == [["ls", "-n", "--json", "--", "-q"]]

@@ -180,6 +180,13 @@ def test_a_key_that_is_not_there_is_named(host: Host, tmp_path: Path) -> None:
         resolve_login(Named(name="a", address="a", key=tmp_path / "id_gone"), settings(tmp_path, host))
 
 
+def test_a_file_that_is_no_private_key_is_named(host: Host) -> None:
+    public = host.key.with_suffix(".pub")
+    with pytest.raises(AccessDenied, match=r"logged in to with .*\.pub: not a valid") as caught:
+        connect(login(host, keys=(public,)))
+    assert caught.value.hint == "name the private key, not the .pub file"
+
+
 def test_many_connections_come_up_side_by_side(host: Host) -> None:
     with ThreadPoolExecutor(40) as threads:
         remotes = list(threads.map(lambda _: connect(login(host)), range(40)))

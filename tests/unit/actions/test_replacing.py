@@ -393,7 +393,7 @@ class FakeHosts(FakeProvider):
 
     def launch(self, request: NodeRequest, names: Mapping[NodeName, int]) -> Mapping[NodeName, Launched | Refused]:
         free = self.hosts - sum(seen.alive for _, seen in self.nodes.values())
-        taken = f"each of the {self.hosts} hosts has an agent of this pool"
+        taken = "every host that there is has an agent of this pool"
         started = super().launch(request, dict(list(names.items())[:free]))
         return dict(started) | {name: Refused(name=name, reason=taken) for name in names if name not in started}
 
@@ -425,7 +425,7 @@ def test_hosts_of_ones_own_are_used_first_and_machines_make_up_what_is_missing(
         list(names(pool, 3, 4)),
     )
     assert [request.machines for _, request in hosts.requests] == [None, None]
-    assert said == ["each of the 2 hosts has an agent of this pool; machines make up what is missing"]
+    assert said == ["every host that there is has an agent of this pool; machines make up what is missing"]
     for name in names(pool, 1, 2):
         work.report_node(name=name, pool=pool.id)
     assert ensure_nodes(mixed, pool, 4) == ()
