@@ -11,9 +11,9 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -80,9 +80,10 @@ def copy(session: Session, source: str, destination: str) -> list[Copied]:
         what = "both places are" if there is not None else "neither place is"
         raise UsageError(f"{what} on a node", hint="kubeq cp NODE:PATH DEST, or kubeq cp PATH NODE:PATH")
     if there is not None:
-        nodes = _nodes(session, there.node)
-        base = Path(destination).absolute()
-        return _each(nodes, lambda node: _get(session, node, there.path, _place(base, node, there)))
+        base, nodes = Path(destination).absolute(), _nodes(session, there.node)
+        places = {node.name: _place(base, node, there) for node in nodes}
+        with _no_empty_folder(base, list(places.values())):
+            return _each(nodes, lambda node: _get(session, node, there.path, places[node.name]))
     assert here is not None
     path = Path(source).absolute()
     if not path.exists():
@@ -109,6 +110,19 @@ def _place(base: Path, node: Node, source: Remote) -> Path:
 def _each(nodes: Sequence[Node], one: Callable[[Node], Copied]) -> list[Copied]:
     with ThreadPoolExecutor(min(len(nodes), MOST_AT_ONCE)) as threads:
         return list(threads.map(one, nodes))
+
+
+@contextmanager
+def _no_empty_folder(base: Path, places: Sequence[Path]) -> Iterator[None]:
+    """Folders that were made for copies none of which has come are not left behind."""
+    above = {place.parent for place in places} | ({base} if base not in places else set())
+    made = [folder for folder in above if not folder.exists()]
+    try:
+        yield
+    finally:
+        for folder in sorted(made, reverse=True):
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _get(session: Session, node: Node, path: str, place: Path) -> Copied:

@@ -21,6 +21,8 @@ from kubeq.queue.open import BESIDE, reach_of
 
 POLL = {Reach.HOST: "250ms", Reach.NETWORK: "3s"}
 """A look at a table of this machine costs nothing; one over the network is a request that is paid for."""
+LINGER_OTHERS_S = 60.0
+"""How long the nodes of a pool wait for work when they are not the one that lingers."""
 Known = Mapping[str, Any]
 
 
@@ -68,6 +70,10 @@ def queue_url(place: Place, known: Known) -> str | None:
 
 def poll(place: Place, known: Known) -> str:
     return POLL[Reach.HOST if known["queue_url"] is None else reach_of(known["queue_url"])]
+
+
+def linger_others(place: Place, known: Known) -> str:
+    return f"{min(LINGER_OTHERS_S, known['linger_s']):g}s"
 
 
 def default_image(place: Place, known: Known) -> str:

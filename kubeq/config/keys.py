@@ -25,8 +25,6 @@ from kubeq.nodes.open import PROVIDERS
 
 PUBLIC_IMAGE = "python:3.12-slim"
 """What a task runs in when nobody names an image: the official Python image of one minor version, on Debian."""
-LINGER_OTHERS_S = 60.0
-"""How long the nodes of a pool wait for work when they are not the one that lingers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +99,14 @@ class Config(MachineKeys):
     linger_s: float = key(
         values.duration,
         "600s",
-        "How long one node of a pool waits for more work; the others wait as long, but at most 60s.",
+        "How long one node of a pool waits for more work.",
         name="linger",
+    )
+    linger_others_s: float = key(
+        values.duration,
+        Derived("`linger`, at most `60s`", defaults.linger_others),
+        "How long the other nodes of a pool wait for more work.",
+        name="linger_others",
     )
     poll_s: float = key(
         values.duration,
@@ -198,10 +202,6 @@ class Config(MachineKeys):
     def machine_image(self) -> str | None:
         """The image that machines of the provider boot, if anybody named one."""
         return {"ec2": self.ec2_image, "gce": self.gce_image}.get(self.provider)
-
-    @property
-    def linger_others_s(self) -> float:
-        return min(LINGER_OTHERS_S, self.linger_s)
 
     @property
     def task_resources(self) -> Resources:

@@ -143,7 +143,8 @@ def check_account(asked: Compute, machines: Machines) -> None:
     email = machines.identity
     if email and email != DEFAULT_ACCOUNT and has_service_account(asked, email) is False:
         raise UsageError(
-            f"there is no service account {email}", hint="gcloud iam service-accounts list, or kubeq setup makes one"
+            f"there is no service account {email}",
+            hint="gcloud iam service-accounts list shows them, gcloud iam service-accounts create makes one",
         )
 
 

@@ -275,6 +275,7 @@ def test_what_is_missing_is_told_with_the_file_and_with_what_mends_it(load: Load
 def test_a_renamed_key_works_and_the_new_name_is_told(load: Load) -> None:
     config = load("[config]\nworker_linger = 30\n")
     assert (config.linger_s, config.linger_others_s) == (30.0, 30.0)
+    assert load("[config]\nlinger = 2h\nlinger_others = 1h\n").linger_others_s == 3600.0
     assert "'worker_linger' is now called 'linger'" in config.notes[0]
 
 

@@ -25,4 +25,7 @@ def command(settings: Globals, source: str, destination: str) -> None:
     failed = [each for each in copied if each.error is not None]
     if failed:
         first = failed[0]
-        raise BackendError(f"{len(failed)} of {len(copied)} copies failed; node {first.node}: {first.error}")
+        raise BackendError(
+            f"{len(failed)} of {len(copied)} copies failed; node {first.node}: {first.error}",
+            hint=f"kubeq connect {first.node} opens a shell there",
+        )

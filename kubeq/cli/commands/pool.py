@@ -20,7 +20,7 @@ from kubeq.errors import BackendError, UsageError
 @click.pass_obj
 def command(settings: Globals, action: str, count: str | None, write: Path | None) -> None:
     """`pool up N`: start N more nodes (default 1) of the pool that new jobs share. They linger like any other, so give
-    them work or a longer `linger`. `pool down`: stop all of that pool; what runs is given back.
+    them work, or set `linger` and `linger_others` longer. `pool down`: stop all of that pool; what runs is given back.
     """
     from kubeq.actions.aborting import stop_nodes
     from kubeq.actions.launching import add_nodes, pool_of_request

@@ -118,6 +118,13 @@ def test_what_is_not_there_is_an_error_of_that_node_alone(session: Session, tmp_
     assert not (tmp_path / "x").exists()
 
 
+def test_copies_none_of_which_comes_leave_no_folder(session: Session, tmp_path: Path) -> None:
+    copied = copy(session, f"all:{tmp_path}/none", str(tmp_path / "got"))
+    assert len(copied) > 1
+    assert all(each.error for each in copied)
+    assert not (tmp_path / "got").exists()
+
+
 def test_an_archive_that_would_leave_its_place_is_refused(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
