@@ -44,8 +44,9 @@ def machines_of(session: Session) -> Machines | None:
         region=session.region,
         zones=config.zones,
         types=config.machine_type,
-        need=config.task_resources,
+        need=replace(config.task_resources, gpus=0),  # which are asked for by their kind too
         gpus=config.task_resources.gpus,
+        gpu=config.gpu_type,
         spot=config.spot,
         spot_budget=config.spot_budget if config.spot else 0,
         image=config.machine_image,

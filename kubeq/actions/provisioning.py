@@ -6,7 +6,7 @@ What that is and how it is made, each backend's own provisioner knows. Everythin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -72,6 +72,16 @@ def with_identity(provisioners: Provisioners, config: Config, policy: Policy) ->
     grant = next((each for each in node_grants(provisioners) if each.cloud == cloud), None)
     identity = None if grant is None else nodes.open_identity(config.provider, config.node_identity, policy(grant))
     return provisioners if identity is None else {**provisioners, f"{config.provider}:{config.node_identity}": identity}
+
+
+def node_policies(provisioners: Provisioners, config: Config, policy: Policy) -> Mapping[str, Mapping[str, Any]]:
+    """What the identity of a node needs, by cloud: for queue and store, and what its machine needs for itself."""
+    own = tuple(nodes.own_permissions(config.provider, config.project))
+    cloud = CLOUD_OF.get(config.provider)
+    return {
+        grant.cloud: policy(replace(grant, permissions=grant.permissions + own) if grant.cloud == cloud else grant)
+        for grant in node_grants(provisioners)
+    }
 
 
 def launch_grant(config: Config) -> Grant | None:

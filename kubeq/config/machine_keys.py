@@ -22,6 +22,11 @@ class MachineKeys:
         "Types of machine, tried in this order; without any, the cheapest on which a task fits.",
         commas=True,
     )
+    gpu_type: str | None = key(
+        values.place_name,
+        None,
+        "Kind of GPU for tasks that ask for some, in the cloud's words: `T4`, `nvidia-tesla-t4`; else any.",
+    )
     spot: bool = key(values.flag, "no", "Machines that cost less and may be taken back at any time.")
     spot_budget: int = key(
         values.whole(0, 1_000_000), "10", "After so many spot machines of a pool that were taken back, ordinary ones."

@@ -17,6 +17,19 @@ _IN_PROJECT = (
 )  # fmt: skip
 
 
+def acting(project: str) -> list[Permission]:
+    """What the machines' account is allowed besides what queue and store need: to delete a machine at its end.
+
+    No role limits that to the machine itself. Without it a machine only stops, and its disks cost until somebody looks.
+    """
+    return [
+        Permission(
+            actions=("compute.instances.delete",),
+            resources=(f"//cloudresourcemanager.googleapis.com/projects/{project}",),
+        )
+    ]
+
+
 def launching(project: str, account: str | None) -> list[Permission]:
     """What whoever starts and ends machines of the project, which act as that account, has to be allowed."""
     name = account or "the default service account of Compute Engine"

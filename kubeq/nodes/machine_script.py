@@ -72,6 +72,7 @@ exec 3>&1 4>&2
 at_end() {
     code=$?
     trap - EXIT
+    trap '' PIPE  # whoever wrote down what is said may be gone
     echo "kubeq: node @node@ has ended with $code, and this machine switches itself off"
     exec >&3 2>&4
     for wait in 1 2 3 4 5; do  # what was said before is to be seen

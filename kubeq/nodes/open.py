@@ -144,6 +144,15 @@ def open_identity(provider: str, name: str | None, policy: Mapping[str, Any]) ->
     return Ec2Identity(name.rpartition("/")[2], policy)
 
 
+def own_permissions(provider: str, project: str | None) -> Sequence[Permission]:
+    """What machines of the provider have to be allowed besides what queue and store need."""
+    if provider != "gce":
+        return ()
+    from kubeq.nodes import gce_setup
+
+    return gce_setup.acting(project or "PROJECT")
+
+
 def launch_permissions(provider: str, project: str | None, identity: str | None) -> Sequence[Permission]:
     """What whoever starts machines of the provider has to be allowed; nothing where none are made."""
     match provider:

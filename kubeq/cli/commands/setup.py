@@ -34,7 +34,7 @@ def command(settings: Globals, dry_run: bool, write_config: Path | None) -> None
         asked_of,
         launch_grant,
         naming_identity,
-        node_grants,
+        node_policies,
         provisioners_of,
         set_up,
         with_identity,
@@ -50,7 +50,7 @@ def command(settings: Globals, dry_run: bool, write_config: Path | None) -> None
     if path is not None and not dry_run:
         write(config, path)
     provisions = list(set_up(provisioners, dry_run=dry_run))
-    policies = {grant.cloud: policy_of(grant) for grant in node_grants(provisioners)}  # of what was seen to stand
+    policies = node_policies(provisioners, config, policy_of)  # of what was seen to stand
     launching = launch_grant(config)
     settings.output.show(
         SetupView(

@@ -209,3 +209,8 @@ def test_the_log_of_a_machine_whose_agent_never_spoke_is_its_console(far: Sessio
     assert printed[1:] == ["Booting", "Kernel panic - not syncing"]
     node_log_writer(far.store, name).append(b"it speaks\n")
     assert [line.text for line in read_node(far, name)] == ["it speaks"]
+
+
+def test_gpus_are_asked_for_by_number_and_kind(session: Session, cloud: FakeCloud) -> None:
+    asked = machines_of(configured(session, cloud, resources="cpu=2,gpu=1", gpu_type="nvidia-tesla-t4"))
+    assert asked == Machines(region="eu-1", need=Resources(cpu=2.0), gpus=1, gpu="nvidia-tesla-t4")

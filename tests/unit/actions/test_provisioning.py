@@ -19,6 +19,7 @@ from kubeq.actions.provisioning import (
     launch_grant,
     naming_identity,
     node_grants,
+    node_policies,
     provisioners_of,
     set_up,
     with_identity,
@@ -265,3 +266,13 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="gone/x cannot be written"):
         write_config(loaded(tmp_path), tmp_path / "gone/x")
+
+
+def test_a_machine_of_google_may_delete_itself_and_one_of_others_needs_no_such_right(tmp_path: Path) -> None:
+    def told(provider: str) -> str:
+        chosen = (f"provider={provider}", "queue_url=datastore://lab", "project=lab")
+        config = load_config(file=None, profile=None, overrides=chosen, environ={}, cwd=tmp_path, home=tmp_path)
+        return json.dumps(node_policies(account_of(Account()), config, policy_of))
+
+    assert '"compute.instances.delete"' in told("gce")
+    assert "compute.instances" not in told("ec2") + told("ssh")
