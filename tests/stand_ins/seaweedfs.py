@@ -71,6 +71,7 @@ def _stores(server: Server) -> bool:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in _cloud(server).environment.items():
             patch.setenv(name, value)
+        patch.setattr(aws, "_session", None)
         client = aws.client("s3", REGION, Meter())
         try:
             with aws.plainly("s3", "the stand-in"):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kubeq import aws
 from kubeq.actions.prices import known_prices, refresh_prices
 from kubeq.actions.session import Session
 from kubeq.cli.views_prices import PricesView
@@ -54,6 +55,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[PriceServer]:
         monkeypatch.setenv(name, state.url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    monkeypatch.setattr(aws, "_session", None)  # which keeps the credentials it found first
     yield state
     listening.shutdown()
     listening.server_close()
