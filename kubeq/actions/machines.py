@@ -46,7 +46,7 @@ def machines_of(session: Session) -> Machines | None:
         types=config.machine_type,
         need=replace(config.task_resources, gpus=0),  # which are asked for by their kind too
         gpus=config.task_resources.gpus,
-        gpu=config.gpu_type,
+        gpu=config.gpu_type if config.task_resources.gpus else None,
         spot=config.spot,
         spot_budget=config.spot_budget if config.spot else 0,
         image=config.machine_image,

@@ -98,8 +98,11 @@ class PreviewView:
     def _nodes(self) -> Iterable[str]:
         seen = self.preview
         if seen.quote is not None and seen.quote.count:
-            yield f"would start {count(seen.quote.count, 'machine')}:"
+            hosts = f", besides {listing(seen.hosts)}" if seen.hosts else ""
+            yield f"would start {count(seen.quote.count, 'machine')}{hosts}:"
             yield from (f"  {line}" for line in quote_lines(seen.quote))
+        elif seen.quote is not None and seen.hosts and not seen.quote.warm:
+            yield f"{listing(seen.hosts)} would run it, and no machine would be started"
         elif seen.quote is not None:
             yield f"{count(seen.quote.warm, 'machine')} of the pool would run it, and no other would be started"
         elif seen.nodes:

@@ -214,3 +214,5 @@ def test_the_log_of_a_machine_whose_agent_never_spoke_is_its_console(far: Sessio
 def test_gpus_are_asked_for_by_number_and_kind(session: Session, cloud: FakeCloud) -> None:
     asked = machines_of(configured(session, cloud, resources="cpu=2,gpu=1", gpu_type="nvidia-tesla-t4"))
     assert asked == Machines(region="eu-1", need=Resources(cpu=2.0), gpus=1, gpu="nvidia-tesla-t4")
+    without = machines_of(configured(session, cloud, resources="cpu=2", gpu_type="nvidia-tesla-t4"))
+    assert without == Machines(region="eu-1", need=Resources(cpu=2.0))
