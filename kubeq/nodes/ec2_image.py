@@ -15,6 +15,8 @@ WITH_DRIVERS = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-
 """The same with NVIDIA's drivers and container toolkit (AWS Deep Learning AMI release notes)."""
 DEBIAN_WORDS = {"x86_64": "amd64", "aarch64": "arm64"}
 EC2_WORDS = {"x86_64": "x86_64", "arm64": "aarch64"}
+DISKS = ("gp3", "gp2", "io2", "io1", "st1", "sc1", "standard")
+"""Amazon EBS User Guide, "Amazon EBS volume types"."""
 GIB = 2**30
 _ID = re.compile(r"ami-[0-9a-f]{8,17}", re.ASCII)
 _PARAMETER = re.compile(r"(?:resolve:)?(?:ssm:)?(/[A-Za-z0-9_./-]+)", re.ASCII)
@@ -67,6 +69,9 @@ def _check(image: BootImage, machines: Machines, types: list[MachineType]) -> No
             f"the image {image.id} is for {image.architecture}, and {other[0].name} is {other[0].architecture}",
             hint="name an image and types of one architecture",
         )
+    for kind in (machines.disk_kind, *(volume.kind for volume in machines.volumes)):
+        if kind not in (None, *DISKS):
+            raise UsageError(f"EC2 has no disks of the type {kind!r}", hint=f"there are {', '.join(DISKS)}")
     if machines.disk is not None and machines.disk < image.size * GIB:
         raise UsageError(
             f"the image {image.id} needs a boot disk of {image.size} GiB, and {machines.disk / GIB:.1f} are asked for",

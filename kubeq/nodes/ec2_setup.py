@@ -1,11 +1,13 @@
 """As whom EC2 machines act, made: a role that only they may take, with the least that a node needs, in a profile.
 
 What a node needs, its store and queue say; what whoever starts machines needs is in `LAUNCHING`. Everything may be
-repeated. A role of that name that somebody else made is given its policy and otherwise left as it is.
+repeated. A role of that name that somebody else made is given its policy and otherwise left as it is. Each place (store
+and queue) has a policy of its own in the role: whoever sets up another one takes nothing away from the first.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
 
 ROLE, POLICY, PROFILE = "role", "role policy", "instance profile"
-POLICY_NAME = "kubeq-node"
 TRUST: Mapping[str, Any] = {
     "Version": "2012-10-17",
     "Statement": [
@@ -39,6 +40,12 @@ _MAKING = (
     "ec2:AuthorizeSecurityGroupIngress", "ec2:CreateSecurityGroup", "ec2:CreateTags", "ec2:DeleteSecurityGroup",
     "ec2:RevokeSecurityGroupIngress", "ec2:RunInstances", "ec2:TerminateInstances",
 )  # fmt: skip
+
+
+def policy_name(policy: Mapping[str, Any]) -> str:
+    """The name of the policy for those resources, whatever is allowed there."""
+    resources = sorted({resource for statement in policy["Statement"] for resource in statement["Resource"]})
+    return f"kubeq-node-{hashlib.sha256(json.dumps(resources).encode()).hexdigest()[:12]}"
 
 
 def launching(name: str) -> list[Permission]:
@@ -63,6 +70,7 @@ class Ec2Identity:
     def __init__(self, name: str, policy: Mapping[str, Any]) -> None:
         self._name = name
         self._policy = policy
+        self._policy_name = policy_name(policy)
         self._meter = Meter()
 
     @property
@@ -75,7 +83,7 @@ class Ec2Identity:
         about = "for machines of EC2 only"
         return [
             Piece(kind=ROLE, name=self._name, stands=self._has_role(), about=about),
-            Piece(kind=POLICY, name=POLICY_NAME, stands=self._has_policy(), about="the least that a node needs"),
+            Piece(kind=POLICY, name=self._policy_name, stands=self._has_policy(), about="the least that a node needs"),
             Piece(kind=PROFILE, name=self._name, stands=self._has_profile(), about="holds the role"),
         ]
 
@@ -87,7 +95,9 @@ class Ec2Identity:
                     self._create_role()
                 case "role policy":
                     document = json.dumps(self._policy)
-                    self._iam.put_role_policy(RoleName=self._name, PolicyName=POLICY_NAME, PolicyDocument=document)
+                    self._iam.put_role_policy(
+                        RoleName=self._name, PolicyName=self._policy_name, PolicyDocument=document
+                    )
                 case _:
                     self._create_profile()
 
@@ -130,7 +140,7 @@ class Ec2Identity:
         """Whether it says what it has to: a store that has moved needs another one."""
         with plainly("iam", f"the policy of the role {self._name}"):
             try:
-                answer = self._iam.get_role_policy(RoleName=self._name, PolicyName=POLICY_NAME)
+                answer = self._iam.get_role_policy(RoleName=self._name, PolicyName=self._policy_name)
             except self._iam.exceptions.NoSuchEntityException:
                 return False
         document: Any = answer["PolicyDocument"]

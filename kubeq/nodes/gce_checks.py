@@ -43,6 +43,7 @@ _PLACE = re.compile(
 _KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 _ACCOUNT = re.compile(r"[^@\s]+@[^@\s]+\.gserviceaccount\.com")
+_DISK = re.compile(r"(pd|hyperdisk)-[a-z-]+")
 _TAG = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -70,8 +71,11 @@ def check_words(machines: Machines) -> None:
     for tag in machines.tags:
         if not _TAG.fullmatch(tag):
             raise UsageError(f"Google takes no network tag {tag!r}", hint="lower-case letters, digits and -")
-    if "local-ssd" in (machines.disk_kind, *(volume.kind for volume in machines.volumes)):
-        raise UsageError("a local SSD is no volume: Google makes it with the type of machine", hint="name pd-ssd")
+    for kind in (machines.disk_kind, *(volume.kind for volume in machines.volumes)):
+        if kind == "local-ssd":
+            raise UsageError("a local SSD is no volume: Google makes it with the type of machine", hint="name pd-ssd")
+        if kind is not None and not _DISK.fullmatch(kind):
+            raise UsageError(f"Google has no disks of the type {kind!r}", hint="for instance pd-balanced or pd-ssd")
     if len(machines.subnets) > 1:
         raise UsageError("a subnet of Google is in all zones of its region", hint="name one subnet")
     identity = machines.identity

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -245,6 +246,14 @@ def test_a_quota_of_nothing_is_said_beforehand_and_types_of_another_kind_are_sti
     assert {offer.type.name for offer in mixed} == {"g4dn.xlarge"}
     rig.cloud.faults(refuse={"GetServiceQuota": ["AccessDeniedException", "no", 0]})
     assert rig.provider().offers(rig.machines)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"disk_kind": "pd-ssd"}, {"volumes": (Volume(path="/x", size=2**30, kind="pd-ssd"),)}]
+)
+def test_a_type_of_disk_that_ec2_does_not_have_is_refused(rig: Ec2Rig, wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="EC2 has no disks of the type 'pd-ssd'"):
+        rig.provider().offers(replace(rig.machines, **wrong))
 
 
 def test_a_region_that_is_none_or_not_the_providers_is_refused(rig: Ec2Rig) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kubeq.nodes.ec2_setup import TRUST, Ec2Identity, launching
+from kubeq.nodes.ec2_setup import TRUST, Ec2Identity, launching, policy_name
 from tests.stand_ins.ministack import Cloud
 
 POLICY = {
@@ -44,12 +44,12 @@ def test_a_role_for_machines_only_with_that_policy_in_a_profile_made_once(cloud:
     assert made(Ec2Identity(name, POLICY)) == []
     asked = iam(cloud)
     assert asked.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"] == TRUST
-    assert asked.get_role_policy(RoleName=name, PolicyName="kubeq-node")["PolicyDocument"] == POLICY
+    assert asked.get_role_policy(RoleName=name, PolicyName=policy_name(POLICY))["PolicyDocument"] == POLICY
     (role,) = asked.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Roles"]
     assert role["RoleName"] == name
 
 
-def test_a_policy_of_another_store_is_replaced_and_every_step_may_be_repeated(cloud: Cloud) -> None:
+def test_a_policy_for_another_store_stands_beside_the_first_and_every_step_may_be_repeated(cloud: Cloud) -> None:
     name = cloud.name()
     made(Ec2Identity(name, POLICY))
     moved = json.loads(json.dumps(POLICY).replace("bucket", "other"))
@@ -59,6 +59,16 @@ def test_a_policy_of_another_store_is_replaced_and_every_step_may_be_repeated(cl
         identity.create(piece)
     assert made(identity) == []
     assert identity.requests["GetRole"] == 3
+    assert made(Ec2Identity(name, POLICY)) == []
+
+
+def test_what_is_allowed_anew_at_the_same_place_takes_the_place_of_what_was(cloud: Cloud) -> None:
+    name = cloud.name()
+    made(Ec2Identity(name, POLICY))
+    more = json.loads(json.dumps(POLICY))
+    more["Statement"][0]["Action"].append("s3:ListBucket")
+    assert made(Ec2Identity(name, more)) == ["role policy"]
+    assert len(iam(cloud).list_role_policies(RoleName=name)["PolicyNames"]) == 1
 
 
 def test_who_starts_machines_may_give_them_that_role_and_no_other() -> None:

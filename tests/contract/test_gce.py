@@ -183,6 +183,7 @@ def test_gpus_are_built_in_or_attached(provider: GceProvider, gce: FakeGce) -> N
         ({"tags": ("No_Tag",)}, UsageError, "no network tag"),
         ({"lifetime_s": 1e9}, UsageError, "30 seconds to 120 days"),
         ({"volumes": (Volume(path="/x", size=375 * GIB, kind="local-ssd"),)}, UsageError, "a local SSD is no volume"),
+        ({"disk_kind": "gp3"}, UsageError, "no disks of the type 'gp3'"),
     ],
 )
 def test_what_there_is_not_is_said_before_anything_is_launched(
