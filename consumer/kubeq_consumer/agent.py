@@ -191,7 +191,7 @@ class Agent:
             self._back_off(f"nothing can be claimed: {error.message}")
             return False
         self._silence.end()
-        self._parting.saw_jobs(claimed.open_jobs)
+        self._parting.saw_jobs(claimed.open_jobs, beyond=bool(claimed.too_big) and not claimed.grants)
         if claimed.too_big:
             self._note = f"task {claimed.too_big[0]} asks for more than this node has ({self._total})"
         for grant in claimed.grants:

@@ -27,6 +27,7 @@ class Parting:
         self._lock = threading.Lock()
         self._had_jobs = False
         self._open_jobs = 0
+        self._beyond = False
         self._busy_at = clock.monotonic()
         self._waited_since: float | None = None
         self.reason: GoneReason | None = None
@@ -50,21 +51,23 @@ class Parting:
         """There was work up to now."""
         self._busy_at = self._clock.monotonic()
 
-    def saw_jobs(self, count: int) -> None:
-        """So many jobs of the pool are open."""
+    def saw_jobs(self, count: int, *, beyond: bool) -> None:
+        """So many jobs of the pool are open; `beyond`: all that is due in them is too big for this node."""
         self._open_jobs = count
+        self._beyond = beyond
         self._had_jobs = self._had_jobs or count > 0
 
     def is_due(self) -> bool:
         """Whether there has been nothing to do for long enough.
 
         While jobs of the pool are open their tasks may come back, from a node that died or a back-off: the first node
-        stays for them, and the others until it is certain that the first is alive.
+        stays for them, and the others until it is certain that the first is alive. A node that is alone with tasks that
+        it can never run has no reason to stay, and may cost money.
         """
         idle = self._clock.monotonic() - self._busy_at
         if self._config.until_idle:
             return self._open_jobs == 0 and (self._had_jobs or idle >= FIRST_JOB_S)
-        if self._open_jobs:
+        if self._open_jobs and not (self._beyond and self._neighbours.count == 1):
             certain_s = SILENT_S + self._neighbours.asked_every_s
             return not self._neighbours.first and idle >= max(self._config.linger_others_s, certain_s)
         return idle >= (self._config.linger_s if self._neighbours.first else self._config.linger_others_s)

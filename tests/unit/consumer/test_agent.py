@@ -373,6 +373,16 @@ def test_a_node_on_which_a_package_runs_is_not_idle(theatre: Theatre) -> None:
     assert theatre.end() is GoneReason.IDLE
 
 
+def test_a_node_that_is_alone_with_tasks_too_big_for_it_leaves_as_if_there_were_none(theatre: Theatre) -> None:
+    theatre.config = replace(theatre.config, until_idle=False)
+    theatre.agent = theatre._agent()
+    theatre.submit(1, gpus=5)
+    theatre.play()
+    assert theatre.end() is GoneReason.IDLE
+    assert theatre.task().state is TaskState.PENDING
+    assert "asks for more than this node has" in (theatre.queue.peers(POOL)[0].note or "")
+
+
 def two_run_and_more_are_parked(theatre: Theatre, tasks: int) -> Job:
     """The first two of the tasks have ended, two run on, and the others are parked."""
     theatre.stage.brief = 2
