@@ -120,8 +120,8 @@ def test_set_up_check_submit_and_fetch_from_a_home_that_has_the_configuration_on
 def test_a_queue_on_the_network_is_asked_less_often(make_home: MakeHome, cloud: Cloud) -> None:
     home = make_home("home")
     del home.env["KUBEQ_POLL"]
-    assert home.run("config", "poll").stdout == "0.25\n"
-    assert home.run("config", "poll", *cloud.options).stdout == "3\n"
+    assert home.run("config", "poll").stdout == "250ms\n"
+    assert home.run("config", "poll", *cloud.options).stdout == "3s\n"
 
 
 @pytest.mark.docker
