@@ -76,7 +76,7 @@ def test_a_container_sees_no_host_path_no_engine_and_no_input(home: Home, busybo
     done = home.run("sub", "--local", "-i", busybox_image, "sh", "-c", script)
     assert "No such file" in done.stdout
     mounts, _, variables = done.stdout.partition("\n\n")
-    own = ["/.kubeq/exec", "/.kubeq/gate", "/.kubeq/peers", "/kubeq/work"]
+    own = ["/.kubeq/checkpoint", "/.kubeq/exec", "/.kubeq/gate", "/.kubeq/peers", "/kubeq/work"]
     assert sorted(re.findall(r"^/\S*kubeq\S*$", mounts, re.MULTILINE)) == own
     assert "canary" not in variables
     assert "KUBEQ_AGENT" not in variables
