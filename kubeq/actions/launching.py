@@ -22,7 +22,9 @@ from kubeq.errors import BackendError
 from kubeq.machine import machine_id
 from kubeq.nodes.base import Launched, NodeRequest, Observation, Refused
 from kubeq.nodes.boot import node_directory
+from kubeq.nodes.forms import places
 from kubeq.nodes.open import HERE
+from kubeq.nodes.packages import extras_of
 from kubeq.queue.open import reach_of
 
 Say = Callable[[str], None]
@@ -279,11 +281,12 @@ def node_request(session: Session, pool: Pool) -> NodeRequest:
     """What every node of the pool is told."""
     config = session.config
     relayed = session.provider_of(pool.id).capabilities.relays and needs_relay(session)
+    urls = (config.queue_url, session.store.url, session.inputs_store.url)
     return NodeRequest(
         pool=pool.id,
-        queue_url=config.queue_url,
-        store_url=session.store.url,
-        blobs_url=session.inputs_store.url,
+        queue_url=urls[0],
+        store_url=urls[1],
+        blobs_url=urls[2],
         state_dir=config.state_dir,
         cache_dir=config.cache_dir,
         linger_s=config.linger_s,
@@ -292,6 +295,7 @@ def node_request(session: Session, pool: Pool) -> NodeRequest:
         until_idle=pool.private,
         outfit=pool.outfit,
         relay=relaying(session, pool) if relayed else None,
+        environ={} if relayed else places(extras_of(*urls), config.place.environ),
     )
 
 

@@ -87,7 +87,7 @@ class Launcher:
             url = f"relay://{quote(_endpoint(found, request.pool))}"
             told = replace(told, queue_url=url, store_url=url, blobs_url=url)
             own[TOKEN_FILE] = str(node_directory(state, name) / TOKEN)
-        return agent_environment(told, name, number, PROVIDER) | own
+        return {**agent_environment(told, name, number, PROVIDER), **request.environ, **own}
 
     def _command(self, place: Place, found: Survey, name: NodeName, environment: Mapping[str, str]) -> list[str]:
         """What runs the agent there, put there before if need be. Raises UsageError if nothing does."""

@@ -12,12 +12,15 @@ CHUNK = 2**16
 
 
 class Line:
-    """A port of this machine that leads to a server, each byte `delay_s` late in either direction."""
+    """A port of this machine that leads to a server, each byte `delay_s` late in either direction.
 
-    def __init__(self, address: str, port: int, delay_s: float) -> None:
+    `at` is the address of this machine that has the port.
+    """
+
+    def __init__(self, address: str, port: int, delay_s: float, at: str = "127.0.0.1") -> None:
         self._target = (address, port)
         self._delay_s = delay_s
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((at, 0))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
