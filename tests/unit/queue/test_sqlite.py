@@ -289,7 +289,10 @@ for number in range(first, first + 1_000_000):
         assert child.stdout is not None
         lines = [child.stdout.readline() for _ in range(1 + attempt * 3)]
         child.kill()
-        rest = child.communicate()[0].splitlines(keepends=True)
+        rest = child.stdout.read().splitlines(
+            keepends=True
+        )  # `communicate` would pass over what is buffered, half lines too
+        child.wait()
         acknowledged |= {int(line) for line in (*lines, *rest) if line.endswith("\n")}
     table = SqliteTable(path)
     stored: dict[int, int] = {}
