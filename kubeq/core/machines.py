@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from kubeq.core.resources import Resources
+from kubeq.core.resources import Resources, minus
 
+SYSTEM_MEMORY = 512 * 2**20
+"""Bytes that firmware, kernel, Docker and the agent of a machine are left at least: a generous guess, because a task
+that is promised more than the agent then finds there would wait for ever."""
 LIFETIME_S = 24 * 3600.0
 """How long a machine lives at most, whatever it does, unless somebody says otherwise."""
 
@@ -94,6 +97,14 @@ def with_id(told: Machine | None, known: Machine | None) -> Machine | None:
     if told is None or known is None:
         return told or known
     return replace(told, id=told.id or known.id)
+
+
+def usable(kind: MachineType, system_share: float) -> Resources:
+    """What a machine of the type can give to attempts: `system_share` of its memory stays with the system, or more."""
+    memory = kind.resources.memory
+    if memory is None:
+        return kind.resources
+    return minus(kind.resources, Resources(cpu=0.0, memory=max(SYSTEM_MEMORY, int(memory * system_share))))
 
 
 def offers_in_order(offers: Iterable[Offer], types: tuple[str, ...]) -> list[Offer]:

@@ -9,18 +9,16 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kubeq.core.machines import Machines, MachineType
-from kubeq.core.resources import Resources, fits, minus
+from kubeq.core.machines import Machines, MachineType, usable
+from kubeq.core.resources import Resources, fits
 from kubeq.errors import UsageError
 from kubeq.nodes.ec2_calls import Ec2Calls, Said
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeInfoTypeDef
 
-SYSTEM_MEMORY = 512 * 2**20
 SYSTEM_SHARE = 0.04
-"""What is left to firmware, kernel, Docker and the agent of a machine's memory, at least: a generous guess, because a
-task that is promised more than the agent then finds there would wait for ever."""
+"""Of a machine's memory, what is left to its system."""
 LARGEST_REQUEST = 100
 """DescribeInstanceTypes takes no more names at once (Amazon EC2 API Reference)."""
 LINUX = {"x86_64": "x86_64", "arm64": "aarch64"}
@@ -40,14 +38,6 @@ def types_for(calls: Ec2Calls, machines: Machines) -> list[MachineType]:
             hint="ask for less with -r, or name a type with -m",
         )
     return found
-
-
-def usable(kind: MachineType) -> Resources:
-    """What a machine of the type can give to attempts."""
-    memory = kind.resources.memory
-    if memory is None:
-        return kind.resources
-    return minus(kind.resources, Resources(cpu=0.0, memory=max(SYSTEM_MEMORY, int(memory * SYSTEM_SHARE))))
 
 
 def _named(calls: Ec2Calls, names: Sequence[str]) -> list[MachineType]:
@@ -121,6 +111,6 @@ def _lack(kind: MachineType, machines: Machines) -> str | None:
         return f"{f'gpus of kind {kind.gpu}' if kind.gpu else 'no gpu'}, and {machines.gpu} is asked for"
     if not machines.types and kind.gpus and not machines.gpus:
         return "gpus that nobody asks for"
-    if not fits(machines.need, usable(kind)):
-        return f"{usable(kind)} for tasks, and {machines.need} is asked for"
+    if not fits(machines.need, usable(kind, SYSTEM_SHARE)):
+        return f"{usable(kind, SYSTEM_SHARE)} for tasks, and {machines.need} is asked for"
     return None

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from kubeq.core.machines import Machines, MachineType
-from kubeq.core.resources import Resources, fits, minus
+from kubeq.core.machines import Machines, MachineType, usable
+from kubeq.core.resources import Resources, fits
 from kubeq.core.table_rules import listing
 from kubeq.errors import UsageError
 from kubeq.extras import extra
@@ -22,9 +22,8 @@ from kubeq.nodes.prices import Price
 with extra("gcp"):
     from google.cloud import compute_v1 as compute
 
-SYSTEM_MEMORY = 512 * 2**20
 SYSTEM_SHARE = 0.05
-"""Left to firmware, kernel, Docker and the agent: what a type has on paper never reaches the tasks whole."""
+"""Of a machine's memory, what is left to its system: what a type has on paper never reaches the tasks whole."""
 ATTACHES = "n1-"
 """The only types to which GPUs are attached; others have them built in:
 https://cloud.google.com/compute/docs/gpus (May 2026)."""
@@ -50,14 +49,6 @@ def types_of_zones(asked: Compute, machines: Machines, zones: Sequence[str]) -> 
             hint="ask for less with -r, or name a type or other zones",
         )
     return fitting
-
-
-def usable(kind: MachineType) -> Resources:
-    """What a machine of the type can give to attempts."""
-    memory = kind.resources.memory
-    if memory is None:
-        return kind.resources
-    return minus(kind.resources, Resources(cpu=0.0, memory=max(SYSTEM_MEMORY, int(memory * SYSTEM_SHARE))))
 
 
 def price_of(kind: MachineType, region: str, spot: bool, price: Price) -> float | None:
@@ -127,6 +118,6 @@ def _lack(kind: MachineType, machines: Machines) -> str | None:
         return f"{f'GPUs of kind {kind.gpu}' if kind.gpu else 'no GPU'}, and {machines.gpu} is asked for"
     if not machines.types and kind.gpus and not machines.gpus:
         return "GPUs that nobody asks for"
-    if not fits(machines.need, usable(kind)):
-        return f"{usable(kind)} for tasks, and {machines.need} is asked for"
+    if not fits(machines.need, usable(kind, SYSTEM_SHARE)):
+        return f"{usable(kind, SYSTEM_SHARE)} for tasks, and {machines.need} is asked for"
     return None

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from kubeq.core import wire
-from kubeq.core.machines import Machine, Machines, MachineType, Offer, Volume, offers_in_order
+from kubeq.core.machines import Machine, Machines, MachineType, Offer, Volume, offers_in_order, usable
 from kubeq.core.model import Node, NodeName, NodeState, Pool, PoolId
 from kubeq.core.resources import Resources
 
@@ -73,3 +73,10 @@ def test_the_machine_of_a_node_comes_back(machine: Machine | None) -> None:
     )
     assert wire.decode_node(node.name, wire.encode_node(node)) == node
     assert not wire.decode_node(node.name, wire.encode_node(replace(node, worked=False))).worked
+
+
+def test_a_part_of_a_machines_memory_is_left_to_its_system() -> None:
+    big = MachineType(name="big", resources=Resources(cpu=4.0, memory=100 * 2**30))
+    small = MachineType(name="small", resources=Resources(cpu=1.0, memory=2**30))
+    assert usable(big, 0.05) == Resources(cpu=4.0, memory=95 * 2**30)
+    assert usable(small, 0.05) == Resources(cpu=1.0, memory=2**29), "half a GiB at least"
