@@ -16,7 +16,7 @@ from kubeq.actions.folders import check_cache_dir, check_state_dir
 from kubeq.actions.images import describe_engine
 from kubeq.actions.preflight import clock_warning, nodes_are_here, resolver_of
 from kubeq.actions.probe_job import run_probe_job
-from kubeq.actions.probing import Probe, Step, StoreProbe, TableProbe
+from kubeq.actions.probing import INDEX_PATIENCE_S, Probe, Step, StoreProbe, TableProbe
 from kubeq.actions.session import Session
 from kubeq.errors import BackendError, KubeqError
 
@@ -50,14 +50,17 @@ class Finding:
     duration_s: float | None = None
 
 
-def check(session: Session, *, node: bool) -> Iterator[Finding]:
-    """A finding for each step, as it is made. `node`: also start a node that runs a task."""
+def check(session: Session, *, node: bool, index_patience_s: float = INDEX_PATIENCE_S) -> Iterator[Finding]:
+    """A finding for each step, as it is made. `node`: also start a node that runs a task.
+
+    A row that is written may take `index_patience_s` to show in the queue's index.
+    """
     config = session.config
     yield from _in_turn(session, _basics(session))
     yield from _probed(session, "store", session.store.url, StoreProbe(session.store))
     if session.inputs_store is not session.store:
         yield from _probed(session, "inputs", session.inputs_store.url, StoreProbe(session.inputs_store))
-    table = TableProbe(session.table, session.clock)
+    table = TableProbe(session.table, session.clock, index_patience_s)
     clock = ("clock", config.queue_url, partial(_clock, session))
     yield from _probed(session, "queue", config.queue_url, table, clock)
     yield from _in_turn(session, _images(session))

@@ -113,8 +113,9 @@ class StoreProbe:
 class TableProbe:
     """A row in a partition of its own, made, changed against its version, found by its time, listed and removed."""
 
-    def __init__(self, table: RecordTable, clock: Clock) -> None:
+    def __init__(self, table: RecordTable, clock: Clock, index_patience_s: float = INDEX_PATIENCE_S) -> None:
         self._table = table
+        self._index_patience_s = index_patience_s
         self._clock = clock
         self._key = Key(Partition(f"probe-{token_hex(8)}"), "row")
         self._stands = False
@@ -159,9 +160,9 @@ class TableProbe:
     def _due(self) -> str:
         began = time.monotonic()
         while not insist(lambda: self._table.due(self._key.partition, self._clock.now(), None, 1)).rows:
-            if time.monotonic() - began > INDEX_PATIENCE_S:
+            if time.monotonic() - began > self._index_patience_s:
                 raise BackendError(
-                    f"the queue's index does not show a row that was written {INDEX_PATIENCE_S:g} s ago",
+                    f"the queue's index does not show a row that was written {self._index_patience_s:g} s ago",
                     hint="kubeq setup shows whether the index stands",
                 )
             time.sleep(INDEX_PAUSE_S)

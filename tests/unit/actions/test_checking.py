@@ -159,12 +159,9 @@ class Undeleting(MemoryTable):
         (Undeleting, "queue-delete"),
     ],
 )
-def test_a_queue_that_breaks_its_word_is_found(
-    session: Session, table: type[MemoryTable], step: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kubeq.actions.probing.INDEX_PATIENCE_S", 0.1)
+def test_a_queue_that_breaks_its_word_is_found(session: Session, table: type[MemoryTable], step: str) -> None:
     session.table = table()  # type: ignore[misc]
-    findings = list(check(session, node=False))
+    findings = list(check(session, node=False, index_patience_s=0.1))
     assert failed(findings) == [step]
     assert {finding.check for finding in findings if finding.message.startswith(step)} >= {"clock"}
     if table is not Undeleting:
