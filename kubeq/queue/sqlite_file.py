@@ -61,7 +61,7 @@ class Session:
         self._lock = os.open(f"{self.path}.lock", flags, 0o600)
         if self.path.exists():
             self._connect()
-        if not self.path.exists() or self._number("user_version") == 0:
+        if not hasattr(self, "connection") or self._number("user_version") == 0:  # another may have made it just now
             with self.turn():
                 self._create()
         self._require_our_schema()

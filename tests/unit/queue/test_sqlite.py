@@ -304,6 +304,22 @@ for number in range(first, first + 1_000_000):
     assert set(stored.values()) == {20}, "a batch was torn"
 
 
+def test_a_file_that_another_makes_in_the_moment_of_opening_is_used(path: Path) -> None:
+    class Late(type(path)):  # type: ignore[misc]
+        """Tells once that there is no file, and then there is one."""
+
+        def exists(self) -> bool:
+            if self.name == path.name and not path.exists():
+                SqliteTable(path).insert([row("theirs")])
+                return False
+            return path.exists() if self.name == path.name else bool(super().exists())
+
+    table = SqliteTable(Late(path))
+    assert table.insert([row("ours")]) == [None]
+    found = table.get([row("theirs").key, row("ours").key])
+    assert [standing.key.name for standing in found if standing] == ["theirs", "ours"]
+
+
 def test_eight_processes_can_make_the_same_new_file_at_once(path: Path) -> None:
     program = """
 sys.stdin.readline()
