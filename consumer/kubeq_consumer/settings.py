@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from kubeq.core.digest import Digest
 from kubeq.core.machines import Machine
@@ -21,6 +22,7 @@ from kubeq_consumer.silence import LOST_S
 PREFIX = "KUBEQ_AGENT_"
 SAVING_S = 10.0
 """Of the half minute of notice that Google gives, ten seconds are the command's, and something is left for the rest."""
+T = TypeVar("T")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -79,78 +81,105 @@ def read_settings(environ: Mapping[str, str]) -> AgentConfig:
     """
     if environ.get(PREFIX + "RELEASE"):
         check_release(environ[PREFIX + "RELEASE"])
-    wrong: list[str] = []
-
-    def text(name: str, default: str | None = None) -> str:
-        value = environ.get(PREFIX + name, default)
-        if value is None or value == "":
-            wrong.append(f"{PREFIX}{name} is not set")
-            return ""
-        return value
-
-    def number(name: str, default: float) -> float:
-        value = environ.get(PREFIX + name, "")
-        try:
-            return float(value) if value else default
-        except ValueError:
-            wrong.append(f"{PREFIX}{name}={value!r} is not a number")
-            return default
-
-    def digest(name: str) -> Digest | None:
-        value = environ.get(PREFIX + name, "")
-        try:
-            return Digest.parse(value) if value else None
-        except ValueError:
-            wrong.append(f"{PREFIX}{name}={value!r} is not a digest")
-            return None
-
-    def machine(name: str) -> Machine | None:
-        value = environ.get(PREFIX + name, "")
-        try:
-            return decode_machine(json.loads(value)) if value else None
-        except (ValueError, KeyError, TypeError):
-            wrong.append(f"{PREFIX}{name}={value!r} is not a machine")
-            return None
-
-    node = text("NODE")
-    if node and not _NODE.fullmatch(node):
-        wrong.append(f"{PREFIX}NODE={node!r} is not a node name")
-    state = Path(text("STATE", _folder(environ, "XDG_STATE_HOME", ".local/state")))
-    cpu, memory = number("CPU", 0.0), number("MEMORY", 0.0)
-    log, run = environ.get(PREFIX + "LOG", ""), environ.get(PREFIX + "RUN", "")
+    told = _Told(environ)
     settings = AgentConfig(
-        pool=PoolId(text("POOL")),
-        node=NodeName(node),
-        number=int(number("NUMBER", 1)),
-        provider=text("PROVIDER", "local"),
-        queue_url=text("QUEUE"),
-        store_url=text("STORE"),
-        blobs_url=environ.get(PREFIX + "BLOBS") or environ.get(PREFIX + "STORE", ""),
-        state_dir=state,
-        cache_dir=Path(text("CACHE", _folder(environ, "XDG_CACHE_HOME", ".cache"))),
-        log_path=Path(log) if log else None,
-        linger_s=number("LINGER", 600.0),
-        linger_others_s=number("LINGER_OTHERS", 60.0),
-        poll_s=number("POLL", 0.25),
-        until_idle=environ.get(PREFIX + "UNTIL_IDLE", "0") == "1",
-        log_here=environ.get(PREFIX + "LOG_HERE", "0") == "1",
-        outfit=digest("OUTFIT"),
-        limit=Resources(cpu=cpu or whole_machine().cpu, memory=int(memory) or None) if cpu or memory else None,
-        grace_s=number("GRACE", 10.0),
+        pool=PoolId(told.text("POOL")),
+        node=told.node_name("NODE"),
+        number=int(told.number("NUMBER", 1)),
+        provider=told.text("PROVIDER", "local"),
+        queue_url=told.text("QUEUE"),
+        store_url=told.text("STORE"),
+        blobs_url=told.optional("BLOBS") or told.optional("STORE") or "",
+        state_dir=Path(told.text("STATE", _folder(environ, "XDG_STATE_HOME", ".local/state"))),
+        cache_dir=Path(told.text("CACHE", _folder(environ, "XDG_CACHE_HOME", ".cache"))),
+        log_path=told.path("LOG"),
+        linger_s=told.number("LINGER", 600.0),
+        linger_others_s=told.number("LINGER_OTHERS", 60.0),
+        poll_s=told.number("POLL", 0.25),
+        until_idle=told.flag("UNTIL_IDLE"),
+        log_here=told.flag("LOG_HERE"),
+        outfit=told.parsed("OUTFIT", Digest.parse, "a digest"),
+        limit=told.limit(),
+        grace_s=told.number("GRACE", 10.0),
         engine_url=environ.get("DOCKER_HOST") or None,
-        address=environ.get(PREFIX + "ADDRESS") or None,
-        machine=machine("MACHINE"),
-        lost_after_s=number("LOST_AFTER", LOST_S),
-        saving_s=number("SAVING", SAVING_S),
-        run_dir=Path(run) if run else None,
-        notice=environ.get(PREFIX + "NOTICE") or None,
-        token=_content(environ.get(PREFIX + "TOKEN_FILE", ""), wrong),
+        address=told.optional("ADDRESS"),
+        machine=told.parsed("MACHINE", lambda value: decode_machine(json.loads(value)), "a machine"),
+        lost_after_s=told.number("LOST_AFTER", LOST_S),
+        saving_s=told.number("SAVING", SAVING_S),
+        run_dir=told.path("RUN"),
+        notice=told.optional("NOTICE"),
+        token=told.content("TOKEN_FILE"),
     )
-    if wrong:
-        raise UsageError(
-            "the agent cannot start: " + "; ".join(wrong), hint="kubeq agent prints the whole command for an agent"
-        )
+    told.check()
     return settings
+
+
+class _Told:
+    """The agent's variables by their names without the prefix. What is wrong with them is kept until `check`."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._wrong: list[str] = []
+
+    def check(self) -> None:
+        """Raises UsageError that names every variable that was asked for and is missing or wrong."""
+        if self._wrong:
+            raise UsageError(
+                "the agent cannot start: " + "; ".join(self._wrong),
+                hint="kubeq agent prints the whole command for an agent",
+            )
+
+    def optional(self, name: str) -> str | None:
+        return self._environ.get(PREFIX + name) or None
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._environ.get(PREFIX + name, default)
+        if not value:
+            self._wrong.append(f"{PREFIX}{name} is not set")
+        return value or ""
+
+    def node_name(self, name: str) -> NodeName:
+        node = self.text(name)
+        if node and not _NODE.fullmatch(node):
+            self._wrong.append(f"{PREFIX}{name}={node!r} is not a node name")
+        return NodeName(node)
+
+    def parsed(self, name: str, parse: Callable[[str], T], kind: str) -> T | None:
+        """What `parse` makes of it; None without a value."""
+        value = self.optional(name)
+        try:
+            return None if value is None else parse(value)
+        except (ValueError, KeyError, TypeError):
+            self._wrong.append(f"{PREFIX}{name}={value!r} is not {kind}")
+            return None
+
+    def number(self, name: str, default: float) -> float:
+        found = self.parsed(name, float, "a number")
+        return default if found is None else found
+
+    def flag(self, name: str) -> bool:
+        return self.optional(name) == "1"
+
+    def path(self, name: str) -> Path | None:
+        value = self.optional(name)
+        return None if value is None else Path(value)
+
+    def limit(self) -> Resources | None:
+        """The most it may give to attempts, where it is told of a limit to cores or to memory."""
+        cpu, memory = self.number("CPU", 0.0), self.number("MEMORY", 0.0)
+        if not cpu and not memory:
+            return None
+        return Resources(cpu=cpu or whole_machine().cpu, memory=int(memory) or None)
+
+    def content(self, name: str) -> str | None:
+        """What is in the file of a secret; None if there is none."""
+        path = self.path(name)
+        try:
+            return None if path is None else path.read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it holds no text"
+            self._wrong.append(f"{PREFIX}{name}={str(path)!r} cannot be read: {why}")
+            return None
 
 
 def _folder(environ: Mapping[str, str], variable: str, below_home: str) -> str | None:
@@ -158,15 +187,3 @@ def _folder(environ: Mapping[str, str], variable: str, below_home: str) -> str |
     base = Path(environ.get(variable, ""))
     base = base if base.is_absolute() else Path(environ.get("HOME", "")) / below_home
     return str(base / "kubeq") if base.is_absolute() else None
-
-
-def _content(path: str, wrong: list[str]) -> str | None:
-    """What is in the file of a secret; None if there is none."""
-    if not path:
-        return None
-    try:
-        return Path(path).read_text(encoding="ascii").strip()
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it holds no text"
-        wrong.append(f"{PREFIX}TOKEN_FILE={path!r} cannot be read: {why}")
-        return None
