@@ -1,19 +1,17 @@
 """The object store in a directory of this machine or of a network file system: `<root>/<key>` is the object.
 
 Any tool can browse it. Nothing but the ObjectStore protocol lives here. A put is: write and hash a temporary file,
-fsync it, `link` it to its name (which never overwrites), fsync the directory; a batch does each of these steps for many
-puts at a time. An empty directory goes with its last object.
+fsync it, `link` it to its name, fsync the directory (`placing`); a batch does each of these steps for many puts at a
+time. An empty directory goes with its last object.
 """
 
 # Paths are bytes here, so that keys are UTF-8 whatever the locale says.
-# ruff: noqa: PTH100, PTH106, PTH108, PTH116, PTH120
+# ruff: noqa: PTH100, PTH106, PTH108, PTH120
 
 from __future__ import annotations
 
-import errno
 import io
 import os
-import secrets
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,24 +20,18 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 from urllib.parse import quote
 
-from kubeq.core.digest import Digest
 from kubeq.core.model import Reach
-from kubeq.errors import BackendError, IntegrityError, ObjectNotFound
+from kubeq.errors import IntegrityError, ObjectNotFound
 from kubeq.metering import Meter
 from kubeq.store.base import ObjectStore, Stored
-from kubeq.store.copying import copy_hashed, not_as_announced
-from kubeq.store.disk import Reading, disk_error, disk_errors, make_directory, sync_directory, sync_file_system
+from kubeq.store.disk import Reading, disk_error, disk_errors, sync_directory, sync_file_system
 from kubeq.store.keys import RESERVED, check_key, is_key
+from kubeq.store.placing import Placing, status
 from kubeq.store.walking import walk
 
-LEFTOVER_AGE_S = 86400.0
-"""A temporary file that nobody has written to for a day belongs to a process that is gone."""
 SETTLE_FILES = 4096
 SETTLE_BYTES = 2**28
 """After so much a batch settles before its end, so that an upload which is interrupted does not begin anew."""
-_LINK_TRIES = 10
-"""How often a directory may vanish (somebody deletes its last object) between being made and being used."""
-_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK})
 
 
 class LocalStore:
@@ -50,8 +42,7 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         self._root = os.fsencode(os.path.abspath(root))
         self._temporary = self._root + b"/" + RESERVED.encode()
-        self._sweeping = threading.Lock()
-        self._swept = False
+        self._placing = Placing(self._temporary, durable=True)
         self._meter = Meter()
 
     @property
@@ -68,11 +59,11 @@ class LocalStore:
         """True if the object was created; see ObjectStore. What `open` and its stream raise passes through."""
         self._meter.count("put")
         final = self._path(key)
-        if self._stands(key, final):
+        if self._placing.stands(key, final):
             return False
-        temporary = self._write(key, open, size, sha256, durable=True)
+        temporary = self._placing.write(key, open, size, sha256)
         try:
-            created = self._link(key, temporary, final)
+            created = self._placing.link(key, temporary, final)
         finally:
             with suppress(OSError):
                 os.unlink(temporary)
@@ -112,7 +103,7 @@ class LocalStore:
         self._meter.count("stat")
         sizes: dict[str, int] = {}
         for key in keys:
-            found = self._status(self._path(key))
+            found = status(self._path(key))
             if found is not None and stat.S_ISREG(found.st_mode):
                 sizes[key] = found.st_size
         return sizes
@@ -145,97 +136,6 @@ class LocalStore:
         check_key(key)
         return self._root + b"/" + key.encode()
 
-    def _status(self, path: bytes) -> os.stat_result | None:
-        try:
-            return os.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise disk_error(error, "read", path) from error
-
-    def _stands(self, key: str, final: bytes) -> bool:
-        found = self._status(final)
-        if found is None:
-            return False
-        if stat.S_ISDIR(found.st_mode):
-            raise ValueError(f"the key {key!r} is the directory of another key")
-        self._sync_name(final)
-        return True
-
-    def _sync_name(self, final: bytes) -> None:
-        """Make the name of a standing object durable: its writer may not have come to that yet, and we rely on it."""
-        sync_directory(os.path.dirname(final))
-
-    def _write(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str, *, durable: bool) -> bytes:
-        descriptor, temporary = self._create_temporary()
-        try:
-            with open() as source:
-                copied = copy_hashed(source, descriptor, temporary, size, durable=durable, write_back=True)
-            if copied != Digest(sha256, size):
-                raise not_as_announced(key, size, sha256)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-        finally:
-            os.close(descriptor)
-        return temporary
-
-    def _create_temporary(self) -> tuple[int, bytes]:
-        path = self._temporary + f"/{os.getpid()}-{secrets.token_hex(8)}".encode()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with disk_errors("write", path):
-            try:
-                # Read-only, so that nobody edits a stored object by accident.
-                descriptor = os.open(path, flags, 0o444)
-            except FileNotFoundError:
-                make_directory(self._temporary)
-                descriptor = os.open(path, flags, 0o444)
-        if not self._swept:
-            self._sweep(os.fstat(descriptor).st_mtime)
-        return descriptor, path
-
-    def _sweep(self, now: float) -> None:
-        """Remove what dead processes left. `now` is by the file system's clock, which dates the leftovers too."""
-        with self._sweeping, suppress(OSError):
-            if self._swept:
-                return
-            self._swept = True
-            for entry in os.scandir(self._temporary):
-                with suppress(OSError):
-                    if now - entry.stat(follow_symlinks=False).st_mtime > LEFTOVER_AGE_S:
-                        os.unlink(entry.path)
-
-    def _link(self, key: str, temporary: bytes, final: bytes) -> bool:
-        for _ in range(_LINK_TRIES):
-            try:
-                os.link(temporary, final)
-                return True
-            except FileExistsError:
-                # NFS: the answer to a link that was made can get lost, and its repetition then finds our own name.
-                if (found := self._status(temporary)) is not None and found.st_nlink > 1:
-                    return True
-                return not self._stands(key, final) and self._link(key, temporary, final)
-            except FileNotFoundError:
-                with disk_errors("create", os.path.dirname(final)), suppress(FileNotFoundError):
-                    self._make_parent(final)
-            except NotADirectoryError:
-                raise ValueError(f"the key {key!r} is below another key") from None
-            except OSError as error:
-                raise self._no_link(error, final) from error
-        raise BackendError(f"could not write {os.fsdecode(final)}: its directory keeps vanishing", transient=True)
-
-    def _make_parent(self, final: bytes) -> None:
-        make_directory(os.path.dirname(final))
-
-    def _no_link(self, error: OSError, final: bytes) -> BackendError:
-        if error.errno not in _NO_LINKS:
-            return disk_error(error, "write", final)
-        return BackendError(
-            f"could not write {os.fsdecode(final)}: hard links cannot be made there ({error.strerror})",
-            hint="put the store on one file system that has hard links",
-        )
-
 
 class _Batch(LocalStore):
     """The store inside a batch: bytes get their names, many at once, only when they are durable.
@@ -245,6 +145,7 @@ class _Batch(LocalStore):
 
     def __init__(self, root: Path, meter: Meter) -> None:
         super().__init__(root)
+        self._placing = Placing(self._temporary, durable=False)
         self._meter = meter
         self._turn = threading.Lock()
         self._waiting: list[tuple[str, bytes, int]] = []
@@ -253,9 +154,9 @@ class _Batch(LocalStore):
     def put(self, key: str, open: Callable[[], BinaryIO], size: int, sha256: str) -> bool:
         """False if it stands; else True, though it is seen only once it is settled."""
         self._meter.count("put")
-        if self._stands(key, self._path(key)):
+        if self._placing.stands(key, self._path(key)):
             return False
-        temporary = self._write(key, open, size, sha256, durable=False)
+        temporary = self._placing.write(key, open, size, sha256)
         with self._turn:
             self._waiting.append((key, temporary, size))
             self._waiting_bytes += size
@@ -272,7 +173,7 @@ class _Batch(LocalStore):
             if waiting:
                 sync_file_system(self._temporary)
             for key, temporary, size in waiting:
-                if not self._link(key, temporary, self._path(key)):
+                if not self._placing.link(key, temporary, self._path(key)):
                     self._require_size(key, size)
         finally:
             _unlink_all(temporary for _, temporary, _ in waiting)
@@ -282,18 +183,12 @@ class _Batch(LocalStore):
         _unlink_all(temporary for _, temporary, _ in self._waiting)
 
     def _require_size(self, key: str, size: int) -> None:
-        found = self._status(self._path(key))
+        found = status(self._path(key))
         if found is not None and found.st_size != size:
             raise IntegrityError(
                 f"could not store {key}: meanwhile {found.st_size} bytes were put there, not {size}",
                 hint=f"remove {self.url}/{key} and try again",
             )
-
-    def _sync_name(self, final: bytes) -> None:
-        """Left to the sync at the end of the batch."""
-
-    def _make_parent(self, final: bytes) -> None:
-        make_directory(os.path.dirname(final), durable=False)
 
 
 def _unlink_all(paths: Iterable[bytes]) -> None:
