@@ -1,9 +1,10 @@
 """The configuration: file + environment + flags -> one frozen Config. The only reader of either on this side.
 
 `keys` is the one table of what can be set, with `machine_keys`, and `old_keys` for kubeque's names; `key` what one is;
-`values` how each is written; `ini` and `files` how a file is read and found; `load` puts the layers together;
-`task_environment` is what a task's command sees. Lowest precedence first: built-in default, environment
-(`KUBEQ_<NAME>`), file with its profiles, command line.
+`values` how each is written, with `container_values` and `machine_values`; `files`, `ini` and `profiles` how a file is
+found and read and which of its sections count; `load` puts the layers together; `task_environment` is what a task's
+command sees. Lowest precedence first: built-in default, environment (`KUBEQ_<NAME>`), file with its profiles, command
+line.
 """
 
 from __future__ import annotations

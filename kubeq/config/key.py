@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubeq.config import values
+from kubeq.config import container_values
 from kubeq.config.clouds import Found
 from kubeq.config.values import Parser, Place
 
@@ -70,6 +70,6 @@ def key(
     in_environment: bool = True,
 ) -> Any:
     """A field of Config that can be set."""
-    secret = parse is values.variable
+    secret = parse is container_values.variable
     about = {"parse": parse, "default": default, "help": help, "name": name, "many": many or commas, "secret": secret}
     return field(metadata={"key": about | {"in_environment": in_environment, "commas": commas}}, repr=not secret)

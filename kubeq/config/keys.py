@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from kubeq.config import defaults, values
+from kubeq.config import container_values, defaults, machine_values, values
 from kubeq.config.key import Derived, Key, key
 from kubeq.config.machine_keys import MachineKeys
 from kubeq.config.values import Place
@@ -63,12 +63,12 @@ class Config(MachineKeys):
         "Where inputs are stored, by their content.",
     )
     project: str | None = key(
-        values.place_name,
+        machine_values.place_name,
         Derived("with `gs://`: that of `gcloud`", defaults.project),
         "Google Cloud project of the queue.",
     )
     region: str | None = key(
-        values.place_name,
+        machine_values.place_name,
         Derived("that of `aws` or `gcloud`", defaults.region),
         "Region in which queue and store are made, in the cloud's words.",
     )
@@ -127,7 +127,7 @@ class Config(MachineKeys):
     )
     runtime: str = key(values.choice("docker", "process"), "docker", "How a node runs a command.")
     entrypoint: tuple[str, ...] | None = key(
-        values.entrypoint, None, "Entrypoint in place of the image's; `image` keeps the image's."
+        container_values.entrypoint, None, "Entrypoint in place of the image's; `image` keeps the image's."
     )
     resources: str | None = key(values.resources, None, "What a task needs: `cpu=1,memory=2G,gpu=1`.")
     upload: tuple[str, ...] = key(
@@ -136,16 +136,19 @@ class Config(MachineKeys):
     params: tuple[Path, ...] = key(values.path, None, "Parameter tables; several make a product.", many=True)
     seq: str | None = key(values.numbers, None, "Fan out over numbers: `N` or `A-B[:STEP]`.")
     stdin: bool = key(values.flag, "no", "Fan out over the lines of stdin; their words follow the command's.")
-    cd: str = key(values.directory, ".", "Directory below the work directory in which the command starts.")
+    cd: str = key(container_values.directory, ".", "Directory below the work directory in which the command starts.")
     env: tuple[tuple[str, str], ...] = key(
-        values.variable, None, "Variables for the command, `NAME=VALUE` or `NAME` (its value here).", many=True
+        container_values.variable,
+        None,
+        "Variables for the command, `NAME=VALUE` or `NAME` (its value here).",
+        many=True,
     )
     env_file: tuple[Path, ...] = key(values.path, None, "Files with a variable a line.", many=True)
-    user: str | None = key(values.user, None, "User inside the container: NAME, UID or UID:GID.")
-    network: Network = key(values.network, "slot", "What network a container sees: slot, none, bridge, host.")
+    user: str | None = key(container_values.user, None, "User inside the container: NAME, UID or UID:GID.")
+    network: Network = key(container_values.network, "slot", "What network a container sees: slot, none, bridge, host.")
     shm_size: int | None = key(values.size, None, "Size of `/dev/shm` in the container.")
     mount: tuple[Mount, ...] = key(
-        values.mount, None, "Directories of the node shown in the container, `SRC:DST[:ro]`.", many=True
+        container_values.mount, None, "Directories of the node shown in the container, `SRC:DST[:ro]`.", many=True
     )
     shell: bool = key(values.flag, "no", "Run the command as one line for `/bin/sh`.")
     results: tuple[str, ...] = key(values.text, None, "Patterns of the files to keep; without any, all.", many=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 
 from kubeq.config.clouds import Found
 from kubeq.config.defaults import check_complete
-from kubeq.config.files import OLD_NAME, find_file, read_file
-from kubeq.config.ini import Section, parse_ini
+from kubeq.config.ini import Section
 from kubeq.config.key import VARIABLE_PREFIX, Derived, Key
 from kubeq.config.keys import KEYS, MACHINE_KEYS, Config
 from kubeq.config.old_keys import RENAMED, WITHOUT_MEANING, is_old, is_volume, renamed, volumes_of
+from kubeq.config.profiles import ConfigFile, open_file
 from kubeq.config.values import Place
 from kubeq.core.table_rules import listing
 from kubeq.errors import NotFound, UsageError
@@ -40,17 +39,6 @@ class _Given:
     in_file: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: Path | None
-    sections: Mapping[str, Section]
-
-    @property
-    def profiles(self) -> tuple[str, ...]:
-        names = (title.partition(" ") for title in self.sections)
-        return tuple(name for word, _, name in names if word == "profile" and name)
-
-
 def load_config(
     *,
     file: Path | None,
@@ -68,7 +56,7 @@ def load_config(
     here = Place(cwd, home, environ)
     notes: list[str] = []
     named = file if file is not None else Path(environ["KUBEQ_CONFIG"]) if environ.get("KUBEQ_CONFIG") else None
-    found = _open(named, here, notes)
+    found = open_file(named, here, notes)
     chosen = profile or environ.get("KUBEQ_PROFILE") or None
     given = _from_environment(here, notes)
     given |= _from_file(found, chosen, here, notes)
@@ -112,23 +100,6 @@ def with_flags(config: Config, flags: Mapping[str, str | bool | Sequence[str] | 
     return dataclasses.replace(config, **changed, origins=origins)
 
 
-def _open(named: Path | None, here: Place, notes: list[str]) -> _File:
-    path = here.base / named if named is not None else find_file(here)
-    if path is None:
-        return _File(None, {})
-    sections = parse_ini(read_file(path), str(path))
-    if named is None and path.name == OLD_NAME:
-        notes.append(f"using {path}, kubeque's name for the configuration; rename it to .kubeq")
-    unknown = [
-        f"[{title}] (line {section.line})"
-        for title, section in sections.items()
-        if title != "config" and not re.fullmatch(r"profile \S+", title)
-    ]
-    if unknown:
-        raise UsageError(f"{path} has an unknown section: {listing(unknown)}", hint="write [config] or [profile NAME]")
-    return _File(path, sections)
-
-
 def _from_environment(here: Place, notes: list[str]) -> dict[str, _Given]:
     variables = {each.variable: each for each in KEYS.values() if each.in_environment}
     given = {}
@@ -152,7 +123,7 @@ def _unread(variable: str, variables: Mapping[str, Key]) -> Iterator[str]:
         yield f"the variable {variable} is not known; did you mean {near}?"
 
 
-def _from_file(file: _File, profile: str | None, here: Place, notes: list[str]) -> dict[str, _Given]:
+def _from_file(file: ConfigFile, profile: str | None, here: Place, notes: list[str]) -> dict[str, _Given]:
     if file.path is None:
         if profile is not None:
             raise NotFound(
@@ -163,7 +134,7 @@ def _from_file(file: _File, profile: str | None, here: Place, notes: list[str]) 
     _check_names(file)
     given: dict[str, _Given] = {}
     unused: list[str] = []
-    titles = [f"profile {name}" for name in _chain(file, profile)] if profile is not None else []
+    titles = [f"profile {name}" for name in file.chain(profile)] if profile is not None else []
     for title in ("config", *titles):
         section = file.sections.get(title)
         if section is None:
@@ -229,31 +200,7 @@ def _meaningless(given: Mapping[str, _Given], provider: str) -> Iterator[str]:
         yield f"these keys have no meaning with the {provider} provider: {listing(names)}"
 
 
-def _chain(file: _File, profile: str) -> list[str]:
-    """The profiles to apply, the most general first. Raises UsageError for a cycle, NotFound for an unknown one."""
-    chain: list[str] = []
-    name: str | None = profile
-    while name is not None:
-        if name in chain:
-            raise UsageError(
-                f"{file.path}: the profiles inherit from each other: {' -> '.join([*chain, name])}",
-                hint="take one 'inherit' out",
-            )
-        chain.append(name)
-        section = file.sections.get(f"profile {name}")
-        if section is None:
-            known = ", ".join(file.profiles)
-            via = f", which {chain[-2]!r} inherits" if len(chain) > 1 else ""
-            raise NotFound(
-                f"{file.path} has no profile {name!r}{via}",
-                hint=f"its profiles are: {known}" if known else f"write a section [profile {name}]",
-            )
-        entry = section.entries.get("inherit")
-        name = entry.text if entry else None
-    return chain[::-1]
-
-
-def _check_names(file: _File) -> None:
+def _check_names(file: ConfigFile) -> None:
     """Raises UsageError with all unknown keys of the file, whatever profile is used."""
     unknown = [
         (name, f"{name!r} (line {entry.line})")

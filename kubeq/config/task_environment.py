@@ -6,8 +6,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from kubeq.config.container_values import variable
 from kubeq.config.keys import Config
-from kubeq.config.values import Place, variable
+from kubeq.config.values import Place
 from kubeq.errors import UsageError
 
 LARGEST_FILE = 2**20
