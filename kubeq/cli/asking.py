@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubeq.cli.main import Globals
+from kubeq.cli.global_options import Globals
 from kubeq.cli.output import Output
 from kubeq.errors import UsageError
 

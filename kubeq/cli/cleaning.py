@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kubeq.actions.cleaning import clean_jobs, plan_clean
 from kubeq.actions.unused_blobs import GRACE_S, find_unused, remove_unused
 from kubeq.cli.asking import confirm
-from kubeq.cli.main import Globals
+from kubeq.cli.global_options import Globals
 from kubeq.cli.shown import count
 from kubeq.cli.views_changes import BlobsView, CleanView
 from kubeq.core.quantities import format_size, parse_duration

@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from kubeq.actions.finding import Choice
-from kubeq.cli.main import Globals
+from kubeq.cli.global_options import Globals
 from kubeq.core.model import Reason, TaskState
 from kubeq.core.resources import Resources, parse_resources
 from kubeq.core.selectors import LAST, Filters

@@ -7,7 +7,7 @@ from typing import Any
 
 from kubeq.actions.spending import Quote
 from kubeq.cli.asking import ask
-from kubeq.cli.main import Globals
+from kubeq.cli.global_options import Globals
 from kubeq.cli.output import Output, columns
 from kubeq.cli.shown import count
 from kubeq.core.model import Pool

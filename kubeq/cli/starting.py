@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kubeq.actions.launching import ensure_nodes, nodes_for, pool_of_job
-from kubeq.cli.main import Globals
+from kubeq.cli.global_options import Globals
 from kubeq.core.model import UNFINISHED, Job
 from kubeq.errors import BackendError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kubeq.cli.main import Globals, global_options
+from kubeq.cli.global_options import Globals, global_options
 from kubeq.core.table_rules import listing
 from kubeq.errors import BackendError
 

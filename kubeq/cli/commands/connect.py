@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from kubeq.cli.main import Globals, global_options
+from kubeq.cli.global_options import Globals, global_options
 from kubeq.errors import BackendError
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from kubeq.cli.global_options import Globals, global_options
 from kubeq.cli.job_options import choice_of, filter_options, job_argument
-from kubeq.cli.main import Globals, global_options
 
 
 @click.command(short_help="Fetch results into a directory.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kubeq.cli.main import Globals, global_options
+from kubeq.cli.global_options import Globals, global_options
 from kubeq.errors import BackendError
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kubeq.cli.global_options import Globals, global_options
 from kubeq.cli.job_options import complete_job
-from kubeq.cli.main import Globals, global_options
 from kubeq.core.model import NodeState
 from kubeq.errors import BackendError, NotFound, UsageError
 

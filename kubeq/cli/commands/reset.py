@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from kubeq.cli.global_options import Globals, global_options
 from kubeq.cli.job_options import choice_of, filter_options, job_argument, other_resources
-from kubeq.cli.main import Globals, global_options
 from kubeq.core.selectors import is_glob
 from kubeq.errors import Conflict
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from kubeq.cli.global_options import Globals, global_options
 from kubeq.cli.job_options import job_argument
-from kubeq.cli.main import Globals, global_options
 from kubeq.errors import UsageError
 
 

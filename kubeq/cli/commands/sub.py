@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from kubeq.cli.main import Globals, global_options
+from kubeq.cli.global_options import Globals, global_options
 from kubeq.cli.sub_options import sub_options
 
 EPILOG = """\b

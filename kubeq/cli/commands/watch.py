@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from kubeq.cli.global_options import Globals, global_options
 from kubeq.cli.job_options import complete_job
-from kubeq.cli.main import Globals, global_options
 from kubeq.errors import Conflict, Interrupted, UsageError
 
 
