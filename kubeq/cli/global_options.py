@@ -1,6 +1,4 @@
-"""The options that every command takes, before or after its name, and what follows from them: output, configuration,
-session.
-"""
+"""The options that every command takes, before or after its name, and what is made from them for the whole run."""
 
 from __future__ import annotations
 
@@ -8,12 +6,16 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from kubeq.cli.output import Mode, Output
 from kubeq.errors import UsageError
+
+if TYPE_CHECKING:
+    from kubeq.actions.session import Session
+    from kubeq.config import Config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,7 +25,7 @@ class Globals:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
-        self.counted: list[Callable[[], Any]] = []
+        self.counted: list[Callable[[], object]] = []
         """What tells the requests made so far, of everything that was opened."""
 
     def set(self, name: str, value: Any) -> None:
@@ -53,7 +55,7 @@ class Globals:
         return bool(self.values.get("yes"))
 
     @cached_property
-    def config(self) -> Any:
+    def config(self) -> Config:
         """The effective configuration; its notes are printed once."""
         from kubeq.config import load_config
 
@@ -78,7 +80,7 @@ class Globals:
         return config
 
     @cached_property
-    def session(self) -> Any:
+    def session(self) -> Session:
         from kubeq.actions.relaying import revive_relay
 
         session = self.open_session(self.config)
@@ -86,7 +88,7 @@ class Globals:
         revive_relay(session)
         return session
 
-    def open_session(self, config: Any) -> Any:
+    def open_session(self, config: Config) -> Session:
         """A session of that configuration, whose requests are told in the end."""
         from kubeq.actions.session import Session
 
