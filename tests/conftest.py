@@ -44,6 +44,8 @@ __all__ = [
 ]
 TEST_CONSUMER = "kubeq-test-consumer"
 ROOT = Path(__file__).resolve().parent.parent
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+"""Tests start kubeq some thousand times; where this is set, each start would compile all of it again."""
 
 
 NEVER_AGAIN = ("tests/model/", "tests/contract/test_claims.py", "tests/contract/test_record_table.py")

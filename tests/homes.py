@@ -10,10 +10,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from kubeq.actions.finding import find_job
+from kubeq.actions.session import Session
+from kubeq.actions.status import count_states
+from kubeq.config import load_config
+from kubeq.core.transitions import job_status
 
 ROOT = Path(__file__).parents[1]
 
@@ -105,6 +112,22 @@ class Home:
 
     def status(self, job: str) -> Any:
         return self.json("status", job)["jobs"][0]
+
+    @cached_property
+    def _session(self) -> Session:
+        return Session(
+            load_config(
+                file=None, profile=None, overrides=(), environ=self.env, cwd=self.cwd, home=Path(self.env["HOME"])
+            )
+        )
+
+    def stands(self, job: str) -> str:
+        """The status of a job, for waiting: asked in this process, as one command after another takes a processor."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.env.items():
+                patch.setenv(name, value)
+            found = find_job(self._session, job)
+            return job_status(found, count_states(self._session.queue.outcomes(found.id))).value
 
     def tasks(self, job: str) -> list[Any]:
         return list(self.json("list", job)["tasks"])

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kubeq.actions.copying import Copied
-from kubeq.actions.injecting import Injected
-from kubeq.actions.nodes import NodeFacts
-from kubeq.actions.orphans import Orphan
-from kubeq.actions.relaying import RelayFacts
 from kubeq.cli.output import columns
 from kubeq.cli.shown import ago, cell, count, iso
 from kubeq.core.model import Node, NodeState
 from kubeq.core.quantities import format_duration
 from kubeq.core.wire import encode_requests, encode_resources
+
+if TYPE_CHECKING:
+    from kubeq.actions.copying import Copied
+    from kubeq.actions.injecting import Injected
+    from kubeq.actions.nodes import NodeFacts
+    from kubeq.actions.orphans import Orphan
+    from kubeq.actions.relaying import RelayFacts
 
 HEADER = ("no", "name", "class", "state", "age", "slots", "tasks", "because")
 MACHINE_HEADER = (*HEADER[:3], "machine", "zone", "$/hour", *HEADER[3:])

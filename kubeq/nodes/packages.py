@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from kubeq.errors import UsageError
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 ALWAYS = ("docker>=7.0",)
 EXTRAS: Mapping[str, tuple[str, ...]] = {
@@ -67,6 +70,8 @@ def installed(wanted: Iterable[str], *, hint: str) -> tuple[Package, ...]:
 
     Raises UsageError for one that is not installed or cannot be shipped.
     """
+    from importlib import metadata  # not at the top: the whole of `email` comes with it, and each command would wait
+
     found: dict[str, Package] = {}
     waiting = [(_name(requirement), True) for requirement in wanted]
     while waiting:

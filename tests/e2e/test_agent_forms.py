@@ -86,7 +86,7 @@ def test_a_supervised_agent_that_is_killed_comes_back_and_ends_the_job(home: Hom
         text=True,
     )
     try:
-        eventually(lambda: home.status("packed")["tasks"]["claimed"], "a task is claimed", home)
+        eventually(lambda: home.stands("packed") == "running", "a task is claimed", home)
         running = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text().split()
         subprocess.run(["kill", "-KILL", *running], check=True)
         assert home.run("watch", "packed", timeout=90).returncode == 0

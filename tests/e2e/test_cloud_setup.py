@@ -148,7 +148,7 @@ def test_two_machines_serve_one_job_and_one_of_them_may_die(
     for pid in mine.values():
         os.kill(pid, signal.SIGKILL)
     (gate / "open").touch()
-    eventually(lambda: other.status(job)["status"] == "succeeded", "the other one does the rest", other, timeout=120)
+    eventually(lambda: other.stands(job) == "succeeded", "the other one does the rest", other, timeout=120)
     tasks = other.tasks(job)
     assert {task["node"] for task in tasks} == set(theirs)
     assert any(task["attempt"] > 1 for task in tasks)

@@ -112,7 +112,7 @@ def test_every_attempt_runs_the_digest_that_was_submitted(home: Home, base_image
         job = home.submit("--prepare", "-i", "kubeq-moving:tag", "python3", "-c", "print('pinned')")
         docker("tag", busybox_image, "kubeq-moving:tag")
         home.run("addnodes", "1", job)
-        eventually(lambda: home.status(job)["status"] in ("succeeded", "failed"), "it ends", home)
+        eventually(lambda: home.stands(job) in ("succeeded", "failed"), "it ends", home)
     finally:
         docker("rmi", "kubeq-moving:tag")
     assert home.run("logs", f"{job}/1").stdout == "pinned\n"
@@ -141,7 +141,7 @@ def test_containers_of_a_killed_agent_are_removed_by_the_next_one_before_it_clai
     os.kill(victim, signal.SIGKILL)
     assert containers(job) == [first], "the container outlives its agent"
     home.run("addnodes", "1", job)
-    eventually(lambda: home.status(job)["status"] == "succeeded", "the task finishes elsewhere", home)
+    eventually(lambda: home.stands(job) == "succeeded", "the task finishes elsewhere", home)
     assert first not in containers(job)
     assert home.run("logs", f"{job}/1").stdout == "2\n"
 
@@ -180,7 +180,7 @@ def test_the_engine_may_stop_and_start_in_the_middle_of_a_job(home: Home, busybo
     time.sleep(2)
     assert len(home.agents()) == 1, "the agent did not leave"
     subprocess.run(["sh", str(ROOT / "images/engine.sh")], check=True, capture_output=True, timeout=120)
-    eventually(lambda: home.status(job)["status"] == "succeeded", "the job ends", home, timeout=180)
+    eventually(lambda: home.stands(job) == "succeeded", "the job ends", home, timeout=180)
     assert Counter(task["failures"] for task in home.tasks(job)) == {0: 8}, "an engine's death is no task's failure"
 
 
@@ -205,7 +205,7 @@ def test_a_task_sees_its_own_node_and_one_that_comes_while_it_runs_and_cannot_ch
     go = "until [ $(wc -l < $KUBEQ_PEERS) = 2 ]; do sleep 0.5; done"
     script = f"{go}; cat $KUBEQ_PEERS; echo x >> $KUBEQ_PEERS && exit 9; exit 0"
     job = home.submit("-i", busybox_image, "--user", "65534:65534", "sh", "-c", script)
-    eventually(lambda: home.status(job)["status"] == "running", "it runs", home)
+    eventually(lambda: home.stands(job) == "running", "it runs", home)
     home.run("addnodes", "1", job)
     home.run("watch", job)
     seen = [json.loads(line) for line in home.run("logs", job).stdout.splitlines() if line.startswith("{")]

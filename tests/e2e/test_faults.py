@@ -53,7 +53,7 @@ def test_a_task_whose_agent_is_killed_finishes_elsewhere_once_with_nobody_watchi
     eventually(lambda: "1.2" in witnessed(home), "the other agent takes over", home)
     first = int((home.root / "pids/1").read_text())
     assert not alive(first), "the first attempt still ran when the second one started"
-    eventually(lambda: home.status(job)["status"] == "succeeded", "it finishes elsewhere", home)
+    eventually(lambda: home.stands(job) == "succeeded", "it finishes elsewhere", home)
     (task,) = home.tasks(job)
     assert (task["attempt"], task["losses"], task["failures"]) == (2, 1, 0)
     assert Counter(witnessed(home)) == {"1.1": 1, "1.2": 1}
@@ -70,7 +70,7 @@ def test_an_agent_frozen_past_its_lease_is_refused_and_spoils_nothing(impatient:
     eventually(lambda: len(home.agents()) == 2, "a second agent is there", home)
     os.kill(zombie, signal.SIGSTOP)
     eventually(lambda: "1.2" in witnessed(home), "the other agent takes over", home)
-    eventually(lambda: home.status(job)["status"] == "succeeded", "the second attempt ends", home)
+    eventually(lambda: home.stands(job) == "succeeded", "the second attempt ends", home)
     home.run("fetch", job, "before")
     os.kill(zombie, signal.SIGCONT)
     eventually(
@@ -92,7 +92,7 @@ def test_sixteen_agents_execute_each_of_a_thousand_tasks_exactly_once(home: Home
         "--prepare", "--image", "none", "-r", "cpu=0.05", "--seq", "1000", "sh", "-c", f"echo {{index}} >> {note}"
     )
     home.run("addnodes", "16", job)
-    eventually(lambda: home.status(job)["status"] == "succeeded", "all is done", home, timeout=240)
+    eventually(lambda: home.stands(job) == "succeeded", "all is done", home, timeout=240)
     counts = Counter(note.read_text().split())
     assert len(counts) == 1000
     assert set(counts.values()) == {1}
@@ -139,7 +139,7 @@ def test_a_queue_out_of_reach_costs_time_and_no_work(impatient: Home) -> None:
     eventually(lambda: list(home.state.glob("nodes/*/spool/*.json")), "the outcome waits on disk", home)
     holder.kill()
     holder.wait()
-    eventually(lambda: home.status(job)["status"] == "succeeded", "the outcome is delivered late", home)
+    eventually(lambda: home.stands(job) == "succeeded", "the outcome is delivered late", home)
     (task,) = home.tasks(job)
     assert task["attempt"] == 1
     assert witnessed(home) == ["1.1"]
@@ -154,7 +154,7 @@ def test_a_terminated_agent_gives_its_work_back_at_no_cost(home: Home) -> None:
     (task,) = home.tasks(job)
     assert (task["state"], task["losses"], task["failures"]) == ("pending", 0, 0)
     home.run("addnodes", "1", job)
-    eventually(lambda: home.status(job)["status"] == "succeeded", "the next agent runs it", home)
+    eventually(lambda: home.stands(job) == "succeeded", "the next agent runs it", home)
     assert witnessed(home) == ["1.1", "1.2"]
 
 

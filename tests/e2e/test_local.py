@@ -53,13 +53,13 @@ def test_a_background_job_outlives_the_shell_that_started_it(home: Home) -> None
         start_new_session=True,
     )
     job = shell.stdout.strip()
-    eventually(lambda: home.status(job)["status"] == "succeeded", "the job succeeds with its shell gone", home)
+    eventually(lambda: home.stands(job) == "succeeded", "the job succeeds with its shell gone", home)
     assert home.run("logs", f"{job}/1").stdout == "done\n"
 
 
 def test_no_other_agent_can_take_the_tasks_of_a_local_run(home: Home) -> None:
     warm = home.submit("--image", "none", "true")
-    eventually(lambda: home.status(warm)["status"] == "succeeded", "a shared agent is warm", home)
+    eventually(lambda: home.stands(warm) == "succeeded", "a shared agent is warm", home)
     shared = set(home.agents())
     home.run("sub", "--local", "--image", "none", "--seq", "5", "true", "{index}")
     assert {task["node"] for task in home.tasks("LAST")}.isdisjoint(shared)
@@ -115,7 +115,7 @@ def test_kill_stops_what_runs_and_nothing_starts_afterwards(home: Home) -> None:
     eventually(witness.exists, "a task has started", home)
     home.run("kill", job)
     before = witness.read_text()
-    eventually(lambda: home.status(job)["status"] == "cancelled", "the job is cancelled", home)
+    eventually(lambda: home.stands(job) == "cancelled", "the job is cancelled", home)
     time.sleep(2)
     assert witness.read_text() == before
     assert home.status(job)["tasks"]["cancelled"] == 50
@@ -165,7 +165,7 @@ def test_another_home_with_the_same_configuration_sees_and_fetches_the_job(home:
     config = f"[config]\ndefault_url_prefix = file://{home.root}/store\nqueue_url = sqlite:{home.root}/q.db\n"
     (home.cwd / ".kubeq").write_text(config)
     job = home.submit("--image", "none", "-n", "shared", "sh", "-c", "echo here > x")
-    eventually(lambda: home.status(job)["status"] == "succeeded", "it succeeds", home)
+    eventually(lambda: home.stands(job) == "succeeded", "it succeeds", home)
     other = Home(tmp_path / "other")
     (other.cwd / ".kubeq").write_text(config)
     assert other.status("shared")["id"] == job
@@ -177,7 +177,7 @@ def test_another_home_with_the_same_configuration_sees_and_fetches_the_job(home:
 
 def test_a_check_starts_a_node_that_runs_a_task_and_leaves_nothing(home: Home) -> None:
     job = home.submit("--image", "none", "true")
-    eventually(lambda: home.status(job)["status"] == "succeeded", "it succeeds", home)
+    eventually(lambda: home.stands(job) == "succeeded", "it succeeds", home)
     before = set(home.agents())
     found = home.json("check", "--node", "-o", "image=none")
     assert found["ok"] and found["checks"][-1]["check"] == "node"
@@ -211,12 +211,12 @@ def test_a_fetched_tree_is_not_fetched_again(home: Home) -> None:
 def test_ctrl_c_detaches_and_the_job_goes_on(home: Home) -> None:
     waiting = home.start("sub", "--image", "none", "sh", "-c", "sleep 3; echo still here")
     job = eventually(lambda: home.json("status")["jobs"], "the job exists", home)[0]["id"]
-    eventually(lambda: home.status(job)["status"] == "running", "it runs", home)
+    eventually(lambda: home.stands(job) == "running", "it runs", home)
     waiting.send_signal(signal.SIGINT)
     _, err = waiting.communicate(timeout=30)
     assert waiting.returncode == 130
     assert job in err
-    eventually(lambda: home.status(job)["status"] == "succeeded", "the job goes on without its client", home)
+    eventually(lambda: home.stands(job) == "succeeded", "the job goes on without its client", home)
 
 
 def test_an_abort_leaves_cleanly_and_resume_goes_on(home: Home) -> None:
@@ -241,13 +241,13 @@ def test_an_abort_leaves_cleanly_and_resume_goes_on(home: Home) -> None:
     (job,) = home.json("status")["jobs"]
     assert job["status"] == "paused"
     home.run("resume", job["id"])
-    eventually(lambda: home.status(job["id"])["status"] == "succeeded", "the rest ran", home)
+    eventually(lambda: home.stands(job["id"]) == "succeeded", "the rest ran", home)
     assert sorted(done.read_text().split()) == ["1", "2", "3", "4", "5", "6"]
 
 
 def test_an_agent_leaves_by_itself_after_the_linger_time(home: Home) -> None:
     job = home.submit("--image", "none", "true")
-    eventually(lambda: home.status(job)["status"] == "succeeded", "it succeeds", home)
+    eventually(lambda: home.stands(job) == "succeeded", "it succeeds", home)
     assert home.agents()
     eventually(lambda: not home.agents(), "the idle agent has left", home, timeout=30)
     (node,) = home.json("nodes", "--all")["nodes"]
@@ -265,7 +265,7 @@ def test_a_prepared_job_runs_by_the_command_that_was_printed(home: Home) -> None
     )
     agent = subprocess.Popen(["bash", "-c", f"exec env {command.strip().removeprefix('env ')}"], env=home.env, cwd=ROOT)
     try:
-        eventually(lambda: home.status(job["id"])["status"] == "succeeded", "the agent by hand runs it", home)
+        eventually(lambda: home.stands(job["id"]) == "succeeded", "the agent by hand runs it", home)
     finally:
         agent.terminate()
         agent.wait(30)
@@ -274,7 +274,7 @@ def test_a_prepared_job_runs_by_the_command_that_was_printed(home: Home) -> None
 
 def test_a_second_submission_on_a_warm_pool_starts_no_new_agent(home: Home) -> None:
     first = home.submit("--image", "none", "true")
-    eventually(lambda: home.status(first)["status"] == "succeeded", "the first ends", home)
+    eventually(lambda: home.stands(first) == "succeeded", "the first ends", home)
     before = home.agents()
     started = time.monotonic()
     home.run("sub", "--image", "none", "true")
@@ -304,7 +304,7 @@ def test_a_nodes_log_shows_what_it_did_and_all_that_it_ran_also_while_it_does(ho
         seen.append(follower.stdout.readline())
         assert seen[-1], "the log goes on while its node lives"
     go.touch()
-    eventually(lambda: home.status(job)["status"] == "succeeded", "it succeeds", home)
+    eventually(lambda: home.stands(job) == "succeeded", "it succeeds", home)
     rest, _ = follower.communicate(timeout=60)
     assert f"[{job}/2] 2 ends\n" in "".join(seen) + rest
     assert f"node {node} has left: idle" in rest
@@ -321,7 +321,7 @@ def test_the_log_of_a_node_whose_files_are_elsewhere_is_in_the_store(home: Home)
         ["bash", "-c", f"exec {line.replace(f'_LOG={home.state}', f'_LOG={afar}')}"], env=home.env, cwd=ROOT
     )
     try:
-        eventually(lambda: home.status("LAST")["status"] == "succeeded", "it succeeds", home)
+        eventually(lambda: home.stands("LAST") == "succeeded", "it succeeds", home)
         (node,) = {task["node"] for task in home.tasks("LAST")}
         assert not (home.state / "nodes" / node).exists()
         eventually(lambda: "from afar" in home.run("logs", node, code=None).stdout, "its log is stored", home)

@@ -62,7 +62,7 @@ def test_a_machine_boots_works_keeps_its_credentials_to_itself_and_switches_itse
         box.load(busybox_image)
         box.put(archive.path, f"/var/lib/kubeq/agents/{archive.digest.sha256}.pyz")
         box.boot(text_for(told, archive), tmp_path)
-        eventually(lambda: home.status("booted")["tasks"]["succeeded"] == 1, "the task has ended", home)
+        eventually(lambda: home.stands("booted") == "succeeded", "the task has ended", home)
         assert home.run("logs", "booted/1").stdout == 2 * "the credentials of the node\n" + "done\n"
         box.wait_until_off()
         assert "this machine becomes node" in box.console()

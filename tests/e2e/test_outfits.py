@@ -29,7 +29,7 @@ def test_what_it_prints_can_be_followed_in_the_nodes_log_while_it_runs(home: Hom
     assert home.json("nodes", job)["nodes"][0]["state"] == "starting"
     assert home.status(job)["because"] == "its node is starting"
     go.touch()
-    eventually(lambda: home.status(job)["status"] == "succeeded", "the job goes on", home)
+    eventually(lambda: home.stands(job) == "succeeded", "the job goes on", home)
 
 
 def test_a_pool_that_cannot_be_made_ready_is_given_up_after_a_few_nodes_with_the_reason(home: Home) -> None:
@@ -46,7 +46,7 @@ def test_a_pool_that_cannot_be_made_ready_is_given_up_after_a_few_nodes_with_the
 def test_a_node_that_is_asked_to_leave_gives_back_what_runs_and_runs_post(home: Home) -> None:
     log = home.root / "log"
     job = home.submit("--pre", f"echo pre > {log}", "--post", f"echo post >> {log}", "--image", "none", "sleep", "60")
-    eventually(lambda: home.status(job)["status"] == "running", "it runs", home)
+    eventually(lambda: home.stands(job) == "running", "it runs", home)
     (pid,) = home.agents().values()
     os.kill(pid, signal.SIGTERM)
     eventually(lambda: not home.agents(), "the node has left", home)
@@ -60,7 +60,7 @@ def test_jobs_with_another_pre_have_nodes_of_their_own(home: Home) -> None:
     second = home.submit("--pre", "echo other", "--image", "none", "true")
     third = home.submit("--pre", "true", "--image", "none", "true")
     for job in (first, second, third):
-        eventually(lambda job=job: home.status(job)["status"] == "succeeded", "it succeeds", home)  # type: ignore[misc]
+        eventually(lambda job=job: home.stands(job) == "succeeded", "it succeeds", home)  # type: ignore[misc]
     nodes = {job: home.tasks(job)[0]["node"] for job in (first, second, third)}
     assert nodes[first] == nodes[third] != nodes[second]
 

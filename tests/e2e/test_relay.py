@@ -230,7 +230,7 @@ def test_a_kill_reaches_what_runs_behind_a_relay_at_once(home: Home, elsewhere: 
     eventually(lambda: witnessed(home) == ["1.1"], "it runs", home)
     began = time.monotonic()
     home.run("kill", job)
-    eventually(lambda: home.status(job)["status"] == "cancelled", "it is cancelled", home)
+    eventually(lambda: home.stands(job) == "cancelled", "it is cancelled", home)
     assert time.monotonic() - began < 20.0, "and not a third of a lease later"
 
 

@@ -48,7 +48,7 @@ def test_many_tasks_of_a_node_fetch_a_source_once(home: Home, web: Web) -> None:
 
 def test_a_task_is_given_what_an_earlier_one_has_stored(home: Home) -> None:
     first = home.submit(*RUN, "--seq", "2", "sh", "-c", "mkdir out; echo {index} > out/n; cp /bin/true out/run")
-    eventually(lambda: home.status(first)["status"] == "succeeded", "the first job succeeds", home)
+    eventually(lambda: home.stands(first) == "succeeded", "the first job succeeds", home)
     uploads = ("-u", f"kubeq://{first}/2/out:before", "-u", "kubeq://LAST/1/out/n:one")
     done = home.run("sub", *RUN, *uploads, "sh", "-c", "cat one before/n && before/run")
     assert done.stdout == "1\n2\n"

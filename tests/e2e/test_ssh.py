@@ -60,7 +60,7 @@ def test_a_dropped_connection_ends_no_task(home: Home, hosts: list[Host]) -> Non
     job = home.submit(
         "--image", "none", "--hosts", hosts[0].address, "--shell", "until [ -e ~/go ]; do sleep 0.2; done"
     )
-    eventually(lambda: home.tasks(job)[0]["state"] == "claimed", "it runs", home)
+    eventually(lambda: home.stands(job) == "running", "it runs", home)
     hosts[0].drop_connections()
     hosts[0].run("touch", "/home/ada/go")
     home.run("watch", job)
@@ -91,7 +91,7 @@ def test_a_package_is_started_on_its_host_which_can_see_nothing_of_this_machine(
     (home.cwd / "web").mkdir()
     (home.cwd / "web/kubeq-launch").write_text("echo up on $(hostname) > ~/up; cat ~/up; exec sleep 60\n")
     job = home.submit("--image", "none", "--hosts", hosts[2].address, "sleep", "60")
-    eventually(lambda: home.tasks(job)[0]["state"] == "claimed", "it runs", home)
+    eventually(lambda: home.stands(job) == "running", "it runs", home)
     (node,) = home.json("inject", "web", job)["nodes"]
     eventually(
         lambda: hosts[2].run("sh", "-c", "cat ~ada/up 2>/dev/null; :") == f"up on {hosts[2].name}\n", "it runs", home
@@ -104,7 +104,7 @@ def test_a_package_is_started_on_its_host_which_can_see_nothing_of_this_machine(
 
 def test_connect_and_cp_reach_the_host(home: Home, hosts: list[Host]) -> None:
     job = home.submit("--image", "none", "--hosts", hosts[1].address, "sleep", "60")
-    eventually(lambda: home.tasks(job)[0]["state"] == "claimed", "it runs", home)
+    eventually(lambda: home.stands(job) == "running", "it runs", home)
     node = home.tasks(job)[0]["node"]
     assert home.run("connect", node, "hostname").stdout.strip() == hosts[1].name
     (home.cwd / "there").write_text("x" * 100_000)

@@ -46,7 +46,7 @@ def test_hosts_go_on_by_themselves_when_the_submitters_machine_is_gone(
         home.end()
         other = Home(tmp_path / "other", **reachable)
         (other.cwd / ".kubeq").write_text(settings)
-        eventually(lambda: other.status(job)["status"] == "succeeded", "the hosts end the job", other)
+        eventually(lambda: other.stands(job) == "succeeded", "the hosts end the job", other)
         other.run("fetch", job, "out")
         assert [(other.cwd / f"out/{index}/made.txt").read_text() for index in range(1, 7)] == [
             f"from here\n{index}\n" for index in range(1, 7)

@@ -36,7 +36,7 @@ def test_a_job_runs_to_its_end_although_nobody_reads_what_sub_prints(home: Home,
     assert done.returncode == 0
     assert "Traceback" not in (done.stderr or "") + (done.stdout or "")
     (job,) = home.json("status")["jobs"]
-    eventually(lambda: home.status(job["id"])["status"] == "succeeded", "the job succeeds", home)
+    eventually(lambda: home.stands(job["id"]) == "succeeded", "the job succeeds", home)
 
 
 def test_the_exit_code_is_the_jobs_although_nobody_reads_its_tasks_output(home: Home) -> None:
@@ -55,7 +55,7 @@ def test_closed_streams_are_not_mistaken_for_files(home: Home) -> None:
     done = subprocess.run(["sh", "-c", f"{words} <&- 2>&-"], cwd=home.cwd, env=home.env, capture_output=True, text=True)
     assert done.returncode == 0
     job = done.stdout.strip()
-    eventually(lambda: home.status(job)["status"] == "succeeded", "the job succeeds", home)
+    eventually(lambda: home.stands(job) == "succeeded", "the job succeeds", home)
 
 
 def test_results_are_fetched_after_the_end_also_those_of_a_job_with_failures(home: Home) -> None:

@@ -49,7 +49,7 @@ def test_a_warm_machine_takes_the_next_job_and_a_watcher_replaces_one_that_was_t
     (name,) = cloud.gce.instances.states()
     cloud.gce.instances.preempt(name)
     watching = home.start("watch", third)
-    cloud.eventually(lambda: home.status(third)["status"] == "succeeded", "another machine does the work")
+    cloud.eventually(lambda: home.stands(third) == "succeeded", "another machine does the work")
     _, told = watching.communicate(timeout=60)
     assert "-1 (e2-standard-2, spot, " in told
     assert ") has ended: " in told
