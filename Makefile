@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 TESTS ?=
 # For a machine that was busy; what passed only then is listed as RERUN. Not for the queue: see tests/conftest.py.
 AGAIN := --reruns 1
+# Twice what a small machine has processors, as a test waits as long as it works: for leases, processes and servers.
+WORKERS ?= 4
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types imports unit contract model cli e2e images agent-image engine bench clean
+.PHONY: help demo test check format lint types imports parts unit contract model cli e2e images agent-image engine bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,16 +55,20 @@ imports: $(VENV)/installed ## Check who imports whom
 unit contract model cli: $(VENV)/installed ## One test suite
 	$(BIN)/pytest tests/$@ $(TESTS)
 
-check: lint types imports ## Format, lint, types, import contracts, then unit, contract, model and cli tests
+check: lint types imports parts ## Format, lint, types, import contracts, and unit, contract, model and cli tests
+
+parts: $(VENV)/installed
 	@images/engine.sh || [ "$$CI" != true ]
-	$(BIN)/pytest -n 2 $(AGAIN) tests/test_architecture.py tests/unit tests/contract tests/model tests/cli $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) $(AGAIN) tests/test_architecture.py tests/unit tests/contract tests/model tests/cli $(TESTS)
 
 e2e: $(VENV)/installed ## The real command line and real agents, with real Docker
 	@images/engine.sh || [ "$$CI" != true ]
-	$(BIN)/pytest -n 2 --dist loadfile $(AGAIN) tests/e2e -m 'not live and not alone' $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(AGAIN) tests/e2e -m 'not live and not alone' $(TESTS)
 	$(BIN)/pytest $(AGAIN) tests/e2e -m 'not live and alone' $(TESTS) || [ $$? = 5 ]
 
-test: check e2e ## Everything that must hold
+test: $(VENV)/installed ## Everything that must hold
+	@$(MAKE) --no-print-directory --jobs 2 check
+	@$(MAKE) --no-print-directory e2e
 
 bench: $(VENV)/installed engine ## Measure against peers, side by side; prints ratios
 	$(BIN)/python -m bench
