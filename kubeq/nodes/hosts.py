@@ -1,7 +1,7 @@
 """Lists of hosts that are the user's own: on the command line, in the configuration, in a file. Nothing is connected.
 
 A word is `[user@]host[:port]`, with brackets around an IPv6 address; words are separated by commas or spaces. A word
-that names a file stands for its lines: a word each, then settings, then perhaps a comment:
+that names a file, or ends as files do, stands for its lines: a word each, then settings, then perhaps a comment:
 
     ada@10.0.0.7:2222  name=gpu1 key=~/.ssh/lab slots=4 label=rack=b   # NAME is what `kubeq nodes` shows
     worker2            resources=cpu=8,memory=32G
@@ -24,6 +24,10 @@ MOST_HOSTS = 1000
 """More lines than this are not a list of hosts."""
 LARGEST_FILE = 2**20
 HINT = "write [user@]host[:port], separated by commas; or a file with one a line"
+FILE_ENDINGS = (
+    ".txt", ".csv", ".tsv", ".list", ".lst", ".hosts", ".yaml", ".yml", ".json", ".toml", ".ini", ".cfg", ".conf",
+)  # fmt: skip
+"""How lists of hosts are called, and no host: none is a top-level domain (IANA's root zone)."""
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\\-]{0,63}\$?", re.ASCII)
 _ADDRESS = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
@@ -73,7 +77,8 @@ def read_hosts(texts: Sequence[str], base: Path, home: Path) -> tuple[Host, ...]
     for text in texts:
         for word in filter(None, re.split(r"[\s,]+", text)):
             path = base / _expanded(word, home)
-            lines = _lines(path) if "/" in word or path.is_file() else iter([(word, "")])
+            means_file = "/" in word or word.lower().endswith(FILE_ENDINGS) or path.is_file()
+            lines = _lines(path) if means_file else iter([(word, "")])
             for line, written in lines:
                 try:
                     found.append(replace(_host(line, home), written=written))
@@ -177,7 +182,10 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
     try:
         content = path.read_bytes()[: LARGEST_FILE + 1]
     except OSError as error:
-        raise UsageError(f"the hosts file {str(path)!r} cannot be read: {error.strerror}", hint=HINT) from error
+        raise UsageError(
+            f"the hosts file {str(path)!r} cannot be read: {error.strerror}",
+            hint="name a file that is there, or the hosts themselves: [user@]host[:port], separated by commas",
+        ) from error
     if len(content) > LARGEST_FILE or b"\0" in content:
         raise UsageError(f"the hosts file {str(path)!r} is not a list of hosts", hint=HINT)
     try:

@@ -56,6 +56,7 @@ def test_words_arrive_as_they_were_typed(kubeq: Any) -> None:
     assert json.loads(ran.stdout)["commands"] == [words]
 
 
+HOSTS_KEY = "[config]\nhosts = nodes/hosts\n"
 BAD: dict[str, tuple[tuple[str, ...], dict[str, str | bytes]]] = {
     "no-command": (("sub",), {}),
     "empty-command": (("sub", ""), {}),
@@ -113,6 +114,8 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, str | bytes]]] = {
     "far-option": (("sub", "--rows", "2", "true"), {}),
     "absolute-cd": (("sub", "--cd", "/abs", "true"), {}),
     "csv-answer": (("sub", "--csv", "true"), {}),
+    "missing-hosts-file": (("sub", "-i", "none", "--hosts", "one,missing.txt", "true"), {}),
+    "missing-hosts-file-in-the-configuration": (("sub", "-i", "none", "true"), {".kubeq": HOSTS_KEY}),
     "no-engine": (("sub", "true"), {}),
 }
 

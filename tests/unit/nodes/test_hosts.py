@@ -102,6 +102,18 @@ def test_a_file_that_is_not_there_is_named() -> None:
         read("my/hosts")
 
 
+@pytest.mark.parametrize("word", ["missing.txt", "Missing.HOSTS", "one,two.yaml"])
+def test_a_word_that_ends_as_files_do_is_no_host_where_there_is_no_such_file(word: str) -> None:
+    with pytest.raises(UsageError, match=f"the hosts file '/nowhere/{word.rpartition(',')[2]}' cannot be read"):
+        read(word)
+
+
+def test_a_host_that_is_called_as_files_are_is_meant_with_its_user_and_port() -> None:
+    assert [host.name for host in read("node.cfg:22,ada@box.list:22,txt,a.example.org")] == [
+        "node.cfg", "box.list", "txt", "a.example.org",
+    ]  # fmt: skip
+
+
 def test_a_list_is_not_endless() -> None:
     with pytest.raises(UsageError, match="the most"):
         read(" ".join(f"h{number}" for number in range(MOST_HOSTS + 1)))
