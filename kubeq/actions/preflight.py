@@ -1,10 +1,10 @@
 """What is made certain before a submission stores anything, besides all that the plan has refused already.
 
-The image exists and fits; a cloud has a machine on which a task fits; where queue and store are on the network, they
-answer, are complete and may be written. The questions are asked side by side, so that a user waits for the slowest of
-them only. Requests besides those for the image and of the cloud: to each network store a put and a delete of a small
-object; to a network queue one look at its index. (Whether a queue may be written, its first write tells: the job's row,
-before anything else is stored.)
+The keys for the user's own hosts are there; the image exists and fits; a cloud has a machine on which a task fits; where
+queue and store are on the network, they answer, are complete and may be written. The questions are asked side by side,
+so that a user waits for the slowest of them only. Requests besides those for the image and of the cloud: to each
+network store a put and a delete of a small object; to a network queue one look at its index. (Whether a queue may be
+written, its first write tells: the job's row, before anything else is stored.)
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from kubeq.core.machines import Machines, Offer
 from kubeq.core.model import Reach
 from kubeq.core.table_rules import listing
 from kubeq.errors import UsageError
+from kubeq.nodes.hosts import check_keys, hosts_of
 from kubeq.nodes.open import USUAL_IDENTITIES
 from kubeq.queue.base import Partition
 from kubeq.queue.swaps import insist
@@ -68,8 +69,11 @@ class _Answer:
 def preflight(session: Session, plan: Plan, resolve: Resolve | None = None) -> Preflight:
     """Everything that can be known before; leaves nothing behind. `resolve` is asked for the image.
 
-    Raises ImageUnavailable, AccessDenied or BackendError saying what is in the way.
+    Raises UsageError for what of the user's own is missing; ImageUnavailable, AccessDenied or BackendError saying what
+    else is in the way.
     """
+    if not session.config.local:
+        check_keys(hosts_of(session.hosts), session.config.ssh_identity)
     answers = run_parallel(list(_questions(session, plan, resolve or resolver_of(session))))
     return Preflight(
         pinned=next((answer.pinned for answer in answers if answer.pinned), None),

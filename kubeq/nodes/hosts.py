@@ -12,8 +12,9 @@ What is left out comes from ~/.ssh/config, which is read when a host is connecte
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -97,6 +98,24 @@ def read_hosts(texts: Sequence[str], base: Path, home: Path) -> tuple[Host, ...]
 def hosts_of(lines: Sequence[str]) -> tuple[Host, ...]:
     """The hosts that those lines of `Host.line` stand for."""
     return tuple(_host(line, Path("/")) for line in lines)
+
+
+def check_keys(hosts: Iterable[Host], usual: Path | None) -> None:
+    """Raises UsageError naming every private key, a host's own or the `usual` one, that is not there to be read."""
+    keys = dict.fromkeys(host.key or usual for host in hosts)
+    wrong = [f"{str(key)!r} {why}" for key in keys if key is not None and (why := key_problem(key)) is not None]
+    if wrong:
+        raise UsageError(
+            f"the key {'; the key '.join(wrong)}",
+            hint="name the private key: --ssh-identity FILE, or key=FILE in the host's line",
+        )
+
+
+def key_problem(key: Path) -> str | None:
+    """Why that file is no private key to log in with, as far as it can be seen without reading it."""
+    if not key.is_file():
+        return "is no file" if key.exists() else "does not exist"
+    return None if os.access(key, os.R_OK) else "may not be read by you"
 
 
 def parse_address(word: str) -> tuple[str | None, str, int | None]:

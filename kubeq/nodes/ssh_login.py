@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubeq.errors import UsageError
-from kubeq.nodes.hosts import Host, parse_address
+from kubeq.nodes.hosts import Host, key_problem, parse_address
 
 CONNECT_S = 5.0
 """How long a connection may take to come up, when ~/.ssh/config does not say (ConnectTimeout): time for three tries."""
@@ -71,8 +71,8 @@ def _resolve(host: Host, settings: SshSettings, depth: int) -> Login:
     said = _config_of(host, settings)
     user = host.user or settings.user or said.get("user") or settings.caller
     given = host.key or settings.identity
-    if given is not None and not given.is_file():
-        raise UsageError(f"the key {str(given)!r} does not exist", hint="name the private key, not the .pub file")
+    if given is not None and (problem := key_problem(given)) is not None:
+        raise UsageError(f"the key {str(given)!r} {problem}", hint="name the private key, not the .pub file")
     keys = (given,) if given else tuple(Path(key).expanduser() for key in _many(said, "identityfile"))
     known = (settings.known_hosts,) if settings.known_hosts else _known_hosts(said, settings.home)
     jumps = _jumps(said.get("proxyjump", "none"), settings, depth)

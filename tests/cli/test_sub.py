@@ -115,6 +115,7 @@ BAD: dict[str, tuple[tuple[str, ...], dict[str, str | bytes]]] = {
     "absolute-cd": (("sub", "--cd", "/abs", "true"), {}),
     "csv-answer": (("sub", "--csv", "true"), {}),
     "missing-hosts-file": (("sub", "-i", "none", "--hosts", "one,missing.txt", "true"), {}),
+    "missing-key": (("sub", "-i", "none", "--hosts", "one", "--ssh-identity", "gone", "true"), {}),
     "missing-hosts-file-in-the-configuration": (("sub", "-i", "none", "true"), {".kubeq": HOSTS_KEY}),
     "no-engine": (("sub", "true"), {}),
 }

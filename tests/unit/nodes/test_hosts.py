@@ -8,7 +8,7 @@ import pytest
 
 from kubeq.core.resources import Resources
 from kubeq.errors import UsageError
-from kubeq.nodes.hosts import MOST_HOSTS, Host, parse_address, read_hosts
+from kubeq.nodes.hosts import MOST_HOSTS, Host, check_keys, parse_address, read_hosts
 
 HOME = Path("/home/ada")
 
@@ -112,6 +112,27 @@ def test_a_host_that_is_called_as_files_are_is_meant_with_its_user_and_port() ->
     assert [host.name for host in read("node.cfg:22,ada@box.list:22,txt,a.example.org")] == [
         "node.cfg", "box.list", "txt", "a.example.org",
     ]  # fmt: skip
+
+
+def test_every_key_that_is_not_there_is_named_once(tmp_path: Path) -> None:
+    there, gone = tmp_path / "there", tmp_path / "gone"
+    there.write_text("a key")
+    hosts = in_file(tmp_path, f"a\nb key={there}\nc key={tmp_path}\nd key={gone}\ne key={gone}\n")
+    with pytest.raises(UsageError) as wrong:
+        check_keys(hosts, tmp_path / "usual")
+    said = (
+        f"the key '{tmp_path}/usual' does not exist",
+        f"the key '{tmp_path}' is no file",
+        f"the key '{gone}' does not exist",
+    )
+    assert wrong.value.message == "; ".join(said)
+
+
+def test_hosts_that_need_no_key_of_the_configuration_or_have_it_pass(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("a key")
+    check_keys(read("a"), None)
+    check_keys(read("a"), tmp_path / "there")
+    check_keys(in_file(tmp_path, f"a key={tmp_path / 'there'}\n"), tmp_path / "gone")
 
 
 def test_a_list_is_not_endless() -> None:
