@@ -1,8 +1,8 @@
 """What is made certain before a submission stores anything, besides all that the plan has refused already.
 
-The keys for the user's own hosts are there; the image exists and fits; a cloud has a machine on which a task fits; where
-queue and store are on the network, they answer, are complete and may be written. The questions are asked side by side,
-so that a user waits for the slowest of them only. Requests besides those for the image and of the cloud: to each
+The keys for the user's own hosts are there; the image exists and fits; a cloud has a machine on which a task fits;
+where queue and store are on the network, they answer, are complete and may be written. The questions are asked side by
+side, so that a user waits for the slowest of them only. Requests besides those for the image and of the cloud: to each
 network store a put and a delete of a small object; to a network queue one look at its index. (Whether a queue may be
 written, its first write tells: the job's row, before anything else is stored.)
 """

@@ -70,17 +70,23 @@ class Work:
 
 def quote(session: Session, pool: Pool, offer: Offer, wanted: int, work: Work | None = None) -> Quote:
     """What it takes to have `wanted` nodes of the pool up, hosts of the user's own first, by that offer. Only looks."""
+    warm, missing = warm_and_missing(session, pool, wanted)
+    work_s = None
+    if work is not None and work.timeout_s is not None:
+        work_s = ceil(work.tasks / (wanted * _slots(work.need, offer.type.resources))) * work.timeout_s
+    lifetime_s = pool.machines.lifetime_s if pool.machines is not None else 0.0
+    return Quote(offer=offer, count=missing, warm=warm, lifetime_s=lifetime_s, work_s=work_s)
+
+
+def warm_and_missing(session: Session, pool: Pool, wanted: int) -> tuple[int, int]:
+    """How many of so many nodes of the pool are up, and how many machines it takes besides hosts of the user's own."""
     known = session.queue.pool(pool.id) is not None
     live = observe_pool(session, pool.id).live if known else ()
     warm = min(wanted, len(live))
     rows = rows_of(session, pool.id) if live and pool.hosts else {}
     taken = sum(rows[name].provider == HOSTS for name in live if name in rows)
     hosts = min(wanted - warm, max(0, len(pool.hosts) - taken))
-    work_s = None
-    if work is not None and work.timeout_s is not None:
-        work_s = ceil(work.tasks / (wanted * _slots(work.need, offer.type.resources))) * work.timeout_s
-    lifetime_s = pool.machines.lifetime_s if pool.machines is not None else 0.0
-    return Quote(offer=offer, count=wanted - warm - hosts, warm=warm, lifetime_s=lifetime_s, work_s=work_s)
+    return warm, wanted - warm - hosts
 
 
 class Spending:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from kubeq.actions.spending import Quote
+from kubeq.actions.spending import Quote, warm_and_missing
 from kubeq.cli.asking import ask
 from kubeq.cli.global_options import Globals
 from kubeq.cli.output import Output, columns
@@ -61,6 +61,19 @@ def agreed(output: Output, quote: Quote, *, yes: bool) -> bool:
     return answer is None or answer
 
 
+def agree_to_nodes(settings: Globals, pool: Pool, wanted: int) -> None:
+    """Ask whether what the pool lacks to so many nodes is to be started; nothing where that costs nothing.
+
+    Raises Interrupted if it is not to be, BackendError for what cannot be asked of the cloud.
+    """
+    if pool.machines is None or settings.yes:
+        return
+    warm, missing = warm_and_missing(settings.session, pool, wanted)
+    offers = settings.session.provider_of(pool.id).offers(pool.machines) if missing else ()
+    if offers:  # else the launch says why there are none
+        _agree(settings, Quote(offer=offers[0], count=missing, warm=warm, lifetime_s=pool.machines.lifetime_s))
+
+
 def agree_to_more(settings: Globals, pool: Pool, number: int) -> None:
     """Ask whether so many more machines are to be started; nothing where the pool's nodes are none of a cloud.
 
@@ -71,9 +84,12 @@ def agree_to_more(settings: Globals, pool: Pool, number: int) -> None:
     offers = settings.session.provider_of(pool.id).offers(pool.machines)
     if not offers:
         raise UsageError("no machine fits what the pool asks for", hint="name another type: --machine-type TYPE")
-    quote = Quote(offer=offers[0], count=number, warm=0, lifetime_s=pool.machines.lifetime_s)
+    _agree(settings, Quote(offer=offers[0], count=number, warm=0, lifetime_s=pool.machines.lifetime_s))
+
+
+def _agree(settings: Globals, quote: Quote) -> None:
     if not agreed(settings.output, quote, yes=settings.yes):
-        raise Interrupted("no machine was started")
+        raise Interrupted("no machine was started, and nothing was changed")
 
 
 def dollars(amount: float | None) -> str:

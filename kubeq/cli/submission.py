@@ -33,6 +33,7 @@ from kubeq.cli.interrupts import interruptible
 from kubeq.cli.output import Mode, Output
 from kubeq.cli.shown import count
 from kubeq.cli.spending import agreed
+from kubeq.cli.starting import kept
 from kubeq.cli.views_sub import IdView, PreviewView, SubView, sent_text
 from kubeq.core.model import Job, NodeState, Pool
 from kubeq.core.quantities import format_size
@@ -141,7 +142,7 @@ def _go_on(session: Session, submitted: Submitted, pool: Pool, output: Output) -
         raise _interrupted(session, job, output) from None
     except BackendError as error:
         if error.hint is None and not nodes:
-            error.hint = f"the job is stored: mend that, then kubeq resume {job.id}; kubeq kill {job.id} gives it up"
+            error.hint = kept(job)
         raise
     if end is None:
         leave_watcher(session, output, job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -27,9 +28,52 @@ raise SystemExit(0 if agreed(Output(Mode.TEXT), quote, yes={yes}) else 3)
 """
 
 
+LATER = """
+import sys
+from functools import partial
+from pathlib import Path
+
+from kubeq.actions.launching import pool_of_request
+from kubeq.actions.resume import resume
+from kubeq.cli.global_options import Globals
+from kubeq.cli.output import Mode, Output
+from kubeq.cli.spending import agree_to_nodes
+from kubeq.cli.starting import agree_to_retry, start_nodes
+from kubeq.core.model import Exit
+from kubeq.errors import Interrupted
+from tests.jobs import FakeClock, Work, session_in
+from tests.providers import FakeCloud
+from tests.unit.actions.test_machines import configured
+
+clock, cloud, settings = FakeClock(), FakeCloud(), Globals()
+session = configured(session_in(Path(sys.argv[1]), clock), cloud, nodes=2)
+pool = pool_of_request(session, private=False)
+session.queue.make_pool(pool)
+work = Work(session, clock)
+job = work.submit([("1",), ("2",), ("3",)], ["x"], pool=pool.id)
+work.end(work.claim(pool=pool.id)[0], Exit(code=1))
+job = session.queue.pause(job)
+settings.session = session
+try:
+    {act}
+except Interrupted as refused:
+    print(refused.message)
+print(len(cloud.requests), session.queue.refresh(job).paused)
+"""
+RESUME = "resume(session, job, agree=partial(agree_to_nodes, settings))"
+RETRY = "agree_to_retry(settings, job)"
+RESET = "start_nodes(settings, [job])"
+NOT_CHANGED = "no machine was started, and nothing was changed"
+
+
 def asked(typed: bytes | None, *, count: int = 20, yes: bool = False) -> tuple[int, str]:
     """The exit code and the screen of a process with a terminal of its own, on which that is typed once it asks."""
-    words = [sys.executable, "-c", PROGRAM.format(count=count, yes=yes)]
+    return on_a_terminal(typed, PROGRAM.format(count=count, yes=yes))
+
+
+def on_a_terminal(typed: bytes | None, program: str, *more: str) -> tuple[int, str]:
+    """As `asked`, of any program."""
+    words = [sys.executable, "-c", program, *more]
     pid, screen = pty.fork()
     if pid == 0:
         os.execve(sys.executable, words, {**os.environ, "PYTHONPATH": str(ROOT)})
@@ -83,3 +127,22 @@ def test_without_a_terminal_nothing_is_asked() -> None:
         start_new_session=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("act", "typed", "told"),
+    [
+        (RESUME, b"n\n", [NOT_CHANGED, "0 True"]),
+        (RESUME, b"y\n", ["2 False"]),
+        (RETRY, b"n\n", [NOT_CHANGED, "0 True"]),
+        (RESET, b"n\n", ["no machine was started; kubeq addnodes 1 20260102-030405-0001 starts one", "0 True"]),
+        (RESET, b"y\n", ["started node {pool}-1, {pool}-2", "2 True"]),
+    ],
+)
+def test_whoever_goes_on_with_a_job_is_asked_before_machines_are_started(
+    tmp_path: Path, act: str, typed: bytes, told: list[str]
+) -> None:
+    code, shown = on_a_terminal(typed, LATER.format(act=act), str(tmp_path))
+    question, _, after = shown.partition("go on? [y/N] ")
+    assert code == 0 and question.startswith("this starts 2 machines:\n"), shown
+    assert re.sub(r"\b[0-9a-f]{12}-", "{pool}-", after).splitlines()[1:] == told

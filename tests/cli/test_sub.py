@@ -43,6 +43,11 @@ def test_a_job_for_which_no_host_can_be_had_is_kept_and_its_user_told_what_to_do
     error, hint = ran.stderr.splitlines()[-2:]
     assert error.startswith("error: no node could be started: there is no host 'one.invalid'")
     assert hint == f"hint: the job is stored: mend that, then kubeq resume {job}; kubeq kill {job} gives it up"
+    for words in (("resume", job), ("-o", "hosts=one.invalid", "addnodes", "1", job)):
+        again = kubeq(*words)
+        assert again.code == 6 and again.stderr.splitlines()[-1] == hint
+    by_hand = kubeq("-o", "hosts=one.invalid", "addnodes", "1")
+    assert by_hand.code == 6 and by_hand.stderr.endswith("try again; kubeq hosts looks at hosts of yours\n")
 
 
 def test_options_end_at_the_first_word_of_the_command(kubeq: Any) -> None:

@@ -18,6 +18,7 @@ def command(settings: Globals, words: tuple[str, ...]) -> None:
     from kubeq.actions.launching import add_nodes, pool_of_job, pool_of_request
     from kubeq.actions.nodes import check_count
     from kubeq.cli.spending import agree_to_more
+    from kubeq.cli.starting import hinting
     from kubeq.cli.views_sub import LaunchedView
 
     number, text = _split(words)
@@ -26,7 +27,9 @@ def command(settings: Globals, words: tuple[str, ...]) -> None:
     job = find_job(session, text) if text is not None else None
     pool = pool_of_job(session, job) if job is not None else pool_of_request(session, private=False)
     agree_to_more(settings, pool, count)
-    settings.output.show(LaunchedView(add_nodes(session, pool, count, settings.output.warn)))
+    with hinting(job):
+        names = add_nodes(session, pool, count, settings.output.warn)
+    settings.output.show(LaunchedView(names))
 
 
 def _split(words: tuple[str, ...]) -> tuple[str, str | None]:

@@ -26,6 +26,7 @@ def command(settings: Globals, action: str, count: str | None, write: Path | Non
     from kubeq.actions.launching import add_nodes, pool_of_request
     from kubeq.actions.nodes import check_count, write_addresses
     from kubeq.cli.spending import agree_to_more
+    from kubeq.cli.starting import hinting
     from kubeq.cli.views_sub import LaunchedView
 
     session, output = settings.session, settings.output
@@ -33,7 +34,8 @@ def command(settings: Globals, action: str, count: str | None, write: Path | Non
     if action == "up":
         number = check_count(count or "1")
         agree_to_more(settings, pool, number)
-        names = add_nodes(session, pool, number, output.warn)
+        with hinting():
+            names = add_nodes(session, pool, number, output.warn)
         if write is not None:
             without = write_addresses(session, pool.id, names, write)
             if without:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from kubeq.cli.global_options import Globals, global_options
@@ -18,9 +20,13 @@ def command(settings: Globals, job: str) -> None:
     from kubeq.actions.finding import find_job
     from kubeq.actions.resume import resume
     from kubeq.cli.hooks_shown import leave_watcher, run_hooks
+    from kubeq.cli.spending import agree_to_nodes
+    from kubeq.cli.starting import hinting
     from kubeq.cli.views_sub import ResumedView
 
-    resumed = resume(settings.session, find_job(settings.session, job), say=settings.output.warn)
+    found = find_job(settings.session, job)
+    with hinting(found):
+        resumed = resume(settings.session, found, say=settings.output.warn, agree=partial(agree_to_nodes, settings))
     settings.output.show(ResumedView(resumed))
     run_hooks(settings.session, settings.output, resumed.job)
     if resumed.job.open:

@@ -25,7 +25,7 @@ def command(settings: Globals, job: str, resources: str | None) -> None:
     from kubeq.cli.hooks_shown import leave_watcher, run_hooks
     from kubeq.cli.interrupts import interruptible
     from kubeq.cli.output import Mode
-    from kubeq.cli.starting import start_nodes
+    from kubeq.cli.starting import agree_to_retry, start_nodes
     from kubeq.cli.views_changes import ChangesView
     from kubeq.core.model import TaskState
     from kubeq.core.selectors import Filters
@@ -34,12 +34,13 @@ def command(settings: Globals, job: str, resources: str | None) -> None:
     found = find_job(session, job)
     failed = Choice(filters=Filters(states=frozenset({TaskState.FAILED})))
     wanted = ResetRequest(choice=failed, resources=other_resources(resources, settings.config.task_resources))
+    agree_to_retry(settings, found)
     changes = reset(session, [found.id], wanted)
     if output.mode is not Mode.JSON:
         output.show(ChangesView("retrying", changes))
     try:
         with interruptible():
-            start_nodes(settings, changes.jobs)
+            start_nodes(settings, changes.jobs, asked=True)
             end = wait_for_end(
                 session,
                 session.queue.refresh(found),
