@@ -17,8 +17,9 @@ from typing import Protocol, TextIO
 from kubeq.actions.launching import SEEN_RECENTLY_S
 from kubeq.actions.logs import LOOK_S, contents_of
 from kubeq.actions.session import Session
-from kubeq.core.model import JobId, NodeName, NodeState, PoolId, Reach, TaskId
+from kubeq.core.model import JobId, Node, NodeName, NodeState, PoolId, Reach, TaskId
 from kubeq.core.printed import Lines
+from kubeq.core.quantities import format_duration
 from kubeq.errors import NotFound
 from kubeq.nodes.boot import node_directory
 from kubeq.store.disk import disk_errors
@@ -53,7 +54,7 @@ class Log(Protocol):
 
 
 def open_node_log(session: Session, name: NodeName) -> Log:
-    """The node's log from its beginning. Raises NotFound if it has none that can be seen from here."""
+    """The node's log from its beginning. Raises NotFound if it has none that can be seen from here, and says why."""
     if "/" not in name and name not in (".", ".."):
         folder = node_directory(Path(session.config.state_dir), name)
         if any((folder / file).is_file() for file in (LOG, PRINTED)):
@@ -63,8 +64,32 @@ def open_node_log(session: Session, name: NodeName) -> Log:
             return stored
         if printed := _console(session, name):
             return UnspokenLog(printed, stored)
+        if (row := _row_of(session, name)) is not None:
+            raise _silent(row, session.queue.now())
     raise NotFound(
         f"there is no job {name!r}, and no node of that name with a log", hint="kubeq nodes --all lists the nodes"
+    )
+
+
+def _row_of(session: Session, name: NodeName) -> Node | None:
+    """What the queue knows of the node."""
+    pool = PoolId(name.rpartition("-")[0])
+    return next((node for node in session.queue.peers(pool) if node.name == name), None)
+
+
+def _silent(node: Node, now: float) -> NotFound:
+    """Why nothing that the node has printed can be seen."""
+    if node.state is NodeState.GONE:
+        why = node.note or "it left no reason"
+        return NotFound(
+            f"node {node.name} has printed nothing before it was gone ({node.gone}): {why}",
+            hint="kubeq nodes --all lists what has become of every node",
+        )
+    since = format_duration(max(0.0, now - (node.started_at or node.requested_at)))
+    what = "its agent has not spoken yet" if node.started_at is None else "what its agent logs is on its way"
+    return NotFound(
+        f"node {node.name} is {node.state} for {since} and has printed nothing yet: {what}",
+        hint=f"kubeq nodes shows how it comes up; then kubeq logs {node.name} again",
     )
 
 
@@ -262,8 +287,7 @@ def _printed(task: TaskId, attempt: int, lines: list[str]) -> Iterator[Line]:
 
 def _has_left(session: Session, name: NodeName) -> bool:
     """Whether the node says that it has left, or has said nothing for long."""
-    pool = PoolId(name.rpartition("-")[0])
-    row = next((node for node in session.queue.peers(pool) if node.name == name), None)
+    row = _row_of(session, name)
     if row is None:
         return False
     return row.state is NodeState.GONE or session.queue.now() - (row.seen_at or 0.0) > SEEN_RECENTLY_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from kubeq.errors import NotFound
 from kubeq.queue.claims import Grant
 from kubeq.store.logs import LogWriter
 from kubeq.store.node_logs import node_log_writer
-from tests.jobs import NODE, POOL, FakeClock, Work
+from tests.jobs import EPOCH, NODE, POOL, FakeClock, Work
 
 NAME = NodeName("n-1")
 
@@ -178,3 +179,45 @@ def test_a_node_that_has_been_silent_for_long_is_not_waited_for(
     work.report_node(name=NAME, pool="n")
     clock.advance(1000)
     assert [line.text for line in follow_node(session, NAME) if line is not None] == ["one"]
+
+
+# -- a node that has printed nothing ----------------------------------------------------------------------------------
+
+
+def test_of_a_node_that_has_printed_nothing_yet_it_is_said_what_it_does(
+    session: Session, work: Work, clock: FakeClock
+) -> None:
+    session.queue.record_requested([replace(node_row(), started_at=None, state=NodeState.REQUESTED)])
+    clock.advance(20.0)
+    with pytest.raises(NotFound) as coming:
+        open_node_log(session, NODE)
+    assert coming.value.message == (
+        f"node {NODE} is requested for 20s and has printed nothing yet: its agent has not spoken yet"
+    )
+    assert coming.value.hint == f"kubeq nodes shows how it comes up; then kubeq logs {NODE} again"
+    work.report_node()
+    with pytest.raises(NotFound, match="what its agent logs is on its way"):
+        open_node_log(session, NODE)
+
+
+def test_of_a_node_that_went_without_a_word_it_is_said_why(session: Session) -> None:
+    gone = replace(node_row(), state=NodeState.GONE, gone=GoneReason.NEVER_STARTED, note="no zone has room")
+    session.queue.record_end(gone)
+    with pytest.raises(NotFound) as silent:
+        open_node_log(session, NODE)
+    assert (
+        silent.value.message == f"node {NODE} has printed nothing before it was gone (never_started): no zone has room"
+    )
+
+
+def node_row() -> Node:
+    return Node(
+        name=NODE,
+        pool=POOL,
+        number=1,
+        provider="ec2",
+        state=NodeState.ACTIVE,
+        host="",
+        requested_at=EPOCH,
+        seen_at=None,
+    )
