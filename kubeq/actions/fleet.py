@@ -197,17 +197,29 @@ def _ends(
         if row is None:
             found[name] = never_started(pool, name, seen.reason, now, seen)
         else:
-            without = GoneReason.NEVER_STARTED if row.state is NodeState.REQUESTED else GoneReason.LOST
-            gone = GoneReason.PREEMPTED if seen.preempted else without
-            found[name] = _gone(row, gone, row.note or seen.reason, now, seen)
+            gone, why = end_of(row, seen)
+            found[name] = _gone(row, gone, row.note or why, now, seen)
     for name, row in rows.items():
         patience = UNSEEN_S if row.state is NodeState.REQUESTED else SILENT_S
         silent = now - (row.seen_at or row.requested_at) > patience
         if row.provider == pool.provider and row.state is not NodeState.GONE and name not in observed and silent:
+            gone, why = end_of(row, None)
             never = row.state is NodeState.REQUESTED
-            gone = GoneReason.NEVER_STARTED if never else GoneReason.LOST
-            found[name] = _gone(row, gone, row.note or f"it {'never came' if never else 'is not there any more'}", now)
+            usual = f"it {'never came' if never else 'is not there any more'}"
+            found[name] = _gone(row, gone, row.note or why or usual, now)
     return found
+
+
+def end_of(row: Node, seen: Observation | None) -> tuple[GoneReason, str | None]:
+    """How a node has ended that has not said so itself, and why as far as its provider or we know."""
+    reason = None if seen is None else seen.reason
+    if seen is not None and seen.preempted:
+        return GoneReason.PREEMPTED, reason
+    if row.state is not NodeState.REQUESTED:
+        return GoneReason.LOST, reason
+    if row.order is not None:
+        return GoneReason.TERMINATED, "it was told to leave before its agent spoke"
+    return GoneReason.NEVER_STARTED, reason
 
 
 def _gone(row: Node, gone: GoneReason, note: str | None, now: float, seen: Observation | None = None) -> Node:

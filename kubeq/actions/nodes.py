@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kubeq.actions.fleet import SILENT_S
+from kubeq.actions.fleet import SILENT_S, end_of
 from kubeq.actions.launching import SEEN_RECENTLY_S, seen_of
 from kubeq.actions.session import Session
 from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeOrder, NodeState, Pool, PoolId, TaskId, TaskState
@@ -152,15 +152,20 @@ def _joined(node: Node, seen: Observation | None, silent: str | None, now: float
         if stands and now - (node.ended_at or now) > SILENT_S:
             return NodeFacts(node=node, because="its machine is still up: kubeq nodes --orphans")
         return NodeFacts(node=node, because=node.note)
-    if seen is not None and not seen.alive:
-        why = GoneReason.PREEMPTED if seen.preempted else GoneReason.LOST
-        gone = replace(node, state=NodeState.GONE, gone=why, ended_at=node.seen_at, tasks=())
-        return NodeFacts(node=gone, because=seen.reason)
+    if (seen is not None and not seen.alive) or (seen is None and _was_never_to_speak(node)):
+        gone, why = end_of(node, seen)
+        ended_at = node.seen_at or node.requested_at
+        return NodeFacts(node=replace(node, state=NodeState.GONE, gone=gone, ended_at=ended_at, tasks=()), because=why)
     if node.order is not None:
         return NodeFacts(node=replace(node, state=NodeState.DRAINING), because="asked to leave")
     if seen is None and silent is None and node.seen_at is not None and now - node.seen_at > SEEN_RECENTLY_S:
         return NodeFacts(node=replace(node, state=NodeState.GONE, gone=GoneReason.LOST, ended_at=node.seen_at))
     return NodeFacts(node=node, because=silent or node.note or (seen.reason if seen is not None else None))
+
+
+def _was_never_to_speak(node: Node) -> bool:
+    """Whether its machine, which was there, was ended by us before the agent had reported itself."""
+    return node.state is NodeState.REQUESTED and node.order is NodeOrder.RELEASE
 
 
 def _unreported(session: Session, pool: Pool, name: NodeName, seen: Observation) -> NodeFacts:

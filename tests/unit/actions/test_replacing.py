@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from kubeq.actions.aborting import stop_nodes
 from kubeq.actions.fleet import BOOT_LIMIT_S, SILENT_S, UNSEEN_S
 from kubeq.actions.launching import add_nodes, ensure_nodes, fleet_now, nodes_for, observe_pool, pool_of_request
+from kubeq.actions.nodes import list_nodes
 from kubeq.actions.replacing import MOST_BARREN, MOST_REFUSALS, PAUSE_S, Replacing, replacing
 from kubeq.actions.session import Session
 from kubeq.actions.tending import tending_of
@@ -439,3 +441,26 @@ def test_hosts_of_ones_own_are_used_first_and_machines_make_up_what_is_missing(
     unsaid.adopt(pool)
     unsaid._own_hosts[pool.id] = hosts
     assert nodes_for(unsaid, pool, 9) == 2, "without --nodes as many as there are hosts"
+
+
+def facts_of(session: Session) -> dict[NodeName, tuple[NodeState, GoneReason | None, str | None]]:
+    return {facts.node.name: (facts.node.state, facts.node.gone, facts.because) for facts in list_nodes(session)}
+
+
+def test_a_machine_that_was_stopped_before_its_agent_spoke_is_terminated_and_not_lost(
+    far: Session, cloud: FakeCloud, pool: Pool, clock: FakeClock
+) -> None:
+    ordered, forgotten, by_others = ensure_nodes(far, pool, 3)
+    assert stop_nodes(far, pool.id, (ordered, forgotten)).left_over == ()
+    cloud.nodes.pop(forgotten)  # as Compute Engine forgets what was deleted
+    cloud.die(by_others, "User initiated shutdown")
+    told = "it was told to leave before its agent spoke"
+    expected = {
+        ordered: (NodeState.GONE, GoneReason.TERMINATED, told),
+        forgotten: (NodeState.GONE, GoneReason.TERMINATED, told),
+        by_others: (NodeState.GONE, GoneReason.NEVER_STARTED, "User initiated shutdown"),
+    }
+    assert facts_of(far) == expected, "as it is seen"
+    clock.advance(UNSEEN_S + 1)
+    fleet_now(far, pool)
+    assert facts_of(far) == expected, "as it is written down"
