@@ -26,8 +26,6 @@ class PricesView:
             ("type", "on demand", "spot at most"),
             [(kind, _price(plain), _price(spot)) for kind, plain, spot in seen.types],
         )
-        if not seen.types:
-            yield "nothing is known; kubeq prices --refresh asks for it"
 
     def json(self) -> Mapping[str, Any]:
         seen = self.known

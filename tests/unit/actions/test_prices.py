@@ -87,7 +87,8 @@ def test_the_price_list_of_aws_is_read_page_by_page_and_kept(session: Session, s
         },
     ]
     far = configured(session, "ec2", "mars-north-1")
-    assert list(PricesView(known_prices(far, ())).text())[-1] == "nothing is known; kubeq prices --refresh asks for it"
+    with pytest.raises(NotFound, match="no price of ec2 is known in the region 'mars-north-1'"):
+        known_prices(far, ())
     refresh_prices(far)
     known = known_prices(far, ())
     assert known.types == [("c5.large", 0.09, None), ("m5.large", 0.111, None)]
@@ -139,3 +140,37 @@ def test_a_list_that_cannot_be_had_is_told(session: Session, server: PriceServer
         refresh_prices(configured(session, "gce", "mars-west1"))
     with pytest.raises(UsageError, match="the configuration names none"):
         refresh_prices(configured(session, "local", "mars-west1"))
+
+
+@pytest.mark.parametrize(
+    ("region", "types", "message", "hint"),
+    [
+        ("eu-wst-1", (), "no price of ec2 is known in the region 'eu-wst-1'", "did you mean eu-west-1"),
+        ("mars", (), "no price of ec2 is known in the region 'mars'", "kubeq prices --refresh asks"),
+        ("eu-west-1", ("m5.lrge",), "no price of m5.lrge is known in eu-west-1", "did you mean m5.large"),
+        (
+            "eu-west-1",
+            ("us-east-1",),
+            "no price of us-east-1 is known",
+            "is a region: kubeq prices -o region=us-east-1",
+        ),
+    ],
+)
+def test_what_nobody_knows_a_price_of_is_no_empty_table(
+    session: Session, region: str, types: tuple[str, ...], message: str, hint: str
+) -> None:
+    with pytest.raises(NotFound) as unknown:
+        known_prices(configured(session, "ec2", region), types)
+    assert unknown.value.message.startswith(message)
+    assert unknown.value.hint is not None and hint in unknown.value.hint
+
+
+def test_of_several_types_one_that_is_unknown_has_no_price(session: Session) -> None:
+    known = known_prices(configured(session, "ec2", "eu-west-1"), ("m5.large", "x9.huge"))
+    first, header, *rows = PricesView(known).text()
+    assert first.startswith("ec2 in eu-west-1, $/hour; ")
+    assert [header.split()[0], *[row.split() for row in rows]] == [
+        "type",
+        ["m5.large", "0.107", "?"],
+        ["x9.huge", "?", "?"],
+    ]
