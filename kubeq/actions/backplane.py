@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from string import Formatter
+
 from kubeq.config import Config
 from kubeq.core.model import Job, Reach
 from kubeq.errors import NotFound, UsageError
@@ -9,6 +12,30 @@ from kubeq.nodes.base import NodeCapabilities
 from kubeq.queue import open as queues
 from kubeq.store import open as stores
 from kubeq.store.base import ObjectStore
+
+
+def check_names(config: Config) -> None:
+    """Raises UsageError for a bucket, project, region or table that cannot be called so, and where that was said."""
+    checks: tuple[tuple[str, str, Callable[[str], None]], ...] = (
+        ("default_url_prefix", config.store_url, stores.check_url),
+        ("cas_url_prefix", config.blobs_url, stores.check_url),
+        ("queue_url", config.queue_url, queues.check_url),
+    )
+    for key, url, check in checks:
+        try:
+            check(url)
+        except UsageError as error:
+            raise UsageError(f"{_said(config, key)}: {error.message}", hint=error.hint) from None
+
+
+def _said(config: Config, key: str) -> str:
+    """The key and who has set it; for the queue that goes with a store, who has set what names it."""
+    origin = config.origins[key]
+    beside = queues.BESIDE.get(config.store_url.partition(":")[0], "")
+    names = [name for _, name, _, _ in Formatter().parse(beside) if name] if key == "queue_url" else []
+    if origin != "default" or not names:
+        return f"{key} ({origin})"
+    return ", ".join(f"{name} ({config.origins[name]})" for name in names)
 
 
 def check_reach(config: Config, nodes: NodeCapabilities) -> None:

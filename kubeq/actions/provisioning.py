@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from kubeq.actions.backplane import check_names
 from kubeq.config import Config, with_flags
 from kubeq.core.model import Requests
 from kubeq.core.provisioning import Permission, Piece, Provisioner
@@ -54,7 +55,11 @@ Provisioners = Mapping[str, Provisioner | None]
 
 
 def provisioners_of(config: Config) -> Provisioners:
-    """Those of the stores and of the queue, by URL and in the order to use them; makes no request."""
+    """Those of the stores and of the queue, by URL and in the order to use them; makes no request.
+
+    Raises UsageError for what cannot be called so.
+    """
+    check_names(config)
     region, project = config.region, config.project
     found = {url: stores.open_provisioner(url, region, project) for url in (config.store_url, config.blobs_url)}
     return found | {config.queue_url: queues.open_provisioner(config.queue_url, region)}

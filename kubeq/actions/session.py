@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from functools import cached_property
 
-from kubeq.actions.backplane import check_reach
+from kubeq.actions.backplane import check_names, check_reach
 from kubeq.actions.folders import check_state_dir
 from kubeq.actions.outfits import Dressing, dressing_of
 from kubeq.config import Config
@@ -50,8 +50,10 @@ class Session:
     def check(self) -> None:
         """For a command to ask before anything else; makes no request.
 
-        Raises UsageError if queue, store and nodes do not go together, BackendError if the state folder cannot be used.
+        Raises UsageError if queue, store and nodes cannot be called so or do not go together, BackendError if the state
+        folder cannot be used.
         """
+        check_names(self.config)
         check_reach(self.config, self.provider.capabilities)
         check_state_dir(self.config.state_dir)
 

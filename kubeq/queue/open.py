@@ -31,12 +31,14 @@ _CREDENTIALS = re.compile(r"//[^/?#]*@")
 class Kind:
     """One kind of queue: how the rest of its URL is opened, and who can see it (as the backend itself says).
 
+    `check` raises UsageError for names that cannot be, as `open` does, and imports no backend.
     `provision` gives what makes it in a cloud; its second argument is the region to make it in where the URL names
     none, None for the cloud's own choice. Without it, nothing has to be made.
     """
 
     open: Callable[[str], RecordTable]
     reach: Reach
+    check: Callable[[str], object] | None = None
     provision: Callable[[str, str | None], Provisioner] | None = None
 
 
@@ -65,6 +67,13 @@ def open_provisioner(url: str, region: str | None = None) -> Provisioner | None:
     """
     kind, rest = _parse(url)
     return None if kind.provision is None else kind.provision(rest, region)
+
+
+def check_url(url: str) -> None:
+    """Raises UsageError for a URL that names what cannot be, as `open_table` does; imports no backend."""
+    kind, rest = _parse(url)
+    if kind.check is not None:
+        kind.check(rest)
 
 
 def reach_of(url: str) -> Reach:
@@ -130,7 +139,8 @@ def place_in_a_project(rest: str) -> tuple[str, str, str]:
     if match is None:
         raise UsageError(
             f"the queue URL 'datastore:{rest}' names no project, or a namespace or database that cannot be",
-            hint="write datastore://PROJECT, datastore://PROJECT/NAMESPACE or datastore://PROJECT?database=DATABASE",
+            hint="write datastore://PROJECT, datastore://PROJECT/NAMESPACE or datastore://PROJECT?database=DATABASE; a "
+            "project's id has 6 to 30 lower-case letters, digits and -, and begins with a letter",
         )
     database = match["database"] or ""
     return match["project"], match["namespace"] or "", "" if database == "(default)" else database
@@ -153,7 +163,8 @@ def _table_in_a_region(rest: str) -> tuple[str, str]:
     if match is None:
         raise UsageError(
             f"the queue URL 'dynamodb:{rest}' names no region and table",
-            hint="write dynamodb://REGION/TABLE; a table's name has 3 to 255 letters, digits, '_', '-' and '.'",
+            hint="write dynamodb://REGION/TABLE; a region is called like eu-west-1, and a table's name has 3 to 255 "
+            "letters, digits, '_', '-' and '.'",
         )
     return match["region"], match["table"]
 
@@ -167,8 +178,8 @@ def _relay(url: str, clock: Clock, token: str | None) -> Claims:
 
 
 TABLES: Mapping[str, Kind] = {
-    "datastore": Kind(open=_datastore, reach=Reach.NETWORK, provision=_datastore_setup),
-    "dynamodb": Kind(open=_dynamodb, reach=Reach.NETWORK, provision=_dynamodb_setup),
+    "datastore": Kind(open=_datastore, reach=Reach.NETWORK, check=place_in_a_project, provision=_datastore_setup),
+    "dynamodb": Kind(open=_dynamodb, reach=Reach.NETWORK, check=_table_in_a_region, provision=_dynamodb_setup),
     "memory": Kind(open=_memory, reach=Reach.HOST),
     "sqlite": Kind(open=_sqlite, reach=Reach.HOST),
 }

@@ -22,12 +22,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import BinaryIO, ClassVar
-from urllib.parse import SplitResult, quote, unquote
+from urllib.parse import SplitResult, quote
 
 from kubeq.core.digest import Digest
 from kubeq.core.model import Reach
 from kubeq.errors import ObjectNotFound, UsageError
 from kubeq.store.base import ObjectStore, Stored
+from kubeq.store.bucket_urls import parse_url
 from kubeq.store.gcs_bucket import Bucket
 from kubeq.store.gcs_parts import PartedPuts
 from kubeq.store.keys import LONGEST_KEY, check_key, is_key, may_begin_key
@@ -36,8 +37,6 @@ from kubeq.store.patience import Patience
 from kubeq.store.sending import PART, Sender
 from kubeq.store.sizes import Sizes
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
-"""Cloud Storage, "Bucket naming requirements": 63 characters, or 222 with dots in it."""
 _SENDABLE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{,250}")
 """What a request can carry as the key to list after: text, of no more than 1,024 bytes."""
 
@@ -128,19 +127,6 @@ class GcsStore:
                 hint="choose a shorter prefix for the store, or shorter names",
             )
         return name
-
-
-def parse_url(parts: SplitResult) -> tuple[str, str]:
-    """The names of the bucket and of the prefix, which may be empty. Raises UsageError for a URL that has none."""
-    prefix = unquote(parts.path, errors="surrogateescape").strip("/")
-    if not _NAME.fullmatch(parts.netloc):
-        raise UsageError(
-            f"the store's gs:// URL names no bucket: {parts.netloc!r} cannot be one",
-            hint="write gs://BUCKET or gs://BUCKET/PREFIX; bucket names are of lower-case letters, digits, -, _ and .",
-        )
-    if prefix and not is_key(f"_/{prefix}"):
-        raise UsageError(f"the store's gs:// URL has the prefix {prefix!r}, which cannot begin a key")
-    return parts.netloc, prefix
 
 
 def open_gcs(parts: SplitResult) -> GcsStore:

@@ -16,7 +16,7 @@ from google.api_core.exceptions import NotFound, PreconditionFailed
 
 from kubeq.core.provisioning import Permission, Piece
 from kubeq.errors import AccessDenied, BackendError, Conflict
-from kubeq.store.gcs import parse_url
+from kubeq.store.bucket_urls import parse_url
 from kubeq.store.gcs_bucket import TIMEOUT_S, Bucket
 from kubeq.store.gcs_parts import PARTS
 from kubeq.store.patience import Patience

@@ -20,6 +20,7 @@ from kubeq.extras import extra
 from kubeq.metering import added
 from kubeq.store.base import ObjectStore
 from kubeq.store.bucket_source import BucketSite
+from kubeq.store.bucket_urls import parse_url
 from kubeq.store.local import LocalStore
 from kubeq.store.memory import MemoryStore
 from kubeq.store.patience import Patience
@@ -30,12 +31,14 @@ from kubeq.store.sources import RetryingSite, Site
 class Kind:
     """One kind of store: how its URL is opened, and who can see it (as the backend itself says).
 
+    `check` raises UsageError for names that cannot be, as `open` does, and imports no backend.
     `provision` gives what makes it in a cloud; its other arguments are the region and the project to make it in, None
     for what the cloud's own tools say. Without it, nothing has to be made.
     """
 
     open: Callable[[SplitResult], ObjectStore]
     reach: Reach
+    check: Callable[[SplitResult], object] | None = None
     provision: Callable[[SplitResult, str | None, str | None], Provisioner] | None = None
 
 
@@ -61,6 +64,13 @@ def open_provisioner(url: str, region: str | None = None, project: str | None = 
     """
     kind, parts = _parse(url)
     return None if kind.provision is None else kind.provision(parts, region, project)
+
+
+def check_url(url: str) -> None:
+    """Raises UsageError for a URL that names what cannot be, as `open_store` does; imports no backend."""
+    kind, parts = _parse(url)
+    if kind.check is not None:
+        kind.check(parts)
 
 
 def reach_of(url: str) -> Reach:
@@ -164,9 +174,9 @@ def _memory_of_this_process() -> MemoryStore:
 
 STORES: Mapping[str, Kind] = {
     "file": Kind(open=_file, reach=Reach.HOST),
-    "gs": Kind(open=_gs, reach=Reach.NETWORK, provision=_gs_provisioner),
+    "gs": Kind(open=_gs, reach=Reach.NETWORK, check=parse_url, provision=_gs_provisioner),
     "memory": Kind(open=_memory, reach=Reach.HOST),
-    "s3": Kind(open=_s3, reach=Reach.NETWORK, provision=_s3_provisioner),
+    "s3": Kind(open=_s3, reach=Reach.NETWORK, check=parse_url, provision=_s3_provisioner),
 }
 
 

@@ -21,12 +21,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import BinaryIO, ClassVar
-from urllib.parse import SplitResult, quote, unquote
+from urllib.parse import SplitResult, quote
 
 from kubeq.core.digest import Digest
 from kubeq.core.model import Reach
-from kubeq.errors import ObjectNotFound, UsageError
+from kubeq.errors import ObjectNotFound
 from kubeq.store.base import ObjectStore, Stored
+from kubeq.store.bucket_urls import parse_url
 from kubeq.store.keys import check_key, is_key, may_begin_key
 from kubeq.store.parallel import run_parallel
 from kubeq.store.patience import Patience
@@ -35,8 +36,6 @@ from kubeq.store.s3_parts import PartedPuts
 from kubeq.store.sending import PART, Sender
 from kubeq.store.sizes import Sizes
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-"""S3 user guide, "General purpose bucket naming rules"."""
 _SENDABLE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{,250}")
 """What a request can carry as the key to list after: text, of no more than 1,024 bytes."""
 
@@ -122,22 +121,6 @@ class S3Store:
             if not page.more:
                 return
             position = page.objects[-1][0]
-
-
-def parse_url(parts: SplitResult) -> tuple[str, str]:
-    """The names of the bucket and of the prefix, which may be empty. Raises UsageError for a URL that has none."""
-    prefix = unquote(parts.path, errors="surrogateescape").strip("/")
-    if not _NAME.fullmatch(parts.netloc):
-        raise UsageError(
-            "the store's S3 URL names no bucket",
-            hint="write s3://BUCKET or s3://BUCKET/PREFIX; bucket names are of lower-case letters, digits, - and .",
-        )
-    if prefix and not is_key(f"_/{prefix}"):
-        raise UsageError(
-            f"the store's S3 URL has the prefix {prefix!r}, which cannot begin a key",
-            hint="write it without empty parts, '.', '..' and control characters",
-        )
-    return parts.netloc, prefix
 
 
 def open_s3(parts: SplitResult) -> S3Store:

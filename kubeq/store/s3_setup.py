@@ -14,8 +14,8 @@ from urllib.parse import SplitResult
 from kubeq.aws_errors import code_of
 from kubeq.core.provisioning import Permission, Piece
 from kubeq.errors import BackendError, Conflict
+from kubeq.store.bucket_urls import parse_url
 from kubeq.store.patience import Patience
-from kubeq.store.s3 import parse_url
 from kubeq.store.s3_bucket import Bucket
 
 if TYPE_CHECKING:

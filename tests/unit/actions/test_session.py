@@ -11,6 +11,7 @@ from kubeq.actions.backplane import check_reach
 from kubeq.actions.finding import find_one, find_stored
 from kubeq.actions.launching import node_request, pool_of_job, pool_of_request
 from kubeq.actions.session import Session
+from kubeq.config import load_config
 from kubeq.core.model import Reach
 from kubeq.errors import NotFound, UsageError
 from kubeq.nodes.base import NodeCapabilities
@@ -35,6 +36,48 @@ def test_inputs_have_a_store_of_their_own_where_one_is_named(tmp_path: Path, clo
     assert [path.name for path in (tmp_path / "cas").rglob("*") if path.is_file()] == [str(digest)]
     request = node_request(session, pool_of_request(session, private=False))
     assert (request.store_url, request.blobs_url) == (session.store.url, f"file://{tmp_path}/cas")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message", "rule"),
+    [
+        (
+            ("default_url_prefix=gs://ab/x", "project=my-lab"),
+            "default_url_prefix (-o default_url_prefix): the store's gs:// URL names no bucket: 'ab' cannot be one",
+            "at least 3 lower-case letters",
+        ),
+        (
+            ("default_url_prefix=s3://bucket", "cas_url_prefix=s3://My_Files/x", "region=eu-west-1"),
+            "cas_url_prefix (-o cas_url_prefix): the store's s3:// URL names no bucket: 'My_Files' cannot be one",
+            "3 to 63 lower-case letters",
+        ),
+        (
+            ("default_url_prefix=gs://bucket/x", "project=lab"),
+            "project (-o project): the queue URL 'datastore://lab' names no project",
+            "a project's id has 6 to 30 lower-case letters",
+        ),
+        (
+            ("default_url_prefix=s3://bucket", "region=eu"),
+            "region (-o region): the queue URL 'dynamodb://eu/kubeq' names no region and table",
+            "a region is called like eu-west-1",
+        ),
+        (
+            ("default_url_prefix=s3://bucket", "queue_url=dynamodb://eu-west-1/q"),
+            "queue_url (-o queue_url): the queue URL 'dynamodb://eu-west-1/q' names no region and table",
+            "a table's name has 3 to 255",
+        ),
+    ],
+)
+def test_a_name_that_cannot_be_is_said_with_its_rule_and_with_where_it_came_from(
+    tmp_path: Path, overrides: tuple[str, ...], message: str, rule: str
+) -> None:
+    config = load_config(
+        file=None, profile=None, overrides=overrides, environ={}, cwd=tmp_path, home=tmp_path / "nobody"
+    )
+    with pytest.raises(UsageError) as refused:
+        Session(config).check()
+    assert refused.value.message.startswith(message)
+    assert refused.value.hint is not None and rule in refused.value.hint
 
 
 @pytest.mark.parametrize(
