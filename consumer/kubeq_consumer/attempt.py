@@ -145,7 +145,8 @@ class Attempt:
             return
         except BackendError as error:
             self.engine_failed = True
-            self._released(f"it could not be prepared on {self._node.config.node}: {error.message}")
+            hint = f" ({error.hint})" if error.hint else ""
+            self._released(f"it could not be prepared on {self._node.config.node}: {error.message}{hint}")
             return
         self._created, self._keeping = prepared.created, prepared.keeping
         with self._node.starting:

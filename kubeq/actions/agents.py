@@ -14,9 +14,10 @@ from pathlib import Path
 from kubeq.actions.agent_store import store_archive
 from kubeq.actions.backplane import reach_of
 from kubeq.actions.images import release_of_image
-from kubeq.actions.launching import node_request, number_nodes
+from kubeq.actions.launching import number_nodes
 from kubeq.actions.machines import machine_request
 from kubeq.actions.naming import node_name
+from kubeq.actions.node_requests import node_request
 from kubeq.actions.relaying import RELAYED_POLL_S, needs_relay, relaying
 from kubeq.actions.session import Session
 from kubeq.core.machines import Machine

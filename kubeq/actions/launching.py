@@ -14,7 +14,8 @@ from kubeq.actions.backplane import check_store_of
 from kubeq.actions.fleet import Fleet, failure_on_record, fleet_of, record_launch, record_overdue
 from kubeq.actions.machines import identity_of, machine_request, machines_of
 from kubeq.actions.naming import node_name, private_pool_id, shared_pool_id
-from kubeq.actions.relaying import RELAYED_POLL_S, needs_relay, relaying, revive_relay
+from kubeq.actions.node_requests import node_request
+from kubeq.actions.relaying import revive_relay
 from kubeq.actions.session import Session
 from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeState, Pool, PoolId, Reach
 from kubeq.core.table_rules import listing
@@ -22,9 +23,7 @@ from kubeq.errors import BackendError
 from kubeq.machine import machine_id
 from kubeq.nodes.base import Launched, NodeRequest, Observation, Refused
 from kubeq.nodes.boot import node_directory
-from kubeq.nodes.forms import places
 from kubeq.nodes.open import HERE
-from kubeq.nodes.packages import extras_of
 from kubeq.queue.open import reach_of
 
 Say = Callable[[str], None]
@@ -149,27 +148,32 @@ def nodes_for(session: Session, pool: Pool, tasks: int, job: Job | None = None) 
     return max(1, min(said or usual.usual(tasks), tasks))
 
 
-def ensure_nodes(session: Session, pool: Pool, wanted: int = 1, say: Say = nobody) -> tuple[NodeName, ...]:
+def ensure_nodes(
+    session: Session, pool: Pool, wanted: int = 1, say: Say = nobody, job: Job | None = None
+) -> tuple[NodeName, ...]:
     """Start what is missing to `wanted` live nodes; the names of those that were started.
 
-    `say` is told of each that could not be started. Raises BackendError if none is there at the end.
+    Hosts that can never run the tasks of `job` are left out. `say` is told of each node that could not be started.
+    Raises BackendError if none is there at the end.
     """
     if pool.machines is not None:
-        return _ensure_machines(session, pool, wanted, say)
+        return _ensure_machines(session, pool, wanted, say, job)
     live = observe_pool(session, pool.id).live
     if len(live) >= wanted:
         return ()
-    return _started(session, pool, number_nodes(session, pool, wanted - len(live)), say, needed=not live)
+    return _started(session, pool, number_nodes(session, pool, wanted - len(live)), say, needed=not live, job=job)
 
 
-def add_nodes(session: Session, pool: Pool, count: int, say: Say = nobody) -> tuple[NodeName, ...]:
+def add_nodes(
+    session: Session, pool: Pool, count: int, say: Say = nobody, job: Job | None = None
+) -> tuple[NodeName, ...]:
     """Start `count` more nodes of the pool, whatever is there; as `ensure_nodes`, but one of these must come up."""
     if pool.machines is None:
-        return _started(session, pool, number_nodes(session, pool, count), say, needed=True)
+        return _started(session, pool, number_nodes(session, pool, count), say, needed=True, job=job)
     while True:
         fleet = fleet_now(session, pool)
         if numbers := _next_numbers(session, pool, count, fleet):
-            return _started(session, pool, numbers, say, needed=True, fleet=fleet)
+            return _started(session, pool, numbers, say, needed=True, fleet=fleet, job=job)
 
 
 def fleet_now(session: Session, pool: Pool) -> Fleet:
@@ -183,7 +187,7 @@ def fleet_now(session: Session, pool: Pool) -> Fleet:
     return fleet
 
 
-def _ensure_machines(session: Session, pool: Pool, wanted: int, say: Say) -> tuple[NodeName, ...]:
+def _ensure_machines(session: Session, pool: Pool, wanted: int, say: Say, job: Job | None) -> tuple[NodeName, ...]:
     """As `ensure_nodes`, where several clients may look at late lists at the same time: one of them starts the rest."""
     while True:
         fleet = fleet_now(session, pool)
@@ -191,7 +195,7 @@ def _ensure_machines(session: Session, pool: Pool, wanted: int, say: Say) -> tup
         if there >= wanted:
             return ()
         if numbers := _next_numbers(session, pool, wanted - there, fleet):
-            return _started(session, pool, numbers, say, needed=not there, fleet=fleet)
+            return _started(session, pool, numbers, say, needed=not there, fleet=fleet, job=job)
 
 
 def _next_numbers(session: Session, pool: Pool, count: int, fleet: Fleet) -> Sequence[int]:
@@ -202,14 +206,21 @@ def _next_numbers(session: Session, pool: Pool, count: int, fleet: Fleet) -> Seq
 
 
 def _started(
-    session: Session, pool: Pool, numbers: Sequence[int], say: Say, *, needed: bool, fleet: Fleet | None = None
+    session: Session,
+    pool: Pool,
+    numbers: Sequence[int],
+    say: Say,
+    *,
+    needed: bool,
+    fleet: Fleet | None = None,
+    job: Job | None = None,
 ) -> tuple[NodeName, ...]:
     names = {node_name(pool.id, number): number for number in numbers}
-    answers: dict[NodeName, Launched | Refused] = dict(_on_hosts(session, pool, names, say))
+    answers: dict[NodeName, Launched | Refused] = dict(_on_hosts(session, pool, names, say, job))
     left = {name: number for name, number in names.items() if name not in answers}
     if left:
         with failure_on_record(session, pool, left):
-            request = _request(session, pool, say, fleet)
+            request = _request(session, pool, say, fleet, job)
             made = _launched(session, pool, request, left)
         if pool.machines is not None:
             record_launch(session, pool, made.values())
@@ -224,21 +235,23 @@ def _started(
     return started
 
 
-def _on_hosts(session: Session, pool: Pool, names: Mapping[NodeName, int], say: Say) -> Mapping[NodeName, Launched]:
+def _on_hosts(
+    session: Session, pool: Pool, names: Mapping[NodeName, int], say: Say, job: Job | None
+) -> Mapping[NodeName, Launched]:
     """Those that come up on hosts of the user's own, which are paid for already; the others are left to the cloud."""
     hosts = session.hosts_of(pool.id)
     if hosts is None:
         return {}
-    answers = hosts.launch(node_request(session, pool), names)
+    answers = hosts.launch(node_request(session, pool, job), names)
     reasons = dict.fromkeys(answer.reason for answer in answers.values() if isinstance(answer, Refused))
     for reason in reasons:
         say(f"{reason}; machines make up what is missing")
     return {name: answer for name, answer in answers.items() if isinstance(answer, Launched)}
 
 
-def _request(session: Session, pool: Pool, say: Say, fleet: Fleet | None) -> NodeRequest:
+def _request(session: Session, pool: Pool, say: Say, fleet: Fleet | None, job: Job | None) -> NodeRequest:
     """What new nodes are told. Machines are ordinary ones once enough spot machines were taken back."""
-    request = machine_request(session, pool, node_request(session, pool))
+    request = machine_request(session, pool, node_request(session, pool, job))
     if fleet is None or pool.machines is None or not pool.machines.spot:
         return request
     taken = fleet.preempted
@@ -275,28 +288,6 @@ def number_nodes(session: Session, pool: Pool, count: int) -> list[int]:
     """Numbers for so many new nodes; what they are to do around their attempts is stored."""
     store_outfit(session, pool)
     return session.queue.number_nodes(pool, count)
-
-
-def node_request(session: Session, pool: Pool) -> NodeRequest:
-    """What every node of the pool is told."""
-    config = session.config
-    relayed = session.provider_of(pool.id).capabilities.relays and needs_relay(session)
-    urls = (config.queue_url, session.store.url, session.inputs_store.url)
-    return NodeRequest(
-        pool=pool.id,
-        queue_url=urls[0],
-        store_url=urls[1],
-        blobs_url=urls[2],
-        state_dir=config.state_dir,
-        cache_dir=config.cache_dir,
-        linger_s=config.linger_s,
-        linger_others_s=config.linger_others_s,
-        poll_s=max(config.poll_s, RELAYED_POLL_S) if relayed else config.poll_s,
-        until_idle=pool.private,
-        outfit=pool.outfit,
-        relay=relaying(session, pool) if relayed else None,
-        environ={} if relayed else places(extras_of(*urls), config.place.environ),
-    )
 
 
 def log_of(session: Session, node: NodeName) -> Path:

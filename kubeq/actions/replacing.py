@@ -63,15 +63,15 @@ class Replacing:
         self._tell(fleet)
         missing = wanted - len(fleet.live) - len(fleet.coming)
         if waiting and missing > 0 and not self._is_stopped(job, fleet) and not self._is_hopeless(job, fleet):
-            self._start(wanted, missing)
+            self._start(job, wanted, missing)
 
-    def _start(self, wanted: int, missing: int) -> None:
+    def _start(self, job: Job, wanted: int, missing: int) -> None:
         """Start machines, unless some could not be had just now. Raises BackendError if none can be had for long."""
         now = self._session.clock.monotonic()
         if now < self._not_before:
             return
         try:
-            names = ensure_nodes(self._session, self._pool, wanted, self._say)
+            names = ensure_nodes(self._session, self._pool, wanted, self._say, job)
         except BackendError as error:
             self._refusals += 1
             if self._refusals >= MOST_REFUSALS:

@@ -52,7 +52,7 @@ def resume(
         job = session.queue.resume(job)
         unpaused = True
     disown_gone(session, job)
-    launched = ensure_nodes(session, pool, nodes_for(session, pool, left, job), say) if left else ()
+    launched = ensure_nodes(session, pool, nodes_for(session, pool, left, job), say, job) if left else ()
     return Resumed(job=job, completed=completed, unpaused=unpaused, launched=launched)
 
 

@@ -69,7 +69,7 @@ class Tending:
             self._say(f"starting another node in place of {row.name}")
         elif last is not None:
             self._say(f"node {last.name} has ended with work left ({why}); starting another")
-        add_nodes(self._session, pool_of_job(self._session, job), 1)
+        add_nodes(self._session, pool_of_job(self._session, job), 1, job=job)
 
     def _reason(self, last: Observation | None, row: Node | None) -> tuple[str, str]:
         """Why a node has ended, by its own word if it left one, and where more of it stands."""

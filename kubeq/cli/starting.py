@@ -25,7 +25,7 @@ def start_nodes(settings: Globals, jobs: Iterable[Job], *, asked: bool = False) 
             wanted = nodes_for(session, pool, _tasks(session, job, UNFINISHED), job)
             if not asked:
                 agree_to_nodes(settings, pool, wanted)
-            started = ensure_nodes(session, pool, wanted, settings.output.warn)
+            started = ensure_nodes(session, pool, wanted, settings.output.warn, job)
         except Interrupted:
             settings.output.note(f"no machine was started; kubeq addnodes 1 {job.id} starts one")
         except BackendError as error:

@@ -134,15 +134,15 @@ def _go_on(session: Session, submitted: Submitted, pool: Pool, output: Output) -
         return
     end, nodes = None, 0
     try:
-        nodes = len(ensure_nodes(session, pool, nodes_for(session, pool, job.total, job), output.warn))
+        nodes = len(ensure_nodes(session, pool, nodes_for(session, pool, job.total, job), output.warn, job))
         if not config.no_wait:
             printing = _prints_tasks(session, job)
             end = wait_for_end(session, job, output, tend=tending_of(session, job, output.note), printing=printing)
     except KeyboardInterrupt:
         raise _interrupted(session, job, output) from None
     except BackendError as error:
-        if error.hint is None and not nodes:
-            error.hint = kept(job)
+        if error.hint is None:
+            error.hint = f"the job goes on by itself; kubeq watch {job.id} follows it again" if nodes else kept(job)
         raise
     if end is None:
         leave_watcher(session, output, job)

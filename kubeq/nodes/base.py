@@ -50,7 +50,7 @@ class NodeRequest:
     give to attempts (None: the whole machine). `relay`: the three URLs are this machine's, and only through the relay
     can the node reach what they name. For nodes that a cloud makes: `machines` is what they are, `agent` what they
     fetch and become, `environ` where the cloud is to be found if not where everybody finds it, `key` the public SSH key
-    with which one may log in there, `owner` whose they are.
+    with which one may log in there, `owner` whose they are. `containers`: only nodes that can run some are of use.
     """
 
     pool: PoolId
@@ -71,6 +71,7 @@ class NodeRequest:
     environ: Mapping[str, str] = field(default_factory=dict)
     key: str | None = None
     owner: str = ""
+    containers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

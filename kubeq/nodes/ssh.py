@@ -80,7 +80,7 @@ class SshProvider:
             name: Launched(name=name, pid=standing[name].pid) for name in names if name in standing
         }
         free = [place for place in places if not place.residents.live]
-        surveys = _each(free, look)
+        surveys = _each(free, partial(look, containers=request.containers))
         good = [(place, found) for place, found in zip(free, surveys, strict=True) if isinstance(found, Survey)]
         problems += [found for found in surveys if isinstance(found, str)]
         launcher = Launcher(

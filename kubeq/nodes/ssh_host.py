@@ -38,13 +38,15 @@ KEPT_ARCHIVE_DAYS = 30
 class Survey:
     """What a host has. `python` is the newest Python 3's minor number; `docker` the version of an engine that answers.
 
-    `no_docker` is the host's own word on why there is none; `wrong` what keeps it from being used at all.
+    `no_docker` is the host's own word on why there is none; `no_engine`: and there can be none, as it is not installed;
+    `wrong` is what keeps the host from being used at all.
     """
 
     machine: str
     python: int | None
     docker: str | None
     no_docker: str
+    no_engine: bool
     state: str
     cache: str
     free: int
@@ -100,6 +102,7 @@ def survey(remote: Remote) -> Survey:
         python=max(minors, default=None),
         docker=said.get("docker", [None])[0],
         no_docker=said.get("nodocker", [""])[0],
+        no_engine="noengine" in said,
         state=said.get("state", [""])[0],
         cache=said.get("cache", [""])[0],
         free=free,

@@ -33,6 +33,7 @@ from kubeq.nodes.ssh_tunnels import Wanted, ensure_tunnels, want_tunnel
 log = logging.getLogger(__name__)
 PROVIDER = "ssh"
 TOKEN = "token"
+NO_ENGINE = "Docker, in which the tasks are to run, is not installed there (install it, or submit with --image none)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,13 +124,14 @@ class Launcher:
         ensure_tunnels(self.state_dir)
 
 
-def look(place: Place) -> Survey | str:
-    """What a host has, or the sentence that says why it cannot be used."""
+def look(place: Place, *, containers: bool = False) -> Survey | str:
+    """What a host has, or the sentence that says why it cannot be used, or not for `containers`."""
     try:
         found = ssh_host.survey(place.remote)
     except KubeqError as error:
         return sentence(place.host, error)
-    return f"{place.host.name}: {'; '.join(found.wrong)}" if found.wrong else found
+    wrong = [*found.wrong, *([NO_ENGINE] if containers and found.no_engine else [])]
+    return f"{place.host.name}: {'; '.join(wrong)}" if wrong else found
 
 
 def seen(place: Place) -> HostSeen:

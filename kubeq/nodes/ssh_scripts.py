@@ -23,6 +23,7 @@ if command -v docker >/dev/null 2>&1; then
         echo "nodocker $(echo "$version" | tail -n 1)"
 else
     echo "nodocker it is not installed"
+    [ -n "${DOCKER_HOST:-}" ] || [ -S /var/run/docker.sock ] || echo noengine
 fi
 for place in "$state/nodes" "$cache/agents"; do
     said=$(mkdir -p "$place" 2>&1 && : 2>&1 > "$place/.probe.$$" && rm -f "$place/.probe.$$") ||

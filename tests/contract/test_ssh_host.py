@@ -85,7 +85,7 @@ def eventually(question: Callable[[], bool], what: str) -> None:
 
 def test_a_survey_tells_what_the_host_has(found: Survey, host: Host) -> None:
     assert (found.machine, found.python, found.docker) == (host.run("uname", "-m").strip(), 11, None)
-    assert found.no_docker == "it is not installed"
+    assert found.no_docker == "it is not installed" and found.no_engine
     assert (found.state, found.cache) == (
         f"/home/ada/.local/state/kubeq/hosts/{host.name}",
         "/home/ada/.cache/kubeq",

@@ -87,6 +87,17 @@ def test_a_host_that_cannot_be_used_is_told_in_a_line_and_the_others_go_on(home:
     assert ran.stderr.count("there is no host 'no-such-host.invalid'") == 1
 
 
+def test_containers_are_not_waited_for_where_no_host_has_docker(home: Home, hosts: list[Host]) -> None:
+    image = f"python@sha256:{'ab' * 32}"
+    ran = home.run("sub", "--image", image, "--hosts", names(hosts[:2]), "--seq", "2", "true", code=6)
+    for host in hosts[:2]:
+        assert f"{host.address}: Docker, in which the tasks are to run, is not installed there" in ran.stderr
+    (job,) = home.json("status")["jobs"]
+    assert (
+        job["status"] == "queued" and f"hint: the job is stored: mend that, then kubeq resume {job['id']}" in ran.stderr
+    )
+
+
 def test_a_package_is_started_on_its_host_which_can_see_nothing_of_this_machine(home: Home, hosts: list[Host]) -> None:
     (home.cwd / "web").mkdir()
     (home.cwd / "web/kubeq-launch").write_text("echo up on $(hostname) > ~/up; cat ~/up; exec sleep 60\n")

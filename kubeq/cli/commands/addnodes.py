@@ -28,7 +28,7 @@ def command(settings: Globals, words: tuple[str, ...]) -> None:
     pool = pool_of_job(session, job) if job is not None else pool_of_request(session, private=False)
     agree_to_more(settings, pool, count)
     with hinting(job):
-        names = add_nodes(session, pool, count, settings.output.warn)
+        names = add_nodes(session, pool, count, settings.output.warn, job)
     settings.output.show(LaunchedView(names))
 
 

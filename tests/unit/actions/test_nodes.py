@@ -212,6 +212,15 @@ def test_nodes_that_a_user_stopped_are_not_started_again(
     assert len(said) == 1 and "addnodes" in said[0]
 
 
+@pytest.mark.parametrize(("hosts", "asked"), [(("one name=one",), True), ((), False)])
+def test_hosts_are_asked_for_containers_where_the_job_needs_them(
+    session: Session, provider: FakeProvider, pool: Pool, job: Job, hosts: tuple[str, ...], asked: bool
+) -> None:
+    ensure_nodes(session, replace(pool, hosts=hosts), job=job)
+    add_nodes(session, replace(pool, hosts=hosts), 1)
+    assert [request.containers for _, request in provider.requests] == [asked, False]
+
+
 # -- going on ---------------------------------------------------------------------------------------------------------
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from kubeq.actions.agents import ByHand, RelayForm, relayed_by_hand
 from kubeq.actions.cleaning import clean_job, forget_gone_nodes
-from kubeq.actions.launching import node_request, pool_of_job
+from kubeq.actions.launching import pool_of_job
 from kubeq.actions.naming import private_pool_id
+from kubeq.actions.node_requests import node_request
 from kubeq.actions.relaying import AGAIN_S, RELAYED_POLL_S, SILENT_S, relay_facts, revive_relay, sweep
 from kubeq.actions.session import Session
 from kubeq.actions.status import summarize

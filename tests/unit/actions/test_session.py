@@ -9,7 +9,8 @@ import pytest
 
 from kubeq.actions.backplane import check_reach
 from kubeq.actions.finding import find_one, find_stored
-from kubeq.actions.launching import node_request, pool_of_job, pool_of_request
+from kubeq.actions.launching import pool_of_job, pool_of_request
+from kubeq.actions.node_requests import node_request
 from kubeq.actions.session import Session
 from kubeq.config import load_config
 from kubeq.core.model import Reach

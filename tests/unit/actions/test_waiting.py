@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kubeq.actions.launching import Nodes, node_request, pool_of_job
+from kubeq.actions.launching import Nodes, pool_of_job
+from kubeq.actions.node_requests import node_request
 from kubeq.actions.output_feed import PAGE, OutputFeed
 from kubeq.actions.session import Session
 from kubeq.actions.tending import Tending

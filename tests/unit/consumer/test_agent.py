@@ -452,6 +452,14 @@ def test_a_machine_that_is_in_trouble_costs_the_task_nothing(theatre: Theatre) -
     assert task.attempt == 4
 
 
+def test_a_node_in_trouble_says_what_it_is_and_what_to_do(theatre: Theatre) -> None:
+    theatre.stage.refuse = [BackendError("no engine", hint="start one", transient=True)]
+    theatre.submit(1)
+    theatre.play()
+    eventually(lambda: "no engine (start one)" in (theatre.agent.describe().note or ""), "its note has the hint")
+    theatre.end()
+
+
 def test_what_the_runtime_refuses_for_good_is_the_tasks_failure(theatre: Theatre) -> None:
     theatre.stage.refuse = [BackendError("bind source path does not exist: /nowhere")]
     theatre.submit(1)
