@@ -11,6 +11,7 @@ import threading
 from types import TracebackType
 
 from kubeq.actions.launching import Nodes, observe_pool
+from kubeq.actions.outages import Asked, Outage
 from kubeq.actions.session import Session
 from kubeq.core.model import PoolId, Reach
 from kubeq.errors import BackendError, KubeqError
@@ -29,6 +30,7 @@ class Lookout:
         self._provider = session.provider_of(pool)
         self._seen: tuple[float, Nodes | KubeqError] = (float("-inf"), Nodes())
         self._acted_at = session.clock.monotonic()
+        self._asked = Asked("what knows the nodes")
         self._first = threading.Event()
         self._ending = threading.Event()
 
@@ -57,6 +59,11 @@ class Lookout:
         return seen
 
     @property
+    def outage(self) -> Outage | None:
+        """Set while what was seen last is old, as nothing has answered since."""
+        return self._asked.outage
+
+    @property
     def is_fresh(self) -> bool:
         """Whether that look began after the caller had changed anything last."""
         return self._is_cheap or self._seen[0] >= self._acted_at
@@ -70,10 +77,12 @@ class Lookout:
             began = self._session.clock.monotonic()
             try:
                 self._seen = (began, observe_pool(self._session, self._pool))
+                self._asked.answered()
             except KubeqError as error:
                 if not (isinstance(error, BackendError) and error.transient and isinstance(self._seen[1], Nodes)):
                     self._seen = (began, error)
                 else:  # what was seen last holds until a cloud that is away for a while answers again
+                    self._asked.failed(error, began)
                     log.info("the nodes cannot be looked at now: %s", error.message)
             self._first.set()
             self._ending.wait(self._provider.capabilities.look_every_s)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kubeq.actions.disowning import disown_gone
 from kubeq.actions.launching import Nodes
 from kubeq.actions.lookout import Lookout
+from kubeq.actions.outages import Asked, Outage
 from kubeq.actions.relaying import sweep
 from kubeq.actions.session import Session
 from kubeq.core.model import UNFINISHED, Job, JobStatus, NodeName, Reach, TaskState
 from kubeq.core.transitions import job_status
+from kubeq.errors import BackendError
 from kubeq.queue.rows import Outcome
 
 LONGEST_WAIT_S = {Reach.HOST: 0.25, Reach.NETWORK: 1.0}
@@ -43,6 +45,10 @@ class Tick:
     nodes: Nodes
     elapsed_s: float
     ended: bool = False
+    outages: tuple[Outage, ...] = ()
+    """What did not answer."""
+    stale: bool = False
+    """It was the queue: all is as it was seen last."""
 
     @property
     def tasks(self) -> dict[TaskState, int]:
@@ -65,6 +71,7 @@ class Tick:
 def follow(session: Session, job: Job, *, tend: Tend | None = None) -> Iterator[Tick]:
     """A tick at once, then one for every change of the counts and every half second, and a last one at the end.
 
+    A queue that answers no more once it has is waited for: its ticks say so, and what runs on nodes goes on.
     `tend` is called whenever the nodes were looked at while there is work left, and told what was seen of them; what it
     raises ends the waiting. Raises NotFound when the job is removed meanwhile.
     """
@@ -73,44 +80,91 @@ def follow(session: Session, job: Job, *, tend: Tend | None = None) -> Iterator[
 
 
 def _follow(session: Session, job: Job, lookout: Lookout, tend: Tend | None) -> Iterator[Tick]:
-    queue, clock = session.queue, session.clock
-    started = looked = count_at = clock.monotonic()
-    nodes = lookout.nodes()
-    outcomes: Mapping[Outcome, int] = {}
+    queue, seen = session.queue, _Seen(session, job, lookout)
     before: Mapping[Outcome, int] | None = None
-    buried: set[NodeName] = set()
     while True:
-        began = clock.monotonic()
-        if began >= count_at or not job.open:
-            outcomes = queue.outcomes(job.id)
-            count_at = clock.monotonic() + pause_after(queue.reach, outcomes, clock.monotonic() - began)
-            if _all_ended(job, outcomes) and queue.close_if_done(job):
-                break
-        due = began - looked >= LOOK_AROUND_S
-        if due:
-            looked = began
-            job = queue.refresh(job)
-            sweep(session, job)
-            nodes = lookout.nodes()
-            ended = {seen.name for seen in nodes.dead if not seen.ending}
-            if ended - buried:
-                buried |= ended
-                disown_gone(session, job, nodes)
-            if tend is not None and lookout.is_fresh:
-                tend(job, outcomes, nodes)
-                lookout.acted()
-        if due or outcomes != before:
-            before = outcomes
-            yield Tick(job=job, outcomes=outcomes, nodes=nodes, elapsed_s=clock.monotonic() - started)
-        time.sleep(min(max(SHORTEST_WAIT_S, count_at - clock.monotonic()), LOOK_AROUND_S))
+        around = seen.ask(patient=before is not None)
+        if seen.ended:
+            break
+        if around and not seen.silent and tend is not None and lookout.is_fresh:
+            tend(seen.job, seen.outcomes, seen.nodes)
+            lookout.acted()
+        if around or seen.outcomes != before:
+            before = seen.outcomes
+            yield seen.tick()
+        time.sleep(min(max(SHORTEST_WAIT_S, seen.count_at - session.clock.monotonic()), LOOK_AROUND_S))
         queue.wait(LONGEST_WAIT_S[queue.reach])
-    yield Tick(
-        job=queue.refresh(job),
-        outcomes=queue.outcomes(job.id, consistent=True),
-        nodes=nodes,
-        elapsed_s=clock.monotonic() - started,
-        ended=True,
-    )
+    last = seen.tick()
+    yield replace(last, job=queue.refresh(seen.job), outcomes=queue.outcomes(job.id, consistent=True), ended=True)
+
+
+class _Seen:
+    """A job as it was seen last: its row, its counts, its nodes. Each is asked for anew when that is due."""
+
+    def __init__(self, session: Session, job: Job, lookout: Lookout) -> None:
+        self._session = session
+        self._lookout = lookout
+        self._asked = Asked("the queue")
+        self._buried: set[NodeName] = set()
+        self._started = self._looked_at = self.count_at = session.clock.monotonic()
+        self.job = job
+        self.nodes = lookout.nodes()
+        self.outcomes: Mapping[Outcome, int] = {}
+        self.ended = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether the queue did not answer the last question."""
+        return self._asked.outage is not None
+
+    def ask(self, *, patient: bool) -> bool:
+        """Ask what is due; whether that was the job's row and its nodes too, or more is to be told than the counts.
+
+        Raises what the queue raises, but for its silence if the caller is `patient`.
+        """
+        began = self._session.clock.monotonic()
+        counts, around = began >= self.count_at or not self.job.open, began - self._looked_at >= LOOK_AROUND_S
+        try:
+            if counts:
+                self._count(began)
+            if around and not self.ended:
+                self._look_around(began)
+        except BackendError as error:
+            if not error.transient or not patient:
+                raise
+            self._asked.failed(error, began)
+            return True
+        if counts or around:
+            self._asked.answered()
+        return around
+
+    def tick(self) -> Tick:
+        """The same for whoever waits."""
+        outage = self._asked.outage or self._lookout.outage
+        return Tick(
+            job=self.job,
+            outcomes=self.outcomes,
+            nodes=self.nodes,
+            elapsed_s=self._session.clock.monotonic() - self._started,
+            outages=() if outage is None else (outage,),
+            stale=self.silent,
+        )
+
+    def _count(self, began: float) -> None:
+        queue, clock = self._session.queue, self._session.clock
+        self.outcomes = queue.outcomes(self.job.id)
+        self.count_at = clock.monotonic() + pause_after(queue.reach, self.outcomes, clock.monotonic() - began)
+        self.ended = _all_ended(self.job, self.outcomes) and queue.close_if_done(self.job)
+
+    def _look_around(self, began: float) -> None:
+        self._looked_at = began
+        self.job = self._session.queue.refresh(self.job)
+        sweep(self._session, self.job)
+        self.nodes = self._lookout.nodes()
+        ended = {seen.name for seen in self.nodes.dead if not seen.ending}
+        if ended - self._buried:
+            self._buried |= ended
+            disown_gone(self._session, self.job, self.nodes)
 
 
 def pause_after(reach: Reach, outcomes: Mapping[Outcome, int], counting_s: float) -> float:

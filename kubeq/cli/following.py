@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kubeq.actions.logs import last_lines
 from kubeq.actions.looking import skipped_of
+from kubeq.actions.outages import Announcer
 from kubeq.actions.output_feed import OutputFeed, Printed
 from kubeq.actions.session import Session
 from kubeq.actions.standstill import Standstill
@@ -27,8 +28,14 @@ def wait_for_end(session: Session, job: Job, output: Output, *, tend: Tend | Non
     progress = Progress(output)
     feed = OutputFeed(session, job) if printing and output.mode is Mode.TEXT else None
     printer, departures, standstill = Printer(output, one_task=job.total == 1), Departures(), Standstill(session)
+    announcer = Announcer(session.clock)
     try:
         for tick in follow(session, job, tend=tend):
+            for sentence in announcer.news(tick.outages):
+                progress.hide()
+                output.warn(sentence)
+            if tick.stale:
+                continue
             if (because := standstill.news(tick)) is not None:
                 progress.hide()
                 output.note(f"nothing runs: {because}")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kubeq.actions.outages import Announcer
 from kubeq.actions.output_feed import OutputFeed
 from kubeq.actions.replacing import replacing
 from kubeq.actions.session import Session
@@ -69,9 +70,14 @@ def watch_to_end(session: Session, job: Job, output: Output, printed: Indexes | 
     progress, printer = Progress(output), Printer(output, one_task=job.total == 1)
     feed = OutputFeed(session, job) if printed is not None and output.mode is not Mode.JSON else None
     events = Events(session, output) if output.mode is Mode.JSON else None
-    departures, standstill = Departures(), Standstill(session)
+    departures, standstill, announcer = Departures(), Standstill(session), Announcer(session.clock)
     try:
         for tick in follow(session, job, tend=replacing(session, job, output.note)):
+            for sentence in announcer.news(tick.outages):
+                progress.hide()
+                output.warn(sentence)
+            if tick.stale:
+                continue
             if (because := standstill.news(tick)) is not None:
                 progress.hide()
                 if events is not None:
