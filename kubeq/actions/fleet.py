@@ -249,6 +249,12 @@ def _is_overdue(row: Node | None, seen: Observation | None, now: float) -> bool:
     return made_at is not None and now - made_at > BOOT_LIMIT_S
 
 
+def stands_idle(row: Node, seen: Observation | None, now: float) -> bool:
+    """Whether the node's machine is still up, and costs money, although the node left long ago."""
+    up = row.state is NodeState.GONE and seen is not None and seen.alive and seen.machine is not None
+    return up and now - (row.ended_at or now) > SILENT_S
+
+
 def _number(name: NodeName) -> int:
     return int(name.rpartition("-")[2])
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kubeq.actions.backplane import check_store_of
-from kubeq.actions.fleet import Fleet, failure_on_record, fleet_of, record_launch, record_overdue
+from kubeq.actions.fleet import Fleet, failure_on_record, fleet_of, record_launch, record_overdue, stands_idle
 from kubeq.actions.machines import identity_of, machine_request, machines_of
 from kubeq.actions.naming import node_name, private_pool_id, shared_pool_id
 from kubeq.actions.node_requests import node_request
@@ -51,6 +51,8 @@ class Nodes:
     why: str = ""
     retired: tuple[Node, ...] = ()
     """Those that left because they were found to be unfit."""
+    orphaned: tuple[NodeName, ...] = ()
+    """Those that left long ago while their machines did not."""
 
 
 def pool_of_request(session: Session, *, private: bool) -> Pool:
@@ -127,6 +129,7 @@ def observe_pool(session: Session, pool: PoolId) -> Nodes:
         unseen=unseen,
         why=why,
         retired=tuple(node for node in rows.values() if node.gone in UNFIT),
+        orphaned=tuple(name for name, node in rows.items() if stands_idle(node, observed.get(name), now)),
     )
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kubeq.actions.fleet import SILENT_S, end_of
+from kubeq.actions.fleet import end_of, stands_idle
 from kubeq.actions.launching import SEEN_RECENTLY_S, seen_of
 from kubeq.actions.session import Session
 from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeOrder, NodeState, Pool, PoolId, TaskId, TaskState
@@ -24,10 +24,14 @@ ADDRESS_S = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFacts:
-    """A node as it stands; `because` is the provider's or the agent's own word on why it is as it is."""
+    """A node as it stands; `because` is the provider's or the agent's own word on why it is as it is.
+
+    `orphaned`: it has left, and its machine has not.
+    """
 
     node: Node
     because: str | None = None
+    orphaned: bool = False
 
 
 def list_nodes(session: Session, job: Job | None = None, *, every: bool = False) -> list[NodeFacts]:
@@ -148,9 +152,8 @@ def _joined(node: Node, seen: Observation | None, silent: str | None, now: float
     `silent` is why its machine does not answer: then it may be well for all that is known.
     """
     if node.state is NodeState.GONE:
-        stands = seen is not None and seen.alive and seen.machine is not None
-        if stands and now - (node.ended_at or now) > SILENT_S:
-            return NodeFacts(node=node, because="its machine is still up: kubeq nodes --orphans")
+        if stands_idle(node, seen, now):
+            return NodeFacts(node=node, because="its machine is still up: kubeq nodes --orphans", orphaned=True)
         return NodeFacts(node=node, because=node.note)
     if (seen is not None and not seen.alive) or (seen is None and _was_never_to_speak(node)):
         gone, why = end_of(node, seen)

@@ -11,7 +11,7 @@ from kubeq.actions.standstill import Standstill
 from kubeq.actions.waiting import Tend, Tick, follow
 from kubeq.cli.output import Mode, Output
 from kubeq.cli.progress import Progress
-from kubeq.cli.shown import count
+from kubeq.cli.shown import count, warn_of_orphans
 from kubeq.cli.views_jobs import counts_text
 from kubeq.core.model import Job, JobStatus, Node, NodeName, Task, TaskState
 from kubeq.core.printed import Lines
@@ -108,11 +108,12 @@ class Printer:
 
 
 def tell_end(output: Output, tick: Tick) -> None:
-    """One line about how the job ended."""
+    """One line about how the job ended, and one about machines that should not be there."""
     job, tasks = tick.job, tick.tasks
     counts = [f"{tasks[state]:,} {state}" for state in TaskState if tasks[state]]
     elapsed = format_duration((job.closed_at or job.submitted_at) - job.submitted_at)
     output.note(f"{job.name} {tick.status}: {', '.join(counts)} of {job.total:,} in {elapsed}")
+    warn_of_orphans(output, tick.nodes.orphaned)
 
 
 def show_failures(session: Session, output: Output, tick: Tick, printed: Indexes | None) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
+from kubeq.cli.output import Output
+from kubeq.core.model import NodeName
 from kubeq.core.quantities import format_duration
 
 _BREAKS = re.compile(r"[\n\r\t\v\f\x1c-\x1e\x85\u2028\u2029]+")
@@ -32,6 +34,15 @@ def ago(at: float, now: float) -> str:
 def count(number: int, noun: str) -> str:
     """`1 task`, `24 tasks`."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def warn_of_orphans(output: Output, names: Collection[NodeName]) -> None:
+    """Say that machines of nodes that have left stand there and cost money, if any do."""
+    if names:
+        still = (
+            "machine stands although its node has" if len(names) == 1 else "machines stand although their nodes have"
+        )
+        output.warn(f"{len(names):,} {still} left, and may cost money: kubeq nodes --orphans")
 
 
 def one_line(text: object, width: int = WIDEST_CELL) -> str:

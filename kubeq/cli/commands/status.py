@@ -30,6 +30,7 @@ def command(settings: Globals, jobs: tuple[str, ...], tasks: bool, failed: bool)
     from kubeq.actions.finding import EVERYTHING, Choice, find_jobs
     from kubeq.actions.nodes import nodes_behind
     from kubeq.actions.status import summarize
+    from kubeq.cli.shown import warn_of_orphans
     from kubeq.cli.views_jobs import JobsView, JobView
     from kubeq.core.model import TaskState
     from kubeq.core.selectors import Filters
@@ -43,6 +44,7 @@ def command(settings: Globals, jobs: tuple[str, ...], tasks: bool, failed: bool)
         running = bool(summaries[0].tasks[TaskState.CLAIMED])
         nodes = nodes_behind(session, summaries[0].job, running=running)
         settings.output.show(JobView(summaries[0], nodes, now, shown[0] if shown else None))
+        warn_of_orphans(settings.output, [facts.node.name for facts in nodes if facts.orphaned])
     else:
         settings.output.show(JobsView(summaries, now, shown))
 

@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 
 from kubeq.actions.fleet import BOOT_LIMIT_S, SILENT_S
-from kubeq.actions.launching import add_nodes, pool_of_request
+from kubeq.actions.launching import add_nodes, observe_pool, pool_of_request
 from kubeq.actions.nodes import list_nodes
 from kubeq.actions.orphans import chosen, find_orphans, stop_orphans
 from kubeq.actions.session import Session
+from kubeq.cli.output import Mode, Output
+from kubeq.cli.shown import warn_of_orphans
 from kubeq.cli.views_nodes import OrphansView
-from kubeq.core.model import GoneReason, NodeState, Pool
+from kubeq.core.model import GoneReason, NodeName, NodeState, Pool
 from kubeq.errors import NotFound
 from tests.jobs import FakeClock, Work
 from tests.providers import FakeCloud
@@ -40,6 +42,20 @@ def why(session: Session) -> dict[str, str]:
     return {orphan.owned.name.rpartition("-")[2]: orphan.why for orphan in find_orphans(session)}
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ((), ""),
+        (("p-1",), "warning: 1 machine stands although its node has left, and may cost money: kubeq nodes --orphans\n"),
+        (("p-1", "p-2"), "warning: 2 machines stand although their nodes have left, and may cost money: "),
+    ],
+)
+def test_orphans_are_told_in_one_line(capsys: pytest.CaptureFixture[str], names: tuple[str, ...], told: str) -> None:
+    warn_of_orphans(Output(Mode.QUIET), [NodeName(name) for name in names])
+    said = capsys.readouterr().err
+    assert said.startswith(told) and said.count("\n") == bool(names)
+
+
 def test_what_works_boots_or_lingers_is_no_orphan_and_what_nobody_needs_is(
     far: Session, cloud: FakeCloud, work: Work, pool: Pool, clock: FakeClock
 ) -> None:
@@ -58,8 +74,10 @@ def test_what_works_boots_or_lingers_is_no_orphan_and_what_nobody_needs_is(
         "3": "its node has said nothing for 20m01s",
         "4": "it has never reported itself in 20m01s",
     }
-    facts = {facts.node.name: facts.because for facts in list_nodes(far)}
-    assert facts[left] == "its machine is still up: kubeq nodes --orphans"
+    facts = {facts.node.name: facts for facts in list_nodes(far)}
+    assert facts[left].because == "its machine is still up: kubeq nodes --orphans"
+    assert [name for name, each in facts.items() if each.orphaned] == [left]
+    assert observe_pool(far, pool.id).orphaned == (left,), "whoever waits knows it too"
     far.queue.cancel_job(job)
     assert "1" not in why(far)
     clock.advance(far.config.linger_s + SILENT_S + 1)
