@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,10 +11,11 @@ from kubeq.core.clock import Clock
 from kubeq.core.model import GoneReason, NodeOrder, NodeState
 from kubeq.core.model import Node as NodeRecord
 from kubeq.core.outcome import Stop
-from kubeq.core.resources import Resources, fits
+from kubeq.core.resources import Resources
 from kubeq.errors import BackendError
 from kubeq.queue.claims import Claims, Grant
 from kubeq_consumer.attempt import Attempt, Phase
+from kubeq_consumer.intake import Intake
 from kubeq_consumer.lease import Renewer
 from kubeq_consumer.ledger import Ledger
 from kubeq_consumer.neighbours import Neighbours
@@ -25,12 +25,10 @@ from kubeq_consumer.preparing import Node
 from kubeq_consumer.rows import own_row
 from kubeq_consumer.settings import AgentConfig
 from kubeq_consumer.signs import Signs
-from kubeq_consumer.silence import Silence
-from kubeq_consumer.slots import free_slot, own_share, room_for, waiting
+from kubeq_consumer.slots import free_slot, waiting
 from kubeq_consumer.strikes import Strikes
 
 log = logging.getLogger(__name__)
-LONGEST_PAUSE_S = 30.0
 BREATH_S = 0.02
 """The least time between two looks at a queue that keeps changing."""
 
@@ -47,20 +45,16 @@ class Agent:
         self._total = total
         self._attempts: dict[str, Attempt] = {}
         self._news = threading.Condition()
-        self._hungry = True
         self._row = own_row(node.config, total, node.now())
         self._peers = PeerList(node.config.folder, self._row)
         self._neighbours = Neighbours(node.config, claims, node.now, self._peers)
+        self._intake = Intake(node, claims, ledger, total, self._neighbours)
         self._parting = Parting(node.config, node.clock, self._neighbours)
         self._strikes = Strikes(node.config.node)
         self._struck: str | None = None
         self._ready = False
         self._housekeep: Callable[[], None] = lambda: None
-        self._short = self._worked = False
-        self._note: str | None = None
-        self._pause = 0.0
-        self._claim_again_at = 0.0
-        self._silence = Silence(node.clock, node.config.lost_after_s)
+        self._worked = False
         self._signs = Signs(node.config.run_dir, node.clock.monotonic)
         self._ended = threading.Event()
         self._renewer = Renewer(
@@ -93,7 +87,7 @@ class Agent:
             running = tuple(
                 attempt.grant.task.id for attempt in self._attempts.values() if attempt.phase is Phase.RUNNING
             )
-            note = self._parting.words or self._note or self._node.packages.trouble
+            note = self._parting.words or self._intake.note or self._node.packages.trouble
             leaving = self._parting.reason
             working = NodeState.ACTIVE if self._ready else NodeState.STARTING
         return replace(
@@ -124,10 +118,10 @@ class Agent:
     def _has_given_up(self) -> bool:
         """Whether the queue has been silent for too long. Whoever still has to deliver something waits longer."""
         held = self._snapshot()
-        if not self._silence.is_final(holding=False) or any(one.running for one in held):
+        if not self._intake.silence.is_final(holding=False) or any(one.running for one in held):
             return False
         holding = bool(held) or any(self._config.state_dir.glob("nodes/*/spool/*.json"))
-        return self._silence.is_final(holding=holding)
+        return self._intake.silence.is_final(holding=holding)
 
     def _turn(self) -> None:
         """Let go what fits, claim what there is room for, then wait for news."""
@@ -147,7 +141,7 @@ class Agent:
         if self._parting.reason is None and not self._attempts and self._parting.is_due() and self._settled_to_leave():
             return
         with self._news:
-            if not claimed and not self._hungry:
+            if not claimed and not self._intake.hungry:
                 self._news.wait(self._config.poll_s)
 
     def _let_go(self) -> None:
@@ -155,45 +149,22 @@ class Agent:
         for attempt in waiting(self._snapshot()):
             if attempt.phase is not Phase.READY:
                 continue
-            if self._reserve(attempt):
+            if self._intake.reserve(attempt, self._snapshot()):
                 attempt.go(self._ledger.devices(attempt.label))
             elif self._clock.monotonic() - (attempt.ready_at or 0.0) > attempt.grant.job.policy.lease_s / 3:
                 attempt.stop(Stop.RELEASED)
 
-    def _reserve(self, attempt: Attempt) -> bool:
-        """Whether it may start now: within this agent's own limit and what the machine has left."""
-        need = attempt.grant.need
-        if not fits(need, own_share(self._snapshot(), self._total, self._total)):
-            return False
-        try:
-            return self._ledger.reserve(attempt.label, need)
-        except BackendError as error:
-            self._back_off(error.message)
-            return False
-
     def _claim(self) -> bool:
-        """Whether anything was claimed."""
-        if self._parting.reason is not None or not self._hungry or self._clock.monotonic() < self._claim_again_at:
-            self._hungry = False
-            return False
-        self._hungry = False
-        return self._ask()
+        """Claim what there is room for, if it is time to; whether anything was claimed."""
+        due = self._intake.is_due()
+        return due and self._parting.reason is None and self._ask()
 
     def _ask(self) -> bool:
         """Claim what there is room for; whether anything was claimed."""
-        attempts = self._snapshot()
-        try:
-            free = own_share(attempts, self._total, self._ledger.free())
-            room = room_for(attempts, free, self._total, self._neighbours.count, ahead=self._short)
-            claimed = self._claims.claim(self._config.pool, self._config.node, room)
-        except BackendError as error:
-            self._silence.go_on(error)
-            self._back_off(f"nothing can be claimed: {error.message}")
+        claimed = self._intake.ask(self._snapshot())
+        if claimed is None:
             return False
-        self._silence.end()
         self._parting.saw_jobs(claimed.open_jobs, beyond=bool(claimed.too_big) and not claimed.grants)
-        if claimed.too_big:
-            self._note = f"task {claimed.too_big[0]} asks for more than this node has ({self._total})"
         for grant in claimed.grants:
             self._take_on(grant)
         return bool(claimed.grants)
@@ -210,33 +181,20 @@ class Agent:
     def _changed(self, attempt: Attempt) -> None:
         """News of an attempt, on its own thread."""
         if attempt.phase is Phase.SETTLING:
-            self._give_back(attempt)
+            self._intake.give_back(attempt)
             if attempt.engine_failed:
-                self._back_off(attempt.trouble or "attempts cannot be started here; see the agent's log")
+                self._intake.back_off(attempt.trouble or "attempts cannot be started here; see the agent's log")
             elif attempt.started_at is not None:
-                self._pause, self._note, self._worked = 0.0, None, True
-                self._short = self._node.now() - attempt.started_at < attempt.grant.job.policy.lease_s / 6
+                self._intake.went_well(attempt.started_at, attempt.grant.job.policy.lease_s)
+                self._worked = True
         with self._news:
             if attempt.phase is Phase.DONE:
                 self._attempts.pop(attempt.label, None)
                 self._parting.was_busy()
                 if attempt.final is not None:
                     self._struck = self._strikes.count(attempt.final) or self._struck
-            self._hungry = True
+            self._intake.hungry = True
             self._news.notify_all()
-
-    def _give_back(self, attempt: Attempt) -> None:
-        try:
-            self._ledger.release(attempt.label)
-        except BackendError as error:
-            log.warning("%s; the next write of this agent gives it back", error)
-
-    def _back_off(self, why: str) -> None:
-        """Claim nothing for a while, longer each time; what runs goes on."""
-        self._pause = min(max(0.5, 2 * self._pause), LONGEST_PAUSE_S)
-        self._claim_again_at = self._clock.monotonic() + random.uniform(self._pause / 2, self._pause)
-        self._note = why
-        log.warning("%s; the next claim is tried in %.1f s", why, self._pause)
 
     def _watch(self) -> None:
         """Wake the loop when the queue may have changed, and once a poll anyway."""
@@ -246,7 +204,7 @@ class Agent:
             except BackendError:
                 self._ended.wait(self._config.poll_s)
             with self._news:
-                self._hungry = True
+                self._intake.hungry = True
                 self._news.notify_all()
 
     def _out_of_patience(self) -> bool:
@@ -278,8 +236,8 @@ class Agent:
         self._announce(GoneReason.STRIKES)
         if self._neighbours.alone():
             self._parting.take_back(GoneReason.STRIKES)
-            self._note = f"{why}; it stays, as the last node of its pool"
-            log.warning("%s", self._note)
+            self._intake.note = f"{why}; it stays, as the last node of its pool"
+            log.warning("%s", self._intake.note)
             return
         log.error("node %s leaves: %s", self._config.node, why)
         for attempt in waiting(self._snapshot()):

@@ -13,20 +13,19 @@ from contextlib import AbstractContextManager, nullcontext
 from enum import Enum, auto
 from functools import partial
 
-from kubeq.core.model import Ending, Exit, Reason, Task
+from kubeq.core.model import Ending, Reason, Task
 from kubeq.core.outcome import Stop, Verdict
 from kubeq.core.transitions import Report
 from kubeq.errors import BackendError, ImageUnavailable, KubeqError
 from kubeq.queue.claims import Final, Grant
 from kubeq_consumer.checkpointing import Keeping
+from kubeq_consumer.command import Command
 from kubeq_consumer.lease import confirm
 from kubeq_consumer.preparing import FAULTS_OF_THE_TASK, Node, Prepared, prepare
 from kubeq_consumer.publishing import Ended, Seen, judged, publish
 from kubeq_consumer.runtimes.base import Created, Running
 
 log = logging.getLogger(__name__)
-LONG_S = 3600.0
-"""How long one look at a command may take when nothing bounds it."""
 
 
 class Phase(Enum):
@@ -57,17 +56,14 @@ class Attempt:
         """How it ended, once the queue has recorded that."""
         self._stored = False
         self._keeping: Keeping | None = None
-        self._quiet = False
         self._node = node
         self._changed = changed
         self._go = threading.Event()
         self._devices: tuple[int, ...] = ()
-        self._stop: Stop | None = None
         self._created: Created | None = None
-        self._running: Running | None = None
-        self._stop_lock = threading.Lock()
         task = grant.task.id
         self.label = f"{task}/{grant.attempt}"
+        self._command = Command(node.clock, node.config.grace_s, self.label)
         self.folder = (
             node.config.state_dir / "nodes" / node.config.node / "attempts" / f"{task.job}-{task.index}-{grant.attempt}"
         )
@@ -85,7 +81,7 @@ class Attempt:
     @property
     def running(self) -> bool:
         """Whether its command may be running now."""
-        return self.phase is Phase.RUNNING and not self._quiet
+        return self.phase is Phase.RUNNING and not self._command.quiet
 
     @property
     def saving(self) -> bool:
@@ -98,13 +94,8 @@ class Attempt:
         Once the command has ended by itself a stop changes nothing of its outcome, however late that is known; it
         only bounds how long an engine that does not answer is waited for.
         """
-        with self._stop_lock:
-            if self._stop is None or why is Stop.SUPERSEDED:
-                self._stop = why
-            running = self._running
+        self._command.stop(why)
         self._go.set()
-        if running is not None:
-            running.stop(self._node.config.grace_s)
 
     def _run(self) -> None:
         try:
@@ -119,9 +110,10 @@ class Attempt:
     def _abandon(self) -> None:
         """Nothing of it goes on running or lying on this node."""
         try:
-            if self._running is not None:
-                self._running.stop(0.0)
-                self._running.remove()
+            running = self._command.running
+            if running is not None:
+                running.stop(0.0)
+                running.remove()
             elif self._created is not None:
                 self._created.discard()
         except BackendError as error:
@@ -132,7 +124,7 @@ class Attempt:
         if self.grant.need.gpus:  # a container is made with its GPUs, and which they are is known when they are its own
             self._enter(Phase.READY)
             self._go.wait()
-        if self._stop is not None:
+        if self._command.stopped is not None:
             self._released("it was given back before it was prepared")
             return
         try:
@@ -150,7 +142,7 @@ class Attempt:
             return
         self._created, self._keeping = prepared.created, prepared.keeping
         with self._node.starting:
-            parked = self._stop is None and prepared.created.park(prepared.capture)
+            parked = self._command.stopped is None and prepared.created.park(prepared.capture)
         self._enter(Phase.READY)
         self._go.wait()
         if not self._still_ours():
@@ -162,10 +154,10 @@ class Attempt:
 
     def _still_ours(self) -> bool:
         """Whether the command may start: asked of the queue unless the claim is fresh, so that a kill is final."""
-        if self._stop is not None:
+        if self._command.stopped is not None:
             return False
         try:
-            return confirm(self._node.claims, self, self._node.clock.monotonic()) and self._stop is None
+            return confirm(self._node.claims, self, self._node.clock.monotonic()) and self._command.stopped is None
         except BackendError as error:
             log.warning("attempt %s does not start while the queue is away: %s", self.label, error)
             return False
@@ -177,12 +169,11 @@ class Attempt:
         running = self._start(prepared, turn)
         if running is None:
             return
-        began = node.clock.monotonic()
         self.started_at = node.now()
-        why = self._run_out(running, spec.timeout_s, began)
+        why = self._command.run_out(running, spec.timeout_s)
         ended_at = node.now()
         self._enter(Phase.SETTLING)
-        exit = self._exit_of(running)
+        exit = self._command.exit_of(running)
         usage = running.usage()
         running.remove()
         prepared.capture.close()
@@ -205,36 +196,8 @@ class Attempt:
             self.engine_failed = True
             self._released(f"it could not be started on {node.config.node}: {error}")
             return None
-        with self._stop_lock:
-            self._running = running
-            stopped = self._stop is not None
-        if stopped:
-            running.stop(node.config.grace_s)
+        self._command.began(running)
         return running
-
-    def _run_out(self, running: Running, timeout_s: float | None, began: float) -> Stop | None:
-        """Returns when nothing of the command runs any more: why we stopped it, as far as that was before its end.
-
-        Its time limit is kept here, by the monotonic clock.
-        """
-        while True:
-            left = LONG_S if timeout_s is None else began + timeout_s - self._node.clock.monotonic()
-            if running.quiet(max(left, 0.0) if self._stop is None else LONG_S):
-                with self._stop_lock:
-                    self._quiet = True
-                    return self._stop
-            if timeout_s is not None and self._node.clock.monotonic() - began >= timeout_s:
-                self.stop(Stop.TIME_LIMIT)
-
-    def _exit_of(self, running: Running) -> Exit | None:
-        """How the command ended, when its runtime knows; None if its output could not be taken down."""
-        try:
-            while (exit := running.wait(LONG_S)) is None:
-                pass
-            return exit
-        except BackendError as error:
-            log.error("the output of attempt %s is lost: %s", self.label, error)
-            return None
 
     def _settle(self, prepared: Prepared, verdict: Verdict, report: Report) -> None:
         """Bytes before the record that names them: publish, then hand the outcome over."""
@@ -267,12 +230,12 @@ class Attempt:
 
     def _keep(self, prepared: Prepared, verdict: Verdict) -> None:
         """Store what the command left for the next attempt, unless there will be none or it runs elsewhere already."""
-        if verdict.ending in (Ending.RELEASED, Ending.FAILED) and self._stop is not Stop.SUPERSEDED:
+        if verdict.ending in (Ending.RELEASED, Ending.FAILED) and self._command.stopped is not Stop.SUPERSEDED:
             prepared.keeping.save(self.grant.task.id, self.grant.attempt)
 
     def _given_up(self) -> bool:
         """Whether storing its outputs is not worth waiting for any more."""
-        return self._stop is Stop.SUPERSEDED or self._node.leaving.is_set()
+        return self._command.stopped is Stop.SUPERSEDED or self._node.leaving.is_set()
 
     def _failed_before(self, reason: Reason, error: KubeqError) -> None:
         """The command never ran, and would not on any node: a failure with the error's own words."""
@@ -285,7 +248,7 @@ class Attempt:
 
     def _released(self, why: str) -> None:
         self.trouble = why
-        ending = Ending.CANCELLED if self._stop is Stop.CANCELLED else Ending.RELEASED
+        ending = Ending.CANCELLED if self._command.stopped is Stop.CANCELLED else Ending.RELEASED
         self._hand_over(Verdict(ending=ending, message=why), Report(ended_at=self._node.now(), message=why))
 
     def _hand_over(self, verdict: Verdict, report: Report) -> None:
