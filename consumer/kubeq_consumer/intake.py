@@ -1,4 +1,4 @@
-"""What an agent takes on: it asks the queue when there may be work and there is room, more seldom while that goes wrong.
+"""What an agent takes on: it asks the queue when there may be work and there is room, seldom while that goes wrong.
 
 What becomes of what it was given is the agent's and the attempts' own.
 """

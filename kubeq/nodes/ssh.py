@@ -128,7 +128,7 @@ class SshProvider:
         for pool, named in _by_pool(names).items():
             places, _ = self._places(pool)
             there = [place for place in places if place.residents.live]
-            _each(there, lambda place, named=named: ssh_host.stop(place.remote, named))  # type: ignore[misc]
+            _each(there, partial(_stop, named))
 
     def command(self, node: Node, words: Sequence[str], *, terminal: bool) -> list[str]:
         """See NodeProvider. OpenSSH's own client, which reads ~/.ssh/config by itself; the pool's key is offered."""
@@ -230,6 +230,10 @@ def _each(items: Sequence[T], call: Callable[[T], R]) -> list[R]:
         return []
     with ThreadPoolExecutor(min(len(items), MOST_AT_ONCE), thread_name_prefix="ssh") as threads:
         return list(threads.map(call, items))
+
+
+def _stop(named: Sequence[NodeName], place: Place) -> None:
+    ssh_host.stop(place.remote, named)
 
 
 def _sweep_key(place: Place, pool: PoolId) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from secrets import token_hex
 
@@ -17,7 +18,7 @@ from kubeq.core.clock import Clock
 from kubeq.core.model import Job, JobId, NodeName, PoolId, Task, TaskId, TaskState
 from kubeq.core.resources import Resources, fits, minus
 from kubeq.errors import IllegalTransition, KubeqError, VersionMismatch
-from kubeq.queue.base import Change, Cursor, Key, RecordTable, Row, Swapped
+from kubeq.queue.base import Change, Cursor, Key, Page, RecordTable, Row, Swapped
 from kubeq.queue.claims import Claimed, Grant, Room
 from kubeq.queue.rows import job_of, jobs_of, task_change, task_key, task_of, tasks_of
 from kubeq.queue.swaps import get_all, insist, swap_all
@@ -132,9 +133,7 @@ class Claimer:
             if wanted <= 0:
                 break
             window = self._window(wanted, room)
-            page = insist(
-                lambda after=cursor, limit=window: self._table.due(tasks_of(job.id), self.now(), after, limit)  # type: ignore[misc]
-            )
+            page = insist(partial(self._due, job.id, cursor, window))
             nothing_due = not page.rows and not granted and not too_big
             candidates, rejected = self._candidates(job, page.rows, room)
             too_big.extend(rejected)
@@ -148,6 +147,9 @@ class Claimer:
             if cursor is not None and not granted:
                 self._passed[job.id] = cursor
         return _Asked(tuple(granted), tuple(too_big[:TOO_BIG_REPORTED]), nothing_due)
+
+    def _due(self, job: JobId, after: Cursor | None, limit: int) -> Page:
+        return self._table.due(tasks_of(job), self.now(), after, limit)
 
     def _window(self, wanted: int, room: Room) -> int:
         """How many due rows to ask for: each costs a read somewhere.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from heapq import merge
 from itertools import chain, islice
 from math import ceil, sqrt
@@ -13,7 +14,8 @@ from kubeq.queue.dynamodb_calls import Calls
 from kubeq.queue.dynamodb_items import row_of
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.type_defs import QueryInputTypeDef
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import QueryInputTypeDef, QueryOutputTypeDef
 
 
 def page(calls: Calls, query: QueryInputTypeDef, shards: Sequence[str], limit: int, by: str) -> Page:
@@ -41,8 +43,12 @@ def items(calls: Calls, query: QueryInputTypeDef, shard: str) -> Iterator[Mappin
     values = {**query["ExpressionAttributeValues"], ":p": {"S": shard}}
     one: QueryInputTypeDef = {**query, "ExpressionAttributeValues": values}
     while True:
-        answer = calls.ask(lambda client, one=one: client.query(**one))  # type: ignore[misc]
+        answer = calls.ask(partial(_query, one))
         yield from answer["Items"]
         if not (last := answer.get("LastEvaluatedKey")):
             return
         one = {**one, "ExclusiveStartKey": last}
+
+
+def _query(query: QueryInputTypeDef, client: DynamoDBClient) -> QueryOutputTypeDef:
+    return client.query(**query)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from kubeq.core.model import Job, JobId, Task, TaskId
 from kubeq.errors import NotFound, VersionMismatch
-from kubeq.queue.base import Cursor, Key, RecordTable, Row
+from kubeq.queue.base import Key, RecordTable, Row
 from kubeq.queue.rows import (
     JOBS,
     JobEntry,
@@ -27,7 +27,7 @@ from kubeq.queue.rows import (
     task_of,
     tasks_of,
 )
-from kubeq.queue.swaps import get_all, insist
+from kubeq.queue.swaps import get_all, insist, pages_of
 from kubeq.queue.sweeping import list_all
 
 PINNED = "image"
@@ -95,13 +95,8 @@ class Looking:
 
     def tasks(self, job: JobId, *, strict: bool = False) -> Iterator[Task]:
         """Every task by index, a page at a time; strongly consistent page by page."""
-        cursor: Cursor | None = None
-        while True:
-            page = insist(lambda after=cursor: self._table.list(tasks_of(job), after, self._table.batch))  # type: ignore[misc]
-            yield from self._listings.read(page.rows, lambda row: task_of(row, job), strict=strict)
-            cursor = page.after
-            if cursor is None:
-                return
+        for rows in pages_of(self._table, tasks_of(job)):
+            yield from self._listings.read(rows, lambda row: task_of(row, job), strict=strict)
 
     def tasks_at(self, job: JobId, indexes: Sequence[int]) -> list[Task]:
         """Those tasks. Raises NotFound naming the first that does not exist."""

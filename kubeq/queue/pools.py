@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from kubeq.core.digest import Digest
 from kubeq.core.machines import with_id
@@ -76,7 +77,7 @@ class Pools:
         """Have rows of machines that were asked for; one that its agent has written already is only told its id."""
         for batch in batches(nodes, self._table.batch):
             rows = [node_row(node) for node in batch]
-            standing = insist(lambda rows=rows: self._table.insert(rows))  # type: ignore[misc]
+            standing = insist(partial(self._table.insert, rows))
             for node, found in zip(batch, standing, strict=True):
                 if found is not None:
                     self._tell_id(node)
@@ -188,7 +189,7 @@ class Pools:
 
     def _delete(self, keys: Sequence[Key]) -> None:
         for batch in batches(keys, self._table.batch):
-            insist(lambda batch=batch: self._table.delete(batch))  # type: ignore[misc]
+            insist(partial(self._table.delete, batch))
 
 
 def _recorded(pool: Pool, package: Package) -> Package | None:

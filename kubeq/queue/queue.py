@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 from kubeq.core import transitions
@@ -16,7 +17,7 @@ from kubeq.core.clock import Clock
 from kubeq.core.model import UNFINISHED, Job, JobId, NodeName, Task, TaskId, TaskState
 from kubeq.core.resources import Resources
 from kubeq.errors import Conflict, IllegalTransition, KubeqError, NotFound
-from kubeq.queue.base import Change, Cursor, Key, RecordTable, Row, Swapped
+from kubeq.queue.base import Change, Key, RecordTable, Row, Swapped
 from kubeq.queue.granting import Granting
 from kubeq.queue.looking import PINNED, Looking
 from kubeq.queue.pools import Pools
@@ -34,7 +35,7 @@ from kubeq.queue.rows import (
     task_of,
     tasks_of,
 )
-from kubeq.queue.swaps import batches, edit_row, edit_tasks, get_all, insist, swap_all
+from kubeq.queue.swaps import batches, edit_row, edit_tasks, get_all, insist, pages_of, swap_all
 from kubeq.queue.sweeping import close_if_done, state_of_row, sweep
 
 
@@ -78,7 +79,7 @@ class Queue(Granting, Looking, Pools):
                 Row(Key(partition, f"{index + place:010d}"), 1, mark, PENDING_TALLY, due, body)
                 for place, body in enumerate(batch)
             ]
-            insist(lambda new=new: self._table.insert(new))  # type: ignore[misc]
+            insist(partial(self._table.insert, new))
             index += len(batch)
 
     def seal(self, job: Job) -> Job:
@@ -205,7 +206,7 @@ class Queue(Granting, Looking, Pools):
             page = insist(lambda: self._table.list(tasks_of(job), None, self._table.batch))
             if not page.rows:
                 return
-            insist(lambda page=page: self._table.delete([row.key for row in page.rows]))  # type: ignore[misc]
+            insist(partial(self._table.delete, [row.key for row in page.rows]))
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
@@ -254,13 +255,7 @@ class Queue(Granting, Looking, Pools):
         return {task_of(row, job).id.index for row in found}
 
     def _task_rows(self, job: JobId) -> Iterator[Sequence[Row]]:
-        cursor: Cursor | None = None
-        while True:
-            page = insist(lambda after=cursor: self._table.list(tasks_of(job), after, self._table.batch))  # type: ignore[misc]
-            yield page.rows
-            cursor = page.after
-            if cursor is None:
-                return
+        return pages_of(self._table, tasks_of(job))
 
     def _run_again(self, job: Job, indexes: Sequence[int], edit: Callable[[Task], Task]) -> Changed:
         """Those tasks after an edit that makes them pending, in an open job; safe to repeat after a crash.

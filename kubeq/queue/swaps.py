@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
 from kubeq.core.model import JobId, Task
 from kubeq.errors import BackendError, Conflict, KubeqError
-from kubeq.queue.base import Change, Key, RecordTable, Row, Standing, Swapped
+from kubeq.queue.base import Change, Cursor, Key, Partition, RecordTable, Row, Standing, Swapped
 from kubeq.queue.rows import task_change, task_of
 
 ROUNDS = 50
@@ -43,18 +44,25 @@ def batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return list(iter(lambda: list(islice(iterator, size)), []))
 
 
+def pages_of(table: RecordTable, partition: Partition) -> Iterator[Sequence[Row]]:
+    """The rows of a partition in byte order of their names, a page at a time; strongly consistent page by page."""
+    cursor: Cursor | None = None
+    while True:
+        page = insist(partial(table.list, partition, cursor, table.batch))
+        yield page.rows
+        cursor = page.after
+        if cursor is None:
+            return
+
+
 def get_all(table: RecordTable, keys: Sequence[Key]) -> list[Row | None]:
     """The rows of any number of keys."""
-    return [row for batch in batches(keys, table.batch) for row in insist(lambda batch=batch: table.get(batch))]  # type: ignore[misc]
+    return [row for batch in batches(keys, table.batch) for row in insist(partial(table.get, batch))]
 
 
 def swap_all(table: RecordTable, changes: Sequence[Change]) -> list[Swapped | Standing]:
     """The answers to any number of changes."""
-    return [
-        answer
-        for batch in batches(changes, table.batch)
-        for answer in insist(lambda batch=batch: table.swap(batch))  # type: ignore[misc]
-    ]
+    return [answer for batch in batches(changes, table.batch) for answer in insist(partial(table.swap, batch))]
 
 
 def edit_tasks(

@@ -6,6 +6,7 @@ There is no reaper: agents, and commands that look at a job, make these swaps wh
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from math import inf
 
 from kubeq.core import transitions
@@ -13,7 +14,7 @@ from kubeq.core.model import UNFINISHED, Job, TaskState
 from kubeq.errors import KubeqError
 from kubeq.queue.base import Change, Cursor, Key, Partition, RecordTable, Row, Swapped
 from kubeq.queue.rows import job_change, job_of, jobs_of, outcome_of, task_change, task_of, tasks_of
-from kubeq.queue.swaps import insist, swap_all
+from kubeq.queue.swaps import insist, pages_of, swap_all
 
 LOOKED_AT = 16
 """Rows of a page from which one is wanted: a table may look through rows that have just changed to find any."""
@@ -31,7 +32,7 @@ def sweep(table: RecordTable, job: Job, now: float, *, overdue_s: float = 0.0) -
     moved = 0
     cursor: Cursor | None = None
     while True:
-        page = insist(lambda after=cursor: table.due(tasks_of(job.id), now, after, table.batch))  # type: ignore[misc]
+        page = insist(partial(table.due, tasks_of(job.id), now, cursor, table.batch))
         standing = insist(lambda: table.get([Key(jobs_of(job.pool), job.id)]))[0] if page.rows else None
         if standing is None:
             return moved
@@ -88,11 +89,4 @@ def _has_one_unfinished(table: RecordTable, job: Job) -> bool:
 
 def list_all(table: RecordTable, partition: Partition) -> list[Row]:
     """Every row of a partition, for partitions that are small by nature (nodes, pools, jobs)."""
-    rows: list[Row] = []
-    cursor: Cursor | None = None
-    while True:
-        page = insist(lambda after=cursor: table.list(partition, after, table.batch))  # type: ignore[misc]
-        rows.extend(page.rows)
-        cursor = page.after
-        if cursor is None:
-            return rows
+    return [row for rows in pages_of(table, partition) for row in rows]
