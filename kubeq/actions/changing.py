@@ -1,4 +1,4 @@
-"""What a user changes about submitted work: kill and reset. What may become of a task is in `core.transitions`."""
+"""What a user changes about submitted work: kill, pause and reset. What may become of tasks: `core.transitions`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kubeq.actions.disowning import disown_gone
-from kubeq.actions.finding import EVERYTHING, Choice, Chosen, find_chosen, tasks_of
+from kubeq.actions.finding import EVERYTHING, Choice, Chosen, find_chosen, find_jobs, tasks_of
 from kubeq.actions.launching import ensure_nodes, pool_of_job
 from kubeq.actions.session import Session
 from kubeq.core.model import UNFINISHED, Job, JobId, NodeName, Task, TaskState
@@ -62,6 +62,14 @@ def kill(session: Session, texts: Sequence[str]) -> Changes:
     return Changes.sum(_kill(session, chosen) for chosen in find_chosen(session, texts))
 
 
+def pause(session: Session, texts: Sequence[str]) -> Changes:
+    """Let nothing more of those jobs be claimed; what runs goes on to its end. The ids of the jobs are in the answer.
+
+    Raises UsageError for tasks: they have no gate of their own.
+    """
+    return Changes.sum(_pause(session, job) for job in find_jobs(session, texts))
+
+
 def reset(session: Session, texts: Sequence[str], request: ResetRequest) -> Changes:
     """Make tasks pending again, exactly those that were asked for; the ids of the jobs are in the answer.
 
@@ -91,6 +99,17 @@ def _kill(session: Session, chosen: Chosen) -> Changes:
     queue.sweep(queue.refresh(job))
     queue.close_if_done(job)
     return _changes(job, done)
+
+
+def _pause(session: Session, job: Job) -> Changes:
+    named = f"job {job.id} ({job.name})"
+    if job.sealed_at is None:
+        return Changes(unchanged=((job.id, f"{named} is incomplete: none of it runs"),))
+    if job.paused:
+        return Changes(unchanged=((job.id, f"{named} is paused already"),))
+    if not any(outcome.state in UNFINISHED for outcome in session.queue.outcomes(job.id, consistent=True)):
+        return Changes(unchanged=((job.id, f"{named} has ended"),))
+    return Changes(changed=(job.id,), jobs=(session.queue.pause(job),))
 
 
 def _end_claims_of_the_dead(session: Session, job: Job) -> None:

@@ -213,7 +213,10 @@ def _why_job(now: Situation) -> str | None:
         return f"incomplete: {now.rows:,} of {now.job.total:,} tasks were submitted"
     if now.job.cancelled:
         return f"killed; {_tasks(now.running)} still stopping"
-    return "paused" if now.job.paused else None
+    if not now.job.paused:
+        return None
+    running = f"; {_tasks(now.running)} still running" if now.running else ""
+    return f"paused{running}; kubeq resume {now.job.id} goes on"
 
 
 def _why_back_off(claimable_at: float | None, now: Situation) -> str | None:

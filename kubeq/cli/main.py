@@ -35,6 +35,7 @@ COMMANDS = (
     "list",
     "logs",
     "nodes",
+    "pause",
     "pool",
     "prices",
     "report",

@@ -1,4 +1,4 @@
-"""How the answers of `kill`, `reset` and `clean` look: what was changed, and what was left alone and why."""
+"""How the answers of `kill`, `pause`, `reset` and `clean` look: what was changed, and what was left alone and why."""
 
 from __future__ import annotations
 
@@ -29,6 +29,26 @@ class ChangesView:
             yield f"{self.done} {count(by_job[job.id], 'task')} of {job.name} ({job.id})"
         if not self.changes.jobs:
             yield f"{self.done} nothing"
+        yield from left_alone(self.changes.unchanged)
+
+    def json(self) -> Mapping[str, Any]:
+        return changes_record(self.changes.changed, self.changes.unchanged)
+
+    def quiet(self) -> Iterable[str]:
+        return self.changes.changed
+
+
+@dataclass(frozen=True, slots=True)
+class PausedView:
+    """The answer of `pause`."""
+
+    changes: Changes
+
+    def text(self) -> Iterable[str]:
+        for job in self.changes.jobs:
+            yield f"paused {job.name} ({job.id}); kubeq resume {job.id} goes on"
+        if not self.changes.jobs:
+            yield "paused nothing"
         yield from left_alone(self.changes.unchanged)
 
     def json(self) -> Mapping[str, Any]:

@@ -106,6 +106,7 @@ SCREENS: dict[str, tuple[str, ...]] = {
     "logs-grep": ("logs", "sweep/1", "--grep", "t.*"),
     "fetch": ("fetch", "sweep", "out"),
     "kill": ("kill", "sweep"),
+    "pause": ("pause", "sweep"),
     "reset": ("reset", "sweep", "--no-nodes"),
     "reset-named": ("reset", "sweep/1", "--no-nodes"),
     "clean": ("clean", "sweep"),
@@ -133,6 +134,15 @@ def test_the_table_is_as_it_was(here: Callable[..., Ran], sweep: Job, snapshot: 
     snapshot(here(*SCREENS[screen], "--csv"), f"look-{screen}-csv")
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_job_that_is_paused_and_what_its_status_says_then(
+    here: Callable[..., Ran], work: Work, snapshot: Snapshot, mode: str
+) -> None:
+    work.submit([("1",), ("2",)], ["n"])
+    snapshot(here("pause", "demo", *MODES[mode]), f"paused-{mode}")
+    snapshot(here("status", *MODES[mode]), f"paused-status-{mode}")
+
+
 REFUSED: dict[str, tuple[int, tuple[str, ...]]] = {
     "unknown-job": (4, ("status", "nope")),
     "near-job": (4, ("show", "swep")),
@@ -143,6 +153,7 @@ REFUSED: dict[str, tuple[int, tuple[str, ...]]] = {
     "several-tasks-shown": (2, ("show", "sweep/1-2")),
     "several-tasks-logged": (2, ("logs", "sweep/1-2")),
     "task-for-a-job": (2, ("watch", "sweep/1")),
+    "paused-task": (2, ("pause", "sweep/1")),
     "bad-where": (2, ("list", "sweep", "--where", "x >")),
     "unknown-name-in-where": (2, ("list", "sweep", "--where", "y > 1")),
     "text-as-a-number": (2, ("list", "sweep", "--where", "name > 1")),

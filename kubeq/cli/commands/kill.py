@@ -18,16 +18,12 @@ def command(settings: Globals, texts: tuple[str, ...], stop_nodes: bool) -> None
 
     What has ended keeps its outcome; a second kill changes nothing.
     """
-    from kubeq.actions.aborting import stop_nodes as stop
     from kubeq.actions.changing import kill
     from kubeq.actions.finding import find_chosen
+    from kubeq.cli.stopping import stop_pools
     from kubeq.cli.views_changes import ChangesView
 
-    session, output = settings.session, settings.output
-    pools = dict.fromkeys(chosen.job.pool for chosen in find_chosen(session, texts)) if stop_nodes else ()
-    output.show(ChangesView("killed", kill(session, texts)))
-    for pool in pools:
-        stopped = stop(session, pool)
-        output.note(f"stopped nodes: {', '.join(stopped.asked) or 'none was there'}")
-        if stopped.left_over:
-            output.warn(f"these nodes were asked to leave and are still there: {', '.join(stopped.left_over)}")
+    session = settings.session
+    pools = [chosen.job.pool for chosen in find_chosen(session, texts)] if stop_nodes else []
+    settings.output.show(ChangesView("killed", kill(session, texts)))
+    stop_pools(session, settings.output, pools)

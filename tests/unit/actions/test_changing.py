@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from kubeq.actions.changing import ResetRequest, kill, reset
+from kubeq.actions.changing import ResetRequest, kill, pause, reset
 from kubeq.actions.cleaning import GONE_S, clean_jobs, forget_gone_nodes, plan_clean
 from kubeq.actions.finding import Choice
 from kubeq.actions.launching import ensure_nodes, pool_of_request
@@ -18,7 +18,7 @@ from kubeq.core.digest import Digest
 from kubeq.core.model import Exit, GoneReason, Job, JobId, NodeName, NodeState, Pool, PoolId, TaskState
 from kubeq.core.resources import Resources
 from kubeq.core.selectors import Filters
-from kubeq.errors import Conflict, IllegalTransition, NotFound
+from kubeq.errors import Conflict, IllegalTransition, NotFound, UsageError
 from kubeq.store.memory import MemoryStore
 from tests.jobs import POOL, Work
 from tests.providers import FakeCloud, FakeProvider
@@ -95,6 +95,30 @@ def test_kill_of_a_glob_kills_every_job_it_matches(work: Work, session: Session)
     jobs = [work.submit(name=name) for name in ("a-1", "a-2", "b")]
     kill(session, ["a-*"])
     assert [states(session, job) for job in jobs] == ["x", "x", "p"]
+
+
+def test_a_paused_job_is_claimed_no_more_until_it_is_resumed_and_what_runs_ends(work: Work, session: Session) -> None:
+    job = work.submit(rows(3), ["n"])
+    (grant,) = work.claim(1)
+    assert pause(session, ["demo"]).changed == (job.id,)
+    assert work.claim(3) == []
+    work.end(grant)
+    assert states(session, job) == "spp"
+    session.queue.resume(session.queue.refresh(job))
+    assert len(work.claim(3)) == 2
+
+
+def test_a_pause_of_what_is_paused_ended_or_a_task_changes_nothing_and_says_so(work: Work, session: Session) -> None:
+    ended = work.submit(rows(1), ["n"], name="ended")
+    work.run(1)
+    again = work.submit(rows(1), ["n"], name="again")
+    pause(session, ["again"])
+    done = pause(session, ["ended", "again"])
+    assert done.changed == ()
+    whys = dict(done.unchanged)
+    assert whys[ended.id].endswith("has ended") and whys[again.id].endswith("is paused already")
+    with pytest.raises(UsageError):
+        pause(session, ["again/1"])
 
 
 def test_reset_takes_failed_cancelled_and_expired_and_nothing_else(work: Work, session: Session) -> None:

@@ -128,8 +128,15 @@ def test_a_paused_job_says_so(work: Work, session: Session) -> None:
     job = work.submit(rows(2), ["n"])
     session.queue.pause(job)
     found = summary(session, job)
-    assert (found.status, found.because) == (JobStatus.PAUSED, "paused")
-    assert why(session, job, 2) == "paused"
+    assert (found.status, found.because) == (JobStatus.PAUSED, f"paused; kubeq resume {job.id} goes on")
+    assert why(session, job, 2) == found.because
+
+
+def test_a_paused_job_says_what_still_runs(work: Work, session: Session) -> None:
+    job = work.submit(rows(3), ["n"])
+    work.claim(1)
+    session.queue.pause(job)
+    assert summary(session, job).because == f"paused; 1 task still running; kubeq resume {job.id} goes on"
 
 
 def test_a_killed_job_says_what_still_stops(work: Work, session: Session) -> None:

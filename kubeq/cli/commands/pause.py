@@ -1,0 +1,31 @@
+"""`kubeq pause`: no new claims."""
+
+from __future__ import annotations
+
+import click
+
+from kubeq.cli.global_options import Globals, global_options
+from kubeq.cli.job_options import job_argument
+
+
+@click.command(short_help="Let nothing more of a job start, for now.")
+@global_options
+@click.option(
+    "--stop-nodes", is_flag=True, help="Then stop the nodes of its pool; what runs there is given back, to run later."
+)
+@job_argument("texts", many=True)
+@click.pass_obj
+def command(settings: Globals, texts: tuple[str, ...], stop_nodes: bool) -> None:
+    """Let no task of JOB be claimed any more; what runs goes on to its end. `kubeq resume JOB` lets it go on.
+
+    Nodes that find nothing else to do leave as they do after the last task.
+    """
+    from kubeq.actions.changing import pause
+    from kubeq.actions.finding import find_jobs
+    from kubeq.cli.stopping import stop_pools
+    from kubeq.cli.views_changes import PausedView
+
+    session = settings.session
+    pools = [job.pool for job in find_jobs(session, texts)] if stop_nodes else []
+    settings.output.show(PausedView(pause(session, texts)))
+    stop_pools(session, settings.output, pools)
