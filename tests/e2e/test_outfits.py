@@ -13,7 +13,7 @@ def test_every_node_runs_pre_once_before_its_first_attempt_and_post_once_after_i
     log = home.root / "log"
     words = ["--pre", f"echo pre $KUBEQ_NODE_NAME >> {log}", "--post", f"echo post $KUBEQ_NODE_NAME >> {log}"]
     home.run("sub", *words, "--image", "none", "--seq", "5", "sh", "-c", f"echo task {{index}} >> {log}")
-    (node,) = home.agents()
+    (node,) = {task["node"] for task in home.tasks("LAST")}
     eventually(lambda: not home.agents(), "the idle node leaves", home)
     lines = log.read_text().splitlines()
     assert (lines[0], lines[-1]) == (f"pre {node}", f"post {node}")
