@@ -418,8 +418,8 @@ def test_who_never_gets_through_is_told_so_in_the_end(
     assert raised.value.transient
 
 
-def test_sixteen_agents_with_two_hundred_tasks_each_do_every_task_once(open_datastore: Open) -> None:
-    total = 16 * 200
+def test_sixteen_agents_with_fifty_tasks_each_do_every_task_once(open_datastore: Open) -> None:
+    total = 16 * 50
     job = submitted(Queue(open_datastore(), SystemClock()), total)
     done: list[list[tuple[TaskId, int]]] = [[] for _ in range(16)]
 
@@ -427,7 +427,7 @@ def test_sixteen_agents_with_two_hundred_tasks_each_do_every_task_once(open_data
         queue = Queue(open_datastore(), SystemClock())
         idle = 0
         while idle < 3:
-            grants = claim(queue, 25, f"n{number}")
+            grants = claim(queue, 10, f"n{number}")
             idle = 0 if grants else idle + 1
             renewed = queue.renew(grants, [None] * len(grants))
             held = [grant for grant in renewed if grant is not None]
