@@ -24,11 +24,11 @@ from kubeq.core.model import (
     NodeState,
     Policy,
     PoolId,
-    Requests,
     TaskId,
     Usage,
 )
 from kubeq.core.outcome import Verdict, judge
+from kubeq.core.requests import Requests
 from kubeq.core.resources import Resources
 from kubeq.core.spec import JobSpec, command_of
 from kubeq.core.transitions import Report

@@ -12,7 +12,8 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from kubeq.core.clock import Clock
-from kubeq.core.model import GoneReason, Reach, Requests
+from kubeq.core.model import GoneReason, Reach
+from kubeq.core.requests import Requests
 from kubeq.core.resources import fits
 from kubeq.core.spec import JobSpec
 from kubeq.errors import UsageError

@@ -17,7 +17,8 @@ from kubeq.core.clock import Clock
 from kubeq.core.digest import Digest
 from kubeq.core.images import is_image_id
 from kubeq.core.manifest import Manifest
-from kubeq.core.model import Reach, Requests
+from kubeq.core.model import Reach
+from kubeq.core.requests import Requests
 from kubeq.core.spec import JobSpec, command_of
 from kubeq.core.wire import decode_spec
 from kubeq.errors import (
@@ -122,11 +123,7 @@ def _prepare(node: Node, grant: Grant, slot: int, folder: Path, devices: tuple[i
     inputs = task.inputs or spec.inputs
     manifest = node.blobs.read_manifest(inputs) if inputs else Manifest()
     staged = stage_in(manifest, node.cache, node.remotes, work)
-    start_in = work / spec.directory
-    start_in.mkdir(parents=True, exist_ok=True)
-    if spec.user is not None:
-        work.chmod(0o777)
-        start_in.chmod(0o777)
+    _have_directory(work, spec)
     keeping = Keeping(node.checkpoints, node.clock, node.leaving, node.config.saving_s, folder)
     keeping.restore(task.id, grant.attempt, open_to_all=spec.user is not None)
     image = _pin(node, grant, spec, runtime)
@@ -160,6 +157,15 @@ def _prepare(node: Node, grant: Grant, slot: int, folder: Path, devices: tuple[i
         created = _create(runtime, execution)
         undo.pop_all()
     return Prepared(spec, command, image, staged, created, capture, keeping)
+
+
+def _have_directory(work: Path, spec: JobSpec) -> None:
+    """Where the command starts; a user of the container's own may write there."""
+    start_in = work / spec.directory
+    start_in.mkdir(parents=True, exist_ok=True)
+    if spec.user is not None:
+        work.chmod(0o777)
+        start_in.chmod(0o777)
 
 
 def _refuse_credentials(config: AgentConfig, spec: JobSpec) -> None:

@@ -10,7 +10,8 @@ import secrets
 import time
 from collections.abc import Sequence
 
-from kubeq.core.model import NAME, RESERVED_NAMES, JobId, NodeName, PoolId
+from kubeq.core.model import JobId, NodeName, PoolId
+from kubeq.core.names import JOB_NAME, RESERVED_NAMES
 from kubeq.core.spec import is_staged, placeholders
 from kubeq.release import this_release
 
@@ -37,7 +38,8 @@ def default_name(command: Sequence[str]) -> str:
     files = [word[1:] for word in command if is_staged(word) and not placeholders(word)]
     word = files[0] if files else command[0].lstrip("^").split(maxsplit=1)[0]
     clean = _NOT_IN_NAMES.sub("-", posixpath.basename(word.rstrip("/")))[:64].strip("._-")
-    return clean if NAME.fullmatch(clean) and clean not in RESERVED_NAMES and not is_job_id(clean) else FALLBACK_NAME
+    usable = JOB_NAME.fullmatch(clean) and clean not in RESERVED_NAMES and not is_job_id(clean)
+    return clean if usable else FALLBACK_NAME
 
 
 def shared_pool_id(*request: str) -> PoolId:

@@ -12,8 +12,8 @@ from typing import Any
 
 from kubeq.actions.backplane import check_names
 from kubeq.config import Config, with_flags
-from kubeq.core.model import Requests
 from kubeq.core.provisioning import Permission, Piece, Provisioner
+from kubeq.core.requests import Requests
 from kubeq.metering import added
 from kubeq.nodes import open as nodes
 from kubeq.queue import open as queues

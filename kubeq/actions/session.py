@@ -15,7 +15,8 @@ from kubeq.actions.folders import check_state_dir
 from kubeq.actions.outfits import Dressing, dressing_of
 from kubeq.config import Config
 from kubeq.core.clock import Clock, SystemClock
-from kubeq.core.model import Pool, PoolId, Requests
+from kubeq.core.model import Pool, PoolId
+from kubeq.core.requests import Requests
 from kubeq.nodes.base import NodeProvider
 from kubeq.nodes.open import HERE, HOSTS, ProviderSettings, open_provider
 from kubeq.nodes.prices import prices_of

@@ -14,8 +14,9 @@ from kubeq.cli.shown import count, iso, moment, one_line, pairs
 from kubeq.cli.views_jobs import counts_text, job_record
 from kubeq.cli.views_tasks import outcome_text, reason_text, task_record
 from kubeq.core.manifest import Entry, Manifest
-from kubeq.core.model import Attempt, Job, Node, Requests
+from kubeq.core.model import Attempt, Job, Node
 from kubeq.core.quantities import format_duration, format_size
+from kubeq.core.requests import Requests
 from kubeq.core.wire import encode_requests, encode_resources, encode_usage
 from kubeq.metering import added
 from kubeq.store.sources import shown
@@ -67,7 +68,7 @@ class JobShowView:
         yield from pairs([(name, value) for name, value in lines if value])
 
     def json(self) -> Mapping[str, Any]:
-        job, spec = self.facts.job, self.facts.spec
+        job = self.facts.job
         return {
             "job": job_record(self.summary)
             | {
@@ -85,26 +86,7 @@ class JobShowView:
                     "exclusive": job.policy.exclusive,
                 },
             },
-            "spec": {
-                "digest": str(job.spec),
-                "command": list(spec.command),
-                "parameters": list(spec.columns),
-                "shell": spec.shell,
-                "image": spec.image,
-                "image_digest": self.facts.image_digest,
-                "entrypoint": None if spec.entrypoint is None else list(spec.entrypoint),
-                "directory": spec.directory,
-                "environment": [name for name, _ in spec.environment],
-                "user": spec.user,
-                "network": spec.network,
-                "shm_size": spec.shm_size,
-                "mounts": [{"source": m.source, "target": m.target, "read_only": m.read_only} for m in spec.mounts],
-                "results": list(spec.results),
-                "ignore": list(spec.ignore),
-                "resources": encode_resources(job.resources),
-                "timeout_s": spec.timeout_s,
-                "log_limit": spec.log_limit,
-            },
+            "spec": _spec_record(self.facts),
             "inputs": input_records(self.inputs),
             "skipped": self.skipped,
             "requests": {
@@ -172,6 +154,30 @@ class TaskShowView:
 
     def quiet(self) -> Iterable[str]:
         return [str(self.facts.task.id)]
+
+
+def _spec_record(facts: JobFacts) -> Mapping[str, Any]:
+    job, spec = facts.job, facts.spec
+    return {
+        "digest": str(job.spec),
+        "command": list(spec.command),
+        "parameters": list(spec.columns),
+        "shell": spec.shell,
+        "image": spec.image,
+        "image_digest": facts.image_digest,
+        "entrypoint": None if spec.entrypoint is None else list(spec.entrypoint),
+        "directory": spec.directory,
+        "environment": [name for name, _ in spec.environment],
+        "user": spec.user,
+        "network": spec.network,
+        "shm_size": spec.shm_size,
+        "mounts": [{"source": m.source, "target": m.target, "read_only": m.read_only} for m in spec.mounts],
+        "results": list(spec.results),
+        "ignore": list(spec.ignore),
+        "resources": encode_resources(job.resources),
+        "timeout_s": spec.timeout_s,
+        "log_limit": spec.log_limit,
+    }
 
 
 def files_text(manifest: Manifest) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kubeq.core.hooks import HINT, HookKind, parse_hook
-from kubeq.core.model import NAME, NAME_RULE, RESERVED_NAMES
+from kubeq.core.names import JOB_NAME, JOB_NAME_RULE, RESERVED_NAMES
 from kubeq.core.quantities import parse_duration, parse_size
 from kubeq.core.resources import Resources, parse_cpu, parse_memory, parse_resources
 from kubeq.core.tables import sequence
@@ -151,9 +151,9 @@ def queue_url(word: str, place: Place) -> str:
 
 def job_name(word: str, place: Place) -> str:
     """A name that every backend can use."""
-    if not NAME.fullmatch(word) or word in RESERVED_NAMES:
+    if not JOB_NAME.fullmatch(word) or word in RESERVED_NAMES:
         reason = "is reserved" if word in RESERVED_NAMES else "is no name for a job"
-        raise UsageError(f"{word!r} {reason}", hint=f"a name is {NAME_RULE}")
+        raise UsageError(f"{word!r} {reason}", hint=f"a name is {JOB_NAME_RULE}")
     return word
 
 

@@ -6,16 +6,14 @@ Times end in `_at` (epoch seconds), durations in `_s` (seconds), sizes are bytes
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
 from kubeq.core.digest import Digest
 from kubeq.core.machines import Machine, Machines
 from kubeq.core.packages import Package
-from kubeq.core.quantities import format_counts
+from kubeq.core.requests import Requests
 from kubeq.core.resources import Resources
 
 JobId = NewType("JobId", str)
@@ -209,17 +207,6 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Requests:
-    """How many requests somebody made of queue and store, by the services' own names for each kind."""
-
-    queue: Mapping[str, int] = field(default_factory=dict, hash=False)
-    store: Mapping[str, int] = field(default_factory=dict, hash=False)
-
-    def __str__(self) -> str:
-        return f"queue {format_counts(self.queue)}; store {format_counts(self.store)}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What one submission created. After the seal only the gates change: sealed_at, paused, cancelled, open.
 
@@ -305,8 +292,3 @@ class Pool:
     numbered_at: float | None = None
     numbered_from: int = 1
     packages: tuple[Package, ...] = ()
-
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}[A-Za-z0-9]|[A-Za-z0-9]")
-NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', with a letter or digit at both ends"
-RESERVED_NAMES = frozenset({"LAST"})

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kubeq.core.machines import Machine
-from kubeq.core.model import GoneReason, Node, NodeState, Requests, TaskId
+from kubeq.core.model import GoneReason, Node, NodeState, TaskId
+from kubeq.core.requests import Requests
 from kubeq.core.resources import Resources
 from kubeq.core.wire import checks
 from kubeq.queue.wire import LONGEST_ID

@@ -21,7 +21,8 @@ from kubeq.actions.launching import pool_of_job
 from kubeq.actions.session import Session
 from kubeq.cli.main import main
 from kubeq.config import load_config
-from kubeq.core.model import Exit, GoneReason, Job, NodeState, Pool, Requests
+from kubeq.core.model import Exit, GoneReason, Job, NodeState, Pool
+from kubeq.core.requests import Requests
 from tests.jobs import FakeClock, Work
 
 Kubeq = Any

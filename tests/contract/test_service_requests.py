@@ -31,7 +31,8 @@ from kubeq.config import Config, load_config, with_flags
 from kubeq.core import wire
 from kubeq.core.clock import SystemClock
 from kubeq.core.digest import Digest
-from kubeq.core.model import Ending, Exit, Job, JobId, Node, NodeName, NodeState, Policy, PoolId, Requests
+from kubeq.core.model import Ending, Exit, Job, JobId, Node, NodeName, NodeState, Policy, PoolId
+from kubeq.core.requests import Requests
 from kubeq.core.resources import Resources
 from kubeq.core.transitions import Report
 from kubeq.queue.base import RecordTable

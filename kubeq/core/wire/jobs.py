@@ -14,10 +14,10 @@ from kubeq.core.model import (
     Policy,
     Pool,
     PoolId,
-    Requests,
     TaskId,
 )
 from kubeq.core.packages import Package
+from kubeq.core.requests import Requests
 from kubeq.core.wire.base import SCHEMA, Document, decode_resources, dumps, encode_resources, optional, read, sparse
 from kubeq.core.wire.machines import decode_machine, decode_machines, encode_machine, encode_machines
 

@@ -7,7 +7,8 @@ import pytest
 from kubeq.actions.launching import SEEN_RECENTLY_S
 from kubeq.actions.looking import nodes_during
 from kubeq.actions.session import Session
-from kubeq.core.model import Job, NodeName, NodeState, PoolId, Requests
+from kubeq.core.model import Job, NodeName, NodeState, PoolId
+from kubeq.core.requests import Requests
 from tests.jobs import FakeClock, Work
 
 SOME = Requests(queue={"read": 1}, store={"put": 1})

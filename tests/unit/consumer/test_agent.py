@@ -29,7 +29,6 @@ from kubeq.core.model import (
     PoolId,
     Reach,
     Reason,
-    Requests,
     Task,
     TaskState,
     Usage,
@@ -38,6 +37,7 @@ from kubeq.core.outcome import Stop
 from kubeq.core.outfit import Outfit
 from kubeq.core.overlay import Laid, Overlay
 from kubeq.core.packages import Package
+from kubeq.core.requests import Requests
 from kubeq.core.resources import Resources
 from kubeq.core.spec import JobSpec
 from kubeq.errors import AccessDenied, BackendError, ImageUnavailable

@@ -9,7 +9,8 @@ import pytest
 
 from kubeq.core import wire
 from kubeq.core.digest import Digest
-from kubeq.core.model import Job, JobId, Node, NodeName, NodeState, Policy, PoolId, Requests
+from kubeq.core.model import Job, JobId, Node, NodeName, NodeState, Policy, PoolId
+from kubeq.core.requests import Requests
 from kubeq.core.resources import Resources
 from kubeq.errors import BackendError
 
