@@ -16,7 +16,6 @@ nothing. A general purpose bucket is needed, since directory buckets do not list
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -27,17 +26,15 @@ from kubeq.core.digest import Digest
 from kubeq.core.model import Reach
 from kubeq.errors import ObjectNotFound
 from kubeq.store.base import ObjectStore, Stored
+from kubeq.store.bucket_listing import stored_below
 from kubeq.store.bucket_urls import parse_url
-from kubeq.store.keys import check_key, is_key, may_begin_key
+from kubeq.store.keys import check_key
 from kubeq.store.parallel import run_parallel
 from kubeq.store.patience import Patience
 from kubeq.store.s3_bucket import DELETE_BATCH, Bucket
 from kubeq.store.s3_parts import PartedPuts
 from kubeq.store.sending import PART, Sender
 from kubeq.store.sizes import Sizes
-
-_SENDABLE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{,250}")
-"""What a request can carry as the key to list after: text, of no more than 1,024 bytes."""
 
 
 class S3Store:
@@ -98,7 +95,7 @@ class S3Store:
 
     def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
         """What starts with `prefix` and is greater than `after`; what has no name of ours is left out."""
-        return self._list(prefix, after) if may_begin_key(prefix) else iter(())
+        return stored_below(self._bucket, self._root, prefix, after)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove them; absent keys are no error."""
@@ -107,20 +104,6 @@ class S3Store:
         names = [self._root + key for key in keys]
         batches = [names[start : start + DELETE_BATCH] for start in range(0, len(names), DELETE_BATCH)]
         run_parallel([partial(self._again, partial(self._bucket.delete, batch)) for batch in batches])
-
-    def _list(self, prefix: str, after: str) -> Iterator[Stored]:
-        last = after.encode(errors="surrogatepass")
-        sendable = _SENDABLE.match(after)
-        position = self._root + (sendable[0] if sendable else "")
-        while True:
-            page = self._bucket.listing(self._root + prefix, position)
-            for name, size in page.objects:
-                key = name[len(self._root) :]
-                if is_key(key) and key.encode() > last:
-                    yield Stored(key, size)
-            if not page.more:
-                return
-            position = page.objects[-1][0]
 
 
 def open_s3(parts: SplitResult) -> S3Store:
