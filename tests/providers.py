@@ -9,10 +9,10 @@ from typing import ClassVar
 from kubeq.core.machines import Machine, Machines, MachineType, Offer, offers_in_order
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources, fits
-from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Owned, Refused
+from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, NoMachines, Observation, Owned, Refused
 
 
-class FakeProvider:
+class FakeProvider(NoMachines):
     """A NodeProvider. `dies_of` is what every node that is launched from now on dies of at once."""
 
     name: ClassVar[str] = "local"
@@ -28,18 +28,6 @@ class FakeProvider:
 
     def largest(self) -> Resources | None:
         return Resources(cpu=4.0, memory=8 * 10**9)
-
-    def offers(self, machines: Machines) -> Sequence[Offer]:
-        return ()
-
-    def owned(self) -> Sequence[Owned]:
-        return ()
-
-    def console(self, name: NodeName) -> str | None:
-        return None
-
-    def boot_text(self, request: NodeRequest, name: NodeName, number: int, machine: Machine) -> str | None:
-        return None
 
     def look(self, pool: PoolId) -> Sequence[HostSeen]:
         return ()

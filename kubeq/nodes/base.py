@@ -210,3 +210,23 @@ class NodeProvider(Protocol):
         With None, a node whose outcomes were not all delivered stays: the next one of its pool delivers them.
         """
         ...
+
+
+class NoMachines:
+    """The part of NodeProvider that is about machines of a cloud, for providers that make none."""
+
+    def offers(self, machines: Machines) -> Sequence[Offer]:
+        """None."""
+        return ()
+
+    def owned(self) -> Sequence[Owned]:
+        """None."""
+        return ()
+
+    def console(self, name: NodeName) -> str | None:
+        """Nothing is kept."""
+        return None
+
+    def boot_text(self, request: NodeRequest, name: NodeName, number: int, machine: Machine) -> str | None:
+        """Nothing boots."""
+        return None

@@ -18,12 +18,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kubeq.core.machines import Machine, Machines, Offer
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.errors import BackendError
 from kubeq.machine import ProcessMark, has_ended, mark_of, pid_namespace, whole_machine
-from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Owned, Refused
+from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, NoMachines, Observation, Refused
 from kubeq.nodes.boot import LOG_HERE, agent_command, agent_environment, node_directory, whole_environment
 from kubeq.nodes.leavings import agent_has_ended, has_undelivered, is_of, last_change
 from kubeq.nodes.processes import send_signal
@@ -36,7 +35,7 @@ _REASON_BYTES = 4096
 _LONGEST_REASON = 500
 
 
-class LocalProvider:
+class LocalProvider(NoMachines):
     """A NodeProvider whose nodes are processes of this machine; `command` is what each runs."""
 
     name: ClassVar[str] = "local"
@@ -50,22 +49,6 @@ class LocalProvider:
     def largest(self) -> Resources:
         """The cores this process may use and the physical memory."""
         return whole_machine()
-
-    def offers(self, machines: Machines) -> Sequence[Offer]:
-        """See NodeProvider. It makes no machines."""
-        return ()
-
-    def owned(self) -> Sequence[Owned]:
-        """See NodeProvider. It makes no machines."""
-        return ()
-
-    def console(self, name: NodeName) -> str | None:
-        """See NodeProvider. It makes no machines."""
-        return None
-
-    def boot_text(self, request: NodeRequest, name: NodeName, number: int, machine: Machine) -> str | None:
-        """See NodeProvider. It makes no machines."""
-        return None
 
     def look(self, pool: PoolId) -> Sequence[HostSeen]:
         """See NodeProvider."""

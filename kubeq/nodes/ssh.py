@@ -16,12 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from kubeq.core.machines import Machine, Machines, Offer
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.errors import KubeqError, NotFound
 from kubeq.nodes import ssh_host
-from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Owned, Refused
+from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, NoMachines, Observation, Refused
 from kubeq.nodes.hosts import Host
 from kubeq.nodes.ssh_connections import Connections
 from kubeq.nodes.ssh_host import Survey
@@ -40,7 +39,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class SshProvider:
+class SshProvider(NoMachines):
     """A NodeProvider over a list of hosts. A host is logged in to when it is first asked something."""
 
     name: ClassVar[str] = PROVIDER
@@ -165,22 +164,6 @@ class SshProvider:
             drop_tunnel(self._state_dir, pool, host.name)
         if len(places) == len(self._hosts):
             forget_key(self._state_dir, pool)
-
-    def offers(self, machines: Machines) -> Sequence[Offer]:
-        """See NodeProvider. It makes no machines."""
-        return ()
-
-    def owned(self) -> Sequence[Owned]:
-        """See NodeProvider. It makes no machines."""
-        return ()
-
-    def console(self, name: NodeName) -> str | None:
-        """See NodeProvider. It makes no machines."""
-        return None
-
-    def boot_text(self, request: NodeRequest, name: NodeName, number: int, machine: Machine) -> str | None:
-        """See NodeProvider. It makes no machines."""
-        return None
 
     def look(self, pool: PoolId) -> Sequence[HostSeen]:
         """See NodeProvider. All are looked at side by side."""
