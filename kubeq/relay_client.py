@@ -31,20 +31,22 @@ USED_AGAIN_S = CLOSED_AFTER_S / 2
 MOST_IDLE = 8
 LARGEST_ANSWER = 2**28
 _STALE = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)  # RemoteDisconnected is one of them
+MOST_AT_ONCE = 32
+"""Requests of one node that are under way; each has a connection of its own."""
 Body = Callable[[], bytes | Iterable[bytes]]
 
 
 class RelayClient:
-    """What a node asks of its relay, with at most `most` requests at a time. Safe to use from several threads.
+    """What a node asks of its relay, so many requests at a time. Safe to use from several threads.
 
     Each method raises BackendError, transient where the relay cannot be reached or says so, and what the relay answers.
     """
 
-    def __init__(self, address: Address, token: Token, *, most: int = 32) -> None:
+    def __init__(self, address: Address, token: Token) -> None:
         self.url = address.url
         self._address = address
         self._headers = {"Authorization": f"Bearer {token.text}", VERSION: kubeq.__version__}
-        self._slots = threading.BoundedSemaphore(most)
+        self._slots = threading.BoundedSemaphore(MOST_AT_ONCE)
         self._lock = threading.Lock()
         self._idle: list[tuple[http.client.HTTPConnection, float]] = []
 

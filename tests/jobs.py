@@ -114,7 +114,7 @@ class Work:
         manifest = None
         if inputs is not None:
             entries = [Entry(path, blobs.put_bytes(content)) for path, content in inputs.items()]
-            manifest = blobs.put_manifest(Manifest.of(entries))
+            manifest = blobs.put_bytes(Manifest.of(entries).encode())
         resources = resources or Resources()
         spec = JobSpec(
             command=tuple(command),

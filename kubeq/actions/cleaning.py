@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kubeq.actions.drafts import drop_draft
@@ -83,13 +83,9 @@ def clean_job(session: Session, summary: JobSummary, *, results: bool = False) -
         session.queue.forget_pool(job.pool)
 
 
-def clean_jobs(
-    session: Session, plan: CleanPlan, *, results: bool = False, progress: Callable[[JobSummary], None] | None = None
-) -> None:
-    """Forget every job of the plan; `progress` is told each before it is begun."""
+def clean_jobs(session: Session, plan: CleanPlan, *, results: bool = False) -> None:
+    """Forget every job of the plan."""
     for summary in plan.jobs:
-        if progress is not None:
-            progress(summary)
         clean_job(session, summary, results=results)
 
 

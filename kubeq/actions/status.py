@@ -89,11 +89,9 @@ def summarize(session: Session, jobs: Sequence[Job]) -> list[JobSummary]:
     return [_summary(session, job, pools, spending) for job in jobs]
 
 
-def situation_of(session: Session, job: Job, outcomes: Mapping[Outcome, int] | None = None) -> Situation:
+def situation_of(session: Session, job: Job) -> Situation:
     """What the tasks of a job wait in, for `why_task`."""
-    if outcomes is None:
-        outcomes = session.queue.outcomes(job.id)
-    return _situation(session, job, outcomes, {})
+    return _situation(session, job, session.queue.outcomes(job.id), {})
 
 
 def why_task(task: Task, now: Situation) -> str | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable
 
 from kubeq.errors import BackendError
 from kubeq.nodes.ssh_login import Login
@@ -32,11 +31,7 @@ class _Line:
 class Connections:
     """Connections by the names of their hosts, ended with this object. Safe to use from several threads."""
 
-    def __init__(
-        self, open: Callable[[Login], Remote] = connect, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._open = open
-        self._monotonic = monotonic
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lines: dict[str, _Line] = {}
         self._end = weakref.finalize(self, _close, self._lines)
@@ -53,12 +48,12 @@ class Connections:
             if line.remote is not None:
                 line.remote.close()
                 line.remote = None
-            if line.error is not None and self._monotonic() - line.failed_at < AGAIN_S:
+            if line.error is not None and time.monotonic() - line.failed_at < AGAIN_S:
                 raise line.error
             try:
-                line.remote, line.error = self._open(login), None
+                line.remote, line.error = connect(login), None
             except BackendError as error:
-                line.error, line.failed_at = error, self._monotonic()
+                line.error, line.failed_at = error, time.monotonic()
                 raise
             return line.remote
 

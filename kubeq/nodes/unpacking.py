@@ -23,7 +23,7 @@ from typing import NoReturn
 
 WANTED = "KUBEQ_AGENT_ARCHIVE"
 """Names the digest, `<sha256>-<size>`, that the archive must have; without it any archive runs."""
-USAGE, INTEGRITY, BACKEND = 2, 7, 6
+INTEGRITY, BACKEND = 7, 6
 """The exit codes of kubeq's errors."""
 STALE_S = 86400.0
 """What was left half unpacked longer ago is removed."""

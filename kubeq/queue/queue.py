@@ -69,10 +69,10 @@ class Queue(Granting, Looking, Pools):
             raise Conflict(f"the job id {job.id} is taken by another submission")
         return found
 
-    def add_tasks(self, job: Job, bodies: Iterable[str], *, first: int = 1) -> None:
-        """Write task rows create-only, in batches, numbered from `first`; rows that stand already are left alone."""
+    def add_tasks(self, job: Job, bodies: Iterable[str]) -> None:
+        """Write task rows create-only, in batches, numbered from 1; rows that stand already are left alone."""
         partition, rows = tasks_of(job.id), iter(bodies)
-        index, size = first, self._table.batch
+        index, size = 1, self._table.batch
         while batch := list(islice(rows, size)):
             mark, due = new_change_id(), job.submitted_at
             new = [

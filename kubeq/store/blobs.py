@@ -86,10 +86,6 @@ class Blobs:
         """Remove them; absent ones are no error. The caller knows that nothing refers to them."""
         self._store.delete([_key(digest) for digest in digests])
 
-    def put_manifest(self, manifest: Manifest) -> Digest:
-        """The digest of the stored manifest."""
-        return self.put_bytes(manifest.encode())
-
     def read_manifest(self, digest: Digest) -> Manifest:
         """The manifest. Raises ObjectNotFound or IntegrityError."""
         return Manifest.decode(self.read(digest))
@@ -114,18 +110,18 @@ class Blobs:
             created = run_parallel(calls, threads or threads_for(store.reach))
         self._compare([digest for digest, new in zip(sources, created, strict=True) if not new])
 
-    def download(self, digest: Digest, destination: Path, *, progress: Callable[[int], None] | None = None) -> None:
+    def download(self, digest: Digest, destination: Path) -> None:
         """Have the verified bytes at `destination`, whose directory exists; a file that stands there is replaced.
 
         Under that name there is never anything but the whole of it, as long as the machine does not crash (it is not
-        fsynced). `progress` gets the number of bytes of each piece. Raises ObjectNotFound or IntegrityError.
+        fsynced). Raises ObjectNotFound or IntegrityError.
         """
         temporary = destination.with_name(f".kubeq-{os.getpid()}-{secrets.token_hex(8)}")
         try:
             with disk_errors("write", destination, digest.size):
                 file = temporary.open("xb", buffering=0)
             with file, self._store.get(_key(digest)) as stream:
-                received = copy_hashed(stream, file.fileno(), destination, digest.size, durable=False, passed=progress)
+                received = copy_hashed(stream, file.fileno(), destination, digest.size, durable=False)
             if received != digest:
                 raise self._corrupted(digest)
             with disk_errors("write", destination):

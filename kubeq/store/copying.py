@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,14 +33,13 @@ def copy_hashed(
     *,
     durable: bool,
     write_back: bool = False,
-    passed: Callable[[int], None] | None = None,
 ) -> Digest:
     """The digest of what `source` gave, once it all is in the file (and on the disk, if `durable`).
 
     With `write_back` the disk is told early to begin, for an fsync of ours or for a sync of the whole in the end.
 
-    `size` is how much is expected; reading stops soon after more has come. `path` is for messages, `passed` gets the
-    size of each piece. Raises BackendError if the file cannot be written; what `source` raises passes through.
+    `size` is how much is expected; reading stops soon after more has come. `path` is for messages. Raises
+    BackendError if the file cannot be written; what `source` raises passes through.
     """
     hasher, copied, told = hashlib.sha256(), 0, 0
     buffer = memoryview(bytearray(min(CHUNK, size + 1)))
@@ -54,8 +52,6 @@ def copy_hashed(
                 # Linux begins to write dirty pages out when told that they are not needed, and keeps them.
                 os.posix_fadvise(descriptor, told, copied - told, os.POSIX_FADV_DONTNEED)
                 told = copied
-        if passed is not None:
-            passed(count)
     if durable:
         with disk_errors("write", path, size):
             os.fsync(descriptor)

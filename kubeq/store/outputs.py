@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +41,6 @@ from kubeq.store.results import (
 
 __all__ = ["OutputFile", "Outputs", "ResultDocument", "Skipped", "entries_of", "result_document"]
 
-_DOCUMENT = re.compile(r"results/[^/]+/([1-9][0-9]*)/([1-9][0-9]*)\.result\.json")
 _OF_ATTEMPT = re.compile(r"results/([^/]+)/([1-9][0-9]{0,9})/([1-9][0-9]{0,9})(?:/.+|\.stdout\.txt|\.result\.json)")
 _DELETE_BATCH = 1000
 """S3 takes 1,000 keys a DeleteObjects request."""
@@ -124,12 +123,6 @@ class Outputs:
     def open_stdout(self, task: TaskId, attempt: int, start: int = 0) -> AbstractContextManager[BinaryIO]:
         """The stored stdout from byte `start` on. Raises ObjectNotFound as long as nothing was published."""
         return self._store.get(f"{_attempt(task, attempt)}.stdout.txt", start)
-
-    def results_of(self, job: JobId) -> Iterator[tuple[int, int]]:
-        """Index and attempt of every result document of the job, in the order of the store's keys; one listing."""
-        for stored in self._store.list(f"results/{job}/"):
-            if match := _DOCUMENT.fullmatch(stored.key):
-                yield int(match[1]), int(match[2])
 
     def delete_job(self, job: JobId) -> None:
         """Remove all that the job's attempts stored: documents, files, stdout, leavings. May be repeated."""

@@ -58,13 +58,11 @@ class DockerRuntime:
         gid: int,
         state: Path,
         engine_url: str = DEFAULT_URL,
-        network_per_slot: bool = True,
         label: str = "kubeq",
     ) -> None:
         self._uid = uid
         self._gid = gid
         self._state = state
-        self._network_per_slot = network_per_slot
         self._label = label
         self._engine = Engine(engine_url)
         self._images = Images(self._engine)
@@ -118,7 +116,7 @@ class DockerRuntime:
 
     def _place(self, execution: Execution) -> Place | None:
         """The namespace of its slot; None if it has one of its own, or the node's."""
-        mode, per_slot = network_kind(execution.network, self._network_per_slot)
+        mode, per_slot = network_kind(execution.network)
         if not per_slot or self._program() is None:
             return None
         return Place(node=execution.node, slot=execution.slot, mode=mode)
@@ -126,7 +124,7 @@ class DockerRuntime:
     def _make_once(self, execution: Execution) -> Made:
         assert execution.image is not None, "a container needs an image"
         facts = self._images.facts(execution.image)
-        mode, _ = network_kind(execution.network, self._network_per_slot)
+        mode, _ = network_kind(execution.network)
         joined = None
         place = self._place(execution)
         if place is not None:

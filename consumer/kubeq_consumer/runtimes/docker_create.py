@@ -125,13 +125,13 @@ def giving_back_body(image: str, work: Path, owner: str, program: Path | None, l
     }
 
 
-def network_kind(network: Network, per_slot: bool) -> tuple[str, bool]:
+def network_kind(network: Network) -> tuple[str, bool]:
     """The engine's network mode, and whether a slot's pause container holds the namespace."""
     match network:
         case Network.SLOT:
-            return "bridge", per_slot
+            return "bridge", True
         case Network.NONE:
-            return "none", per_slot
+            return "none", True
         case Network.BRIDGE | Network.HOST:
             return network.value, False
 

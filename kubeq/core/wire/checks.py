@@ -19,10 +19,10 @@ def whole(value: Any, *, least: int = 0, most: int = MOST) -> int:
     return value
 
 
-def number(value: Any, *, least: float = 0.0, most: float = float(MOST)) -> float:
-    """A finite number within bounds."""
-    if type(value) not in (int, float) or not math.isfinite(value) or not least <= value <= most:
-        raise ValueError(f"{shown(value)} is no number from {least:g} to {most:g}")
+def number(value: Any) -> float:
+    """A finite number from 0 to MOST."""
+    if type(value) not in (int, float) or not math.isfinite(value) or not 0 <= value <= MOST:
+        raise ValueError(f"{shown(value)} is no number from 0 to {MOST:g}")
     return float(value)
 
 

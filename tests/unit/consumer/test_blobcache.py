@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,9 +23,9 @@ class Counting(Blobs):
 
     downloads = 0
 
-    def download(self, digest: Digest, destination: Path, *, progress: Callable[[int], None] | None = None) -> None:
+    def download(self, digest: Digest, destination: Path) -> None:
         self.downloads += 1
-        super().download(digest, destination, progress=progress)
+        super().download(digest, destination)
 
 
 @pytest.fixture

@@ -188,11 +188,10 @@ def test_giving_back_sees_the_work_directory_only() -> None:
 
 
 def test_slots_keep_the_networks_that_they_can() -> None:
-    assert network_kind(Network.SLOT, per_slot=True) == ("bridge", True)
-    assert network_kind(Network.NONE, per_slot=True) == ("none", True)
-    assert network_kind(Network.SLOT, per_slot=False) == ("bridge", False)
-    assert network_kind(Network.BRIDGE, per_slot=True) == ("bridge", False)
-    assert network_kind(Network.HOST, per_slot=True) == ("host", False)
+    assert network_kind(Network.SLOT) == ("bridge", True)
+    assert network_kind(Network.NONE) == ("none", True)
+    assert network_kind(Network.BRIDGE) == ("bridge", False)
+    assert network_kind(Network.HOST) == ("host", False)
 
 
 def test_names_hold_what_the_engine_takes() -> None:

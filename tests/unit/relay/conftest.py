@@ -75,7 +75,8 @@ class House:
     ) -> Job:
         """A job; with `own_inputs` the manifest is each task's, else the spec's."""
         entries = [Entry(path, self.blobs.put_bytes(content)) for path, content in (inputs or {}).items()]
-        manifest = self.blobs.put_manifest(Manifest.of(entries, remotes)) if entries or remotes else None
+        listed = Manifest.of(entries, remotes)
+        manifest = self.blobs.put_bytes(listed.encode()) if entries or remotes else None
         spec = JobSpec(
             command=("true",),
             columns=("x",),

@@ -135,8 +135,8 @@ def test_a_document_beyond_the_limit_is_neither_written_nor_asked_for() -> None:
 def test_a_manifest_is_stored_once_and_read_back() -> None:
     blobs = Blobs(MemoryStore())
     manifest = Manifest.of([Entry("b/c", Digest.of(b"1"), True), Entry("a", Digest.of(b"2"))])
-    digest = blobs.put_manifest(manifest)
-    assert blobs.put_manifest(manifest) == digest
+    digest = blobs.put_bytes(manifest.encode())
+    assert blobs.put_bytes(manifest.encode()) == digest
     assert blobs.read_manifest(digest) == manifest
     with pytest.raises(IntegrityError):
         blobs.read_manifest(blobs.put_bytes(b'{"schema":1,"files":[["../x","0",1,0]]}'))
@@ -230,10 +230,8 @@ def test_a_download_is_verified_and_replaces_what_stood_there(tmp_path: Path) ->
     content = os.urandom(3_000_000)
     digest = blobs.put_bytes(content)
     (tmp_path / "out").write_bytes(b"old")
-    told: list[int] = []
-    blobs.download(digest, tmp_path / "out", progress=told.append)
+    blobs.download(digest, tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == content
-    assert sum(told) == len(content)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

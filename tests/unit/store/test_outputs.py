@@ -377,17 +377,6 @@ def test_what_was_not_published_is_not_found() -> None:
         outputs.open_file(TASK, 1, "../2/a")
 
 
-def test_one_listing_finds_the_documents_of_a_job_and_of_no_other() -> None:
-    store = MemoryStore()
-    for job, index, attempt in (("j", 1, 1), ("j", 1, 2), ("j", 10, 1), ("j", 2, 3), ("j2", 1, 1), ("j-2", 1, 1)):
-        task = TaskId(JobId(job), index)
-        files = [output("9.result.json", b"x"), output("3/4.result.json", b"x")]
-        Outputs(store).publish(task, attempt, files, None, document(*files, task=task, attempt=attempt))
-    stand(store, "results/j/5/1/unfinished", b"x")
-    assert list(Outputs(store).results_of(JobId("j"))) == [(1, 1), (1, 2), (10, 1), (2, 3)]
-    assert list(Outputs(store).results_of(JobId("none"))) == []
-
-
 def test_deleting_a_job_leaves_nothing_of_it_and_everything_of_others() -> None:
     store = MemoryStore()
     others = ["results/j-2/1/1/a", "results/j2/1/1.result.json", "logs/j2/1/1/00000001", "blobs/aa/x"]
