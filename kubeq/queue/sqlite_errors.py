@@ -34,7 +34,7 @@ def explain(error: sqlite3.Error | MemoryError, path: Path) -> BackendError:
         case sqlite3.SQLITE_CANTOPEN if (why := _why_not_opened(path)) is not None:
             return explain_os_error(why, path)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
-            return _denied(path, str(error))
+            return denied(path, str(error))
         case sqlite3.SQLITE_IOERR:
             return BackendError(
                 f"the queue {path} cannot be read or written: {error}", hint="see dmesg for disk errors"
@@ -58,7 +58,7 @@ def explain_os_error(error: OSError, path: Path) -> BackendError:
                 f"the queue {path} cannot be read or written: {words}", hint="see dmesg for disk errors"
             )
         case _:
-            return _denied(path, words)
+            return denied(path, words)
 
 
 def damaged(path: Path, words: str) -> BackendError:
@@ -78,7 +78,8 @@ def replaced(path: Path) -> BackendError:
     )
 
 
-def _denied(path: Path, words: str) -> AccessDenied:
+def denied(path: Path, words: str) -> AccessDenied:
+    """The error for a folder in which the file cannot be made or written."""
     return AccessDenied(
         f"the queue cannot be opened for writing in the folder {path.parent}: {words}",
         hint="make the folder yours and writable, or name another file in queue_url: sqlite:PATH",

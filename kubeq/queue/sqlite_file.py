@@ -17,7 +17,7 @@ from math import ceil
 from pathlib import Path
 
 from kubeq.errors import BackendError, VersionMismatch
-from kubeq.queue.sqlite_errors import damaged, explain_os_error, replaced
+from kubeq.queue.sqlite_errors import damaged, denied, explain_os_error, replaced
 
 SCHEMA = 1
 APPLICATION = 0x6B756271
@@ -57,8 +57,13 @@ class Session:
         """Connect, making the file if there is none. Raises BackendError for a file that must not be used, and
         what SQLite and the system raise."""
         _require_a_folder_of_this_machine(self.path.parent)
+        if self.path.exists() and not self.path.is_file():
+            raise BackendError(f"the queue {self.path} is no file", hint="name one in queue_url: sqlite:PATH")
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._lock = os.open(f"{self.path}.lock", flags, 0o600)
+        try:
+            self._lock = os.open(f"{self.path}.lock", flags, 0o600)
+        except FileNotFoundError as error:  # the folder stands: it is one of those in which nobody can make anything
+            raise denied(self.path, f"nothing can be made there ({error.strerror})") from error
         if self.path.exists():
             self._connect()
         if not hasattr(self, "connection") or self._number("user_version") == 0:  # another may have made it just now

@@ -195,6 +195,17 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
         SqliteTable(tmp_path / "state" / "queue.sqlite").list(PARTITION, None, 10)
 
 
+@pytest.mark.parametrize("place", ["/dev/null", "/"])
+def test_a_path_that_is_no_file_is_named(place: str) -> None:
+    with pytest.raises(BackendError, match=f"the queue {place} is no file"):
+        SqliteTable(Path(place)).list(PARTITION, None, 10)
+
+
+def test_a_folder_in_which_nobody_can_make_anything_is_named() -> None:
+    with pytest.raises(AccessDenied, match="in the folder /proc: nothing can be made there"):
+        SqliteTable(Path("/proc/kubeq.db")).list(PARTITION, None, 10)
+
+
 # the file taken away
 
 
