@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -17,6 +19,18 @@ from kubeq.errors import KubeqError
 
 F = TypeVar("F", bound=Callable[..., Any])
 STATE_FLAGS = {"failed": TaskState.FAILED, "pending": TaskState.PENDING, "running": TaskState.CLAIMED}
+
+
+class FilePath(click.Path):
+    """A path that is one: an empty word, as an unset variable of a shell leaves it, does not mean this directory."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("'' is no path", parameter, context)
+        return super().convert(value, parameter, context)
 
 
 def job_argument(

@@ -172,6 +172,7 @@ REFUSED: dict[str, tuple[int, tuple[str, ...]]] = {
     "clean-results-without-a-terminal": (2, ("clean", "sweep", "--results")),
     "clean-bad-age": (2, ("clean", "--older", "soon")),
     "fetch-into-a-file": (2, ("fetch", "sweep", "a-file")),
+    "fetch-into-an-empty-word": (2, ("fetch", "sweep", "")),
     "unknown-key": (4, ("config", "lese")),
     "unknown-shell": (2, ("completion", "tcsh")),
     "no-table": (2, ("show", "sweep", "--csv")),

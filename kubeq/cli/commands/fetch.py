@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kubeq.cli.global_options import Globals, global_options
-from kubeq.cli.job_options import choice_of, filter_options, job_argument
+from kubeq.cli.job_options import FilePath, choice_of, filter_options, job_argument
 
 
 @click.command(short_help="Fetch results into a directory.")
@@ -19,7 +19,7 @@ from kubeq.cli.job_options import choice_of, filter_options, job_argument
 @click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="What that attempt stored, not the result.")
 @click.option("--follow", is_flag=True, help="Go on until the job has ended.")
 @job_argument(metavar="JOB|TASK")
-@click.argument("directory", required=False, metavar="[DIR]", type=click.Path(path_type=Path))
+@click.argument("directory", required=False, metavar="[DIR]", type=FilePath())
 @click.pass_obj
 def command(settings: Globals, /, job: str, directory: Path | None, patterns: tuple[str, ...], **flags: Any) -> None:
     """Fetch what the tasks of JOB (or JOB/1-10,20) stored into DIR/INDEX/, with stdout.txt and result.json beside it.

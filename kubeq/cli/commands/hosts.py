@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from kubeq.cli.global_options import Globals, global_options
+from kubeq.cli.job_options import FilePath
 from kubeq.errors import BackendError
 
 
 @click.command(short_help="Check the hosts of a hosts file.")
 @global_options
-@click.argument("file", required=False, metavar="[FILE]", type=click.Path(path_type=Path))
+@click.argument("file", required=False, metavar="[FILE]", type=FilePath())
 @click.pass_obj
 def command(settings: Globals, file: Path | None) -> None:
     """Log in to every host of FILE (default: those of the configuration) and tell what it has: its machine, Python,

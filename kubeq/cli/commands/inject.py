@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from kubeq.cli.global_options import Globals, global_options
-from kubeq.cli.job_options import complete_job
+from kubeq.cli.job_options import FilePath, complete_job
 
 
 @click.command(short_help="Unpack a package on every node and start it there.")
@@ -16,7 +16,7 @@ from kubeq.cli.job_options import complete_job
     "--entry", metavar="FILE", help="Program to start, a path inside. Default: kubeq-launch or vcloud-launch."
 )
 @click.option("--again", is_flag=True, help="Unpack and start it again where that was done before.")
-@click.argument("source", metavar="DIR|ARCHIVE", type=click.Path(path_type=Path))
+@click.argument("source", metavar="DIR|ARCHIVE", type=FilePath())
 @click.argument("job", metavar="[JOB]", required=False, shell_complete=complete_job)
 @click.pass_obj
 def command(settings: Globals, source: Path, job: str | None, entry: str | None, again: bool) -> None:

@@ -7,14 +7,13 @@ from pathlib import Path
 import click
 
 from kubeq.cli.global_options import Globals, global_options
+from kubeq.cli.job_options import FilePath
 from kubeq.errors import BackendError, UsageError
 
 
 @click.command(short_help="Start or stop nodes by hand.")
 @global_options
-@click.option(
-    "--write", type=click.Path(path_type=Path), metavar="FILE", help="With up: write the nodes' addresses there."
-)
+@click.option("--write", type=FilePath(), metavar="FILE", help="With up: write the nodes' addresses there.")
 @click.argument("action", metavar="up|down", type=click.Choice(["up", "down"]))
 @click.argument("count", metavar="[N]", required=False)
 @click.pass_obj

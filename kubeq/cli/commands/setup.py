@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from kubeq.cli.global_options import Globals, global_options
+from kubeq.cli.job_options import FilePath
 
 
 @click.command(short_help="Make what the configuration needs in a cloud.")
@@ -17,7 +18,7 @@ from kubeq.cli.global_options import Globals, global_options
     metavar="[FILE]",
     is_flag=False,
     flag_value=".kubeq",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Write a configuration file that says where it all is. FILE is .kubeq here if it is not given.",
 )
 @click.pass_obj

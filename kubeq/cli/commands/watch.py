@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from kubeq.cli.global_options import Globals, global_options
-from kubeq.cli.job_options import complete_job
+from kubeq.cli.job_options import FilePath, complete_job
 from kubeq.errors import Conflict, Interrupted, UsageError
 
 
 @click.command(short_help="Follow a job to its end.")
 @global_options
 @click.option("--logs", "logs", is_flag=False, flag_value="", metavar="[TASK]", help="Print what its tasks print.")
-@click.option("--fetch", "directory", type=click.Path(path_type=Path), metavar="DIR", help="Then fetch its results.")
+@click.option("--fetch", "directory", type=FilePath(), metavar="DIR", help="Then fetch its results.")
 @click.argument("job", required=False, metavar="JOB", shell_complete=complete_job)
 @click.pass_obj
 def command(settings: Globals, job: str | None, logs: str | None, directory: Path | None) -> None:
