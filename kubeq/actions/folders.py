@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from kubeq.errors import BackendError, UsageError
 
@@ -30,7 +31,20 @@ def check_cache_dir(path: Path) -> None:
     _check_own(path, "cache")
 
 
+def check_store_dir(url: str) -> None:
+    """Raises BackendError likewise for a store that is a directory of this machine; asks nothing of any other."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        path = Path(os.fsdecode(unquote_to_bytes(parts.path)))
+        _check(path, "the store's folder", "name another one: default_url_prefix = file:///its/path")
+
+
 def _check_own(path: Path, name: str) -> None:
+    hint = f"name another one: KUBEQ_{name.upper()}_DIR=DIR, or {name}_dir in the configuration file"
+    _check(path, f"the {name} folder", hint)
+
+
+def _check(path: Path, what: str, hint: str) -> None:
     standing = _nearest_standing(path)
     if not standing.is_dir():
         why: str | None = "it is not a directory" if standing == path else f"{standing} is not a directory"
@@ -39,10 +53,7 @@ def _check_own(path: Path, name: str) -> None:
     else:
         why = None if standing == path else _why_not_made(standing)
     if why is not None:
-        raise BackendError(
-            f"the {name} folder {path} cannot be used: {why}",
-            hint=f"name another one: KUBEQ_{name.upper()}_DIR=DIR, or {name}_dir in the configuration file",
-        )
+        raise BackendError(f"{what} {path} cannot be used: {why}", hint=hint)
 
 
 def _nearest_standing(path: Path) -> Path:

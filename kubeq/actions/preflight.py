@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from kubeq.actions.folders import check_store_dir
 from kubeq.actions.images import resolve_elsewhere, resolve_image
 from kubeq.actions.machines import machines_of, offer_text
 from kubeq.actions.plan import Plan
@@ -72,6 +73,8 @@ def preflight(session: Session, plan: Plan, resolve: Resolve | None = None) -> P
     Raises UsageError for what of the user's own is missing; ImageUnavailable, AccessDenied or BackendError saying what
     else is in the way.
     """
+    for url in (session.config.store_url, session.config.blobs_url):
+        check_store_dir(url)
     if not session.config.local:
         check_keys(hosts_of(session.hosts), session.config.ssh_identity)
     answers = run_parallel(list(_questions(session, plan, resolve or resolver_of(session))))

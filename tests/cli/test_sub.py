@@ -288,6 +288,20 @@ def test_a_cache_folder_that_no_node_here_can_use_is_said_before_anything_is_sto
     )
 
 
+def test_a_store_that_cannot_be_is_said_before_anything_is_stored(kubeq: Any) -> None:
+    kubeq.write("a-file", "x")
+    ran = kubeq("sub", "-i", "none", "-o", f"default_url_prefix=file://{kubeq.project}/a-file/store", "true")
+    assert (ran.code, ran.stdout) == (6, "") and kubeq.nothing_stored()
+    assert ran.stderr.splitlines()[-2].startswith(f"error: the store's folder {kubeq.project}/a-file/store cannot be")
+
+
+def test_a_pipe_that_nothing_reads_is_a_warning(kubeq: Any) -> None:
+    told = "warning: stdin is a pipe that nothing reads: tasks have no stdin"
+    assert told in kubeq("sub", "-i", "none", "--dry-run", "true", stdin="a line\n").stderr
+    assert told not in kubeq("sub", "-i", "none", "--dry-run", "true").stderr
+    assert told not in kubeq("sub", "-i", "none", "--dry-run", "--stdin", "echo", stdin="a line\n").stderr
+
+
 def test_what_the_parts_below_warn_of_looks_like_every_warning(kubeq: Any) -> None:
     kubeq.state.mkdir(parents=True, exist_ok=True)
     (kubeq.state / "journal.jsonl").write_text("no record\n{}\n")
