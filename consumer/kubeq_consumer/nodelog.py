@@ -33,9 +33,18 @@ class NodeLog(logging.Handler):
     """
 
     def __init__(
-        self, store: ObjectStore, node: NodeName, formatter: logging.Formatter, run_dir: Path | None = None
+        self,
+        store: ObjectStore,
+        node: NodeName,
+        formatter: logging.Formatter,
+        run_dir: Path | None = None,
+        *,
+        most_waiting: int = MOST_WAITING,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         super().__init__()
+        self._most_waiting = most_waiting
+        self._most_bytes = most_bytes
         self.setFormatter(formatter)
         self._store = store
         self._node = node
@@ -67,7 +76,7 @@ class NodeLog(logging.Handler):
         with self._guard:
             self._waiting.append(line)
             self._size += len(line)
-            while self._size > MOST_WAITING:
+            while self._size > self._most_waiting:
                 self._size -= len(self._waiting.popleft())
                 self._dropped += 1
 
@@ -107,10 +116,10 @@ class NodeLog(logging.Handler):
             lines, dropped = list(self._waiting), self._dropped
             self._waiting.clear()
             self._size = self._dropped = 0
-        if not lines or self._shipped > MOST_BYTES:
+        if not lines or self._shipped > self._most_bytes:
             return b""
         if dropped:
             lines.insert(0, b"[kubeq: %d lines could not be stored in time]\n" % dropped)
-        if self._shipped + sum(map(len, lines)) > MOST_BYTES:
+        if self._shipped + sum(map(len, lines)) > self._most_bytes:
             lines.append(b"[kubeq: the rest of this log is on the node only]\n")
         return b"".join(lines)

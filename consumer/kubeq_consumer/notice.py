@@ -24,10 +24,11 @@ _SESSION_S = 21600
 
 
 class Notice:
-    """Whether the notice is given. `url` is where."""
+    """Whether the notice is given. `url` is where; whoever watches looks every `look_s` seconds."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, look_s: float = LOOK_S) -> None:
         self._url = url
+        self._look_s = look_s
         self._session: str | None = None
         self._opener = build_opener(ProxyHandler({}))
 
@@ -46,7 +47,7 @@ class Notice:
 
     def watch(self, given: Callable[[], None], stop: threading.Event) -> None:
         """Call `given` once when there is a notice; look until then, or until `stop`."""
-        while not stop.wait(LOOK_S):
+        while not stop.wait(self._look_s):
             if self.is_given():
                 log.warning("the cloud takes this machine back")
                 given()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from kubeq.core.digest import Digest
 from kubeq.core.outfit import Outfit
@@ -29,10 +30,23 @@ DONE = "outfit"
 
 
 class Outfitter:
-    """The outfit of this agent's pool. For one thread."""
+    """The outfit of this agent's pool. For one thread.
 
-    def __init__(self, config: AgentConfig, blobs: Blobs, cache: BlobCache) -> None:
+    Overlays are laid below `root` (None: the agent's own), and `--post` may take `post_limit_s`.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        blobs: Blobs,
+        cache: BlobCache,
+        *,
+        root: Path | None = None,
+        post_limit_s: float = POST_LIMIT_S,
+    ) -> None:
         self._config = config
+        self._root = root
+        self._post_limit_s = post_limit_s
         self._blobs = blobs
         self._cache = cache
         self._folder = config.folder
@@ -65,7 +79,7 @@ class Outfitter:
 
     def _lay(self, overlay: Digest, stopped: Callable[[], bool]) -> None:
         entries = Overlay.decode(self._blobs.read(overlay))
-        root = own_root()
+        root = self._root or own_root()
         lay(entries, self._cache, root, stopped)
         log.info("an overlay of %d entries is laid below %s", len(entries.entries), root)
 
@@ -74,7 +88,7 @@ class Outfitter:
         if self._worn is None:
             return None
         try:
-            return self._run("--post", self._worn.post, POST_LIMIT_S, lambda: False)
+            return self._run("--post", self._worn.post, self._post_limit_s, lambda: False)
         except KubeqError as error:
             return error.message
 

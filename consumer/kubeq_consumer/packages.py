@@ -27,13 +27,24 @@ log = logging.getLogger(__name__)
 STARTED = "started"
 FILES = "files"
 ASK_AGAIN_S = 5.0
-"""After the queue could not be asked which packages there are."""
 
 
 class Packages:
-    """What has been injected into the pool, on this node. `told` may be called before `start`, from any thread."""
+    """What has been injected into the pool, on this node. `told` may be called before `start`, from any thread.
 
-    def __init__(self, config: AgentConfig, claims: Claims, blobs: Blobs, cache: BlobCache) -> None:
+    A queue that could not be asked which packages there are is asked again after `ask_again_s`.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        claims: Claims,
+        blobs: Blobs,
+        cache: BlobCache,
+        *,
+        ask_again_s: float = ASK_AGAIN_S,
+    ) -> None:
+        self._ask_again_s = ask_again_s
         self._config = config
         self._claims = claims
         self._blobs = blobs
@@ -85,7 +96,7 @@ class Packages:
                 log.warning("it cannot be known which packages there are: %s", error)
                 with self._lock:
                     self._settled = True  # nobody is kept by a question that is not answered
-                self._stop.wait(ASK_AGAIN_S)
+                self._stop.wait(self._ask_again_s)
                 self._news.set()
                 continue
             for package in packages:

@@ -66,9 +66,11 @@ class Pulse:
             return None
 
 
-def kill_when_still(pulse: Pulse, limit_s: float, ended: threading.Event, kill: Callable[[], None]) -> None:
-    """Call `kill` once there has been no sign for so long, unless `ended` comes first."""
-    while not ended.wait(EVERY_S):
+def kill_when_still(
+    pulse: Pulse, limit_s: float, ended: threading.Event, kill: Callable[[], None], look_s: float = EVERY_S
+) -> None:
+    """Call `kill` once there has been no sign for so long, unless `ended` comes first; looked at every `look_s`."""
+    while not ended.wait(look_s):
         if pulse.still_for() > limit_s:
             log.error("the agent has given no sign of life for %g s; it is killed", limit_s)
             kill()

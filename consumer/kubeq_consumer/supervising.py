@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from kubeq.errors import Conflict, IntegrityError, NotFound, UsageError
-from kubeq_consumer.signs import Pulse, kill_when_still
+from kubeq_consumer.signs import EVERY_S, Pulse, kill_when_still
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ WEDGED_S = 900.0
 class Supervisor:
     """Runs a command as its child; a signal that asks to end is handed on and is the last start's end.
 
-    `signs` is the folder in which it leaves signs of life; None: nobody looks for any.
+    `signs` is the folder in which it leaves signs of life; None: nobody looks for any, else every `look_s` seconds.
     """
 
     def __init__(
@@ -46,12 +46,14 @@ class Supervisor:
         *,
         signs: Path | None = None,
         wedged_s: float = WEDGED_S,
+        look_s: float = EVERY_S,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._command = list(command)
         self._signs = signs
         self._wedged_s = wedged_s
+        self._look_s = look_s
         self._sleep = sleep
         self._monotonic = monotonic
         self._child: subprocess.Popen[bytes] | None = None
@@ -86,7 +88,7 @@ class Supervisor:
         ended = threading.Event()
         self._child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
         if self._signs is not None:
-            watched = (Pulse(self._signs, self._monotonic), self._wedged_s, ended, self._child.kill)
+            watched = (Pulse(self._signs, self._monotonic), self._wedged_s, ended, self._child.kill, self._look_s)
             threading.Thread(target=kill_when_still, args=watched, daemon=True).start()
         if self._asked is not None:  # the signal came while there was no child
             self._child.send_signal(self._asked)

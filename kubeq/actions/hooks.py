@@ -121,8 +121,11 @@ def log_path(session: Session, job: JobId) -> Path:
     return _path(session, job).with_suffix(".log")
 
 
-def run_hook(hook: Hook, folder: Path, report: Mapping[str, Any], text: str) -> HookRun:
-    """Run it to its end in a process of its own, with the report on its stdin (a mail: the text)."""
+def run_hook(hook: Hook, folder: Path, report: Mapping[str, Any], text: str, *, limit_s: float = LIMIT_S) -> HookRun:
+    """Run it to its end in a process of its own, with the report on its stdin (a mail: the text).
+
+    After `limit_s` it is stopped.
+    """
     environment = {
         **os.environ,
         "KUBEQ_JOB": str(report["job"]),
@@ -152,7 +155,7 @@ def run_hook(hook: Hook, folder: Path, report: Mapping[str, Any], text: str) -> 
             )
         except (OSError, ValueError) as error:
             return HookRun(hook=hook, lines=(), error=f"it cannot be started: {error}")
-        why = _ended(process)
+        why = _ended(process, limit_s)
         said.seek(0)
         lines = said.read().decode(errors="replace").splitlines()[-SHOWN_LINES:]
     return HookRun(hook=hook, lines=tuple(lines), error=why)
@@ -182,10 +185,10 @@ def _words(hook: Hook) -> Sequence[str]:
             return [sys.executable, "-P", "-m", "kubeq.actions.hook_process", hook.kind]
 
 
-def _ended(process: subprocess.Popen[bytes]) -> str | None:
+def _ended(process: subprocess.Popen[bytes], limit_s: float) -> str | None:
     """Why the process failed, once it has ended; None if it did not."""
     try:
-        code = process.wait(LIMIT_S)
+        code = process.wait(limit_s)
     except subprocess.TimeoutExpired:
         code = None
     except BaseException:
@@ -193,7 +196,7 @@ def _ended(process: subprocess.Popen[bytes]) -> str | None:
         raise
     if code is None:
         _kill(process)
-        return f"it was stopped after {LIMIT_S:g} s"
+        return f"it was stopped after {limit_s:g} s"
     if code == 0:
         return None
     return f"exit code {code}" if code > 0 else f"signal {-code}"

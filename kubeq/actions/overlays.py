@@ -42,10 +42,10 @@ class Item:
         return Laid(self.path, mode, digest, self.target)
 
 
-def survey(root: Path, own: Sequence[Path] = (), *, what: str = "overlay") -> list[Item]:
+def survey(root: Path, own: Sequence[Path] = (), *, what: str = "overlay", most: int = MOST_ENTRIES) -> list[Item]:
     """All that is below the directory; `own` are kubeq's directories, which it may not hold. `what` it is for.
 
-    Raises UsageError naming all problems of one kind.
+    Raises UsageError naming all problems of one kind, or if there are more than `most` entries.
     """
     if not root.is_dir():
         why = "is not a directory" if root.exists() else "does not exist"
@@ -58,10 +58,8 @@ def survey(root: Path, own: Sequence[Path] = (), *, what: str = "overlay") -> li
     items: list[Item] = []
     for item in _walk(str(root), "", problems):
         items.append(item)
-        if len(items) > MOST_ENTRIES:
-            raise UsageError(
-                f"the {what} {str(root)!r} has more than {MOST_ENTRIES:,} entries", hint="make an image of it"
-            )
+        if len(items) > most:
+            raise UsageError(f"the {what} {str(root)!r} has more than {most:,} entries", hint="make an image of it")
     problems.raise_first()
     return items
 

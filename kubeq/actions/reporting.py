@@ -69,8 +69,8 @@ class JobReport:
     durations: Durations | None
 
 
-def report_of(session: Session, job: Job) -> JobReport:
-    """The report; every task is read once."""
+def report_of(session: Session, job: Job, most_failures: int = MOST_FAILURES) -> JobReport:
+    """The report; every task is read once, and of the failed ones so many are told of one by one."""
     job = session.queue.refresh(job)
     tasks = dict.fromkeys(TaskState, 0)
     reasons: Counter[str] = Counter()
@@ -83,7 +83,7 @@ def report_of(session: Session, job: Job) -> JobReport:
         repeated += max(0, task.attempt - 1)
         if task.state in (TaskState.FAILED, TaskState.CANCELLED) and task.reason is not None:
             reasons[str(task.reason)] += 1
-        if task.state is TaskState.FAILED and len(failed) < MOST_FAILURES:
+        if task.state is TaskState.FAILED and len(failed) < most_failures:
             failed.append(task)
         _count(nodes, task.attempts)
         ran = _ran(task.current)

@@ -114,11 +114,11 @@ def test_files_of_the_users_folder_are_imported_by_nobody_but_the_hook(tmp_path:
     assert run("py: import beside; print(beside.X, report['name'])", tmp_path).lines == ("1 démo",)
 
 
-def test_a_failure_is_told_and_a_hook_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_told_and_a_hook_that_hangs_is_ended(tmp_path: Path) -> None:
     assert run("sh: exit 7", tmp_path).error == "exit code 7"
     assert run("sh: kill -9 $$", tmp_path).error == "signal 9"
-    monkeypatch.setattr(hooks, "LIMIT_S", 0.2)
-    assert run("sh: sleep 60 & wait", tmp_path).error == "it was stopped after 0.2 s"
+    hangs = parse_hook("sh: sleep 60 & wait")
+    assert run_hook(hangs, tmp_path, REPORT, "", limit_s=0.2).error == "it was stopped after 0.2 s"
 
 
 def test_a_mail_goes_through_sendmail_with_the_report_as_its_text(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from kubeq.actions import overlays
 from kubeq.actions.overlays import survey, warnings_of
 from kubeq.errors import UsageError
 
@@ -77,12 +76,11 @@ def test_an_overlay_that_is_none_is_refused(root: Path, tmp_path: Path) -> None:
         survey(tmp_path, own=[tmp_path / "state"])
 
 
-def test_one_that_is_too_large_is_refused_before_it_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlays, "MOST_ENTRIES", 2)
+def test_one_that_is_too_large_is_refused_before_it_is_read(root: Path) -> None:
     for name in "abc":
         (root / name).write_text("x")
     with pytest.raises(UsageError, match="more than 2 entries"):
-        survey(root)
+        survey(root, most=2)
 
 
 def test_bits_that_do_not_travel_are_told(root: Path) -> None:

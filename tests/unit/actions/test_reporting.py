@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-from kubeq.actions import reporting
 from kubeq.actions.reporting import report_of
 from kubeq.actions.session import Session
 from kubeq.cli.views_report import ReportView
@@ -13,9 +10,8 @@ from tests.jobs import NODE, FakeClock, Work
 
 
 def test_a_job_is_summed_up_with_its_failures_its_nodes_and_its_times(
-    session: Session, work: Work, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    session: Session, work: Work, clock: FakeClock
 ) -> None:
-    monkeypatch.setattr(reporting, "MOST_FAILURES", 2)
     job = work.submit([[str(number)] for number in range(6)], ["x"], command=("work", "{x}"))
     other = NodeName("0123456789ab-2")
     work.report_node()
@@ -24,7 +20,7 @@ def test_a_job_is_summed_up_with_its_failures_its_nodes_and_its_times(
         (grant,) = work.claim(node=node)
         clock.advance(2.0)
         work.end(grant, Exit(code=code), stdout=said)
-    report = report_of(session, job)
+    report = report_of(session, job, 2)
     assert report.status is JobStatus.QUEUED
     states = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.PENDING)
     assert [report.tasks[state] for state in states] == [2, 3, 1]

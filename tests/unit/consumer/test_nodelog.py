@@ -14,7 +14,6 @@ from kubeq.errors import BackendError
 from kubeq.json_log import JsonLines
 from kubeq.store.memory import MemoryStore
 from kubeq.store.node_logs import node_log_reader
-from kubeq_consumer import nodelog
 from kubeq_consumer.nodelog import NodeLog
 
 NAME = NodeName("p-1")
@@ -105,18 +104,16 @@ def test_an_answer_that_was_lost_stores_nothing_twice(store: Away) -> None:
     assert stored(store) == ["one", "two"]
 
 
-def test_what_waits_for_a_store_is_bounded_and_the_gap_is_told(store: Away, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nodelog, "MOST_WAITING", 20)
-    log = shipper(store)
+def test_what_waits_for_a_store_is_bounded_and_the_gap_is_told(store: Away) -> None:
+    log = NodeLog(store, NAME, logging.Formatter("%(message)s"), most_waiting=20)
     for number in range(10):
         say(log, f"line {number}")
     log._ship()
     assert stored(store) == ["[kubeq: 8 lines could not be stored in time]", "line 8", "line 9"]
 
 
-def test_a_log_without_end_is_cut_and_says_so(store: Away, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nodelog, "MOST_BYTES", 10)
-    log = shipper(store)
+def test_a_log_without_end_is_cut_and_says_so(store: Away) -> None:
+    log = NodeLog(store, NAME, logging.Formatter("%(message)s"), most_bytes=10)
     for _ in range(3):
         say(log, "x" * 20)
         log._ship()

@@ -8,7 +8,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from kubeq_consumer import notice
 from kubeq_consumer.notice import Notice
 
 EC2, GOOGLE = "/latest/meta-data/spot/instance-action", "/computeMetadata/v1/instance/preempted"
@@ -89,12 +88,11 @@ def test_a_service_that_does_not_answer_gives_no_notice(service: Service) -> Non
     assert not Notice(url).is_given()
 
 
-def test_whoever_watches_is_told_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notice, "LOOK_S", 0.01)
+def test_whoever_watches_is_told_once(service: Service) -> None:
     told, stop = list[bool](), threading.Event()
     service.given = True
-    Notice(service.url(GOOGLE)).watch(lambda: told.append(True), stop)
+    Notice(service.url(GOOGLE), look_s=0.01).watch(lambda: told.append(True), stop)
     assert told == [True]
     stop.set()
-    Notice(service.url(GOOGLE)).watch(lambda: told.append(True), stop)
+    Notice(service.url(GOOGLE), look_s=0.01).watch(lambda: told.append(True), stop)
     assert told == [True]

@@ -21,9 +21,8 @@ from kubeq.core.wire import encode_outfit
 from kubeq.machine import mark_of
 from kubeq.store.blobs import Blobs
 from kubeq.store.memory import MemoryStore
-from kubeq_consumer import outfitting
 from kubeq_consumer.blobcache import BlobCache
-from kubeq_consumer.outfitting import Outfitter
+from kubeq_consumer.outfitting import POST_LIMIT_S, Outfitter
 from kubeq_consumer.settings import AgentConfig
 
 Dress = Callable[..., Outfitter]
@@ -34,7 +33,7 @@ def dress(tmp_path: Path) -> Dress:
     """An outfitter for such an outfit; each call is another life of the same node."""
     blobs = Blobs(MemoryStore())
 
-    def make(overlay: Mapping[str, bytes] | None = None, **lines: str) -> Outfitter:
+    def make(overlay: Mapping[str, bytes] | None = None, post_limit_s: float = POST_LIMIT_S, **lines: str) -> Outfitter:
         laid = [Laid(path, 0o644, blobs.put_bytes(content)) for path, content in (overlay or {}).items()]
         outfit = Outfit(**lines, overlay=blobs.put_bytes(Overlay.of(laid).encode()) if laid else None)
         config = AgentConfig(
@@ -51,7 +50,8 @@ def dress(tmp_path: Path) -> Dress:
             outfit=blobs.put_bytes(encode_outfit(outfit)) if outfit != Outfit() else None,
             grace_s=0.5,
         )
-        return Outfitter(config, blobs, BlobCache(tmp_path / "cache", blobs))
+        cache = BlobCache(tmp_path / "cache", blobs)
+        return Outfitter(config, blobs, cache, root=tmp_path / "home", post_limit_s=post_limit_s)
 
     return make
 
@@ -98,12 +98,9 @@ def test_what_it_prints_is_in_the_nodes_log_a_line_each(dress: Dress, caplog: py
     assert [record.getMessage() for record in caplog.records][1:3] == ["pre: 100%", "pre: Setting up"]
 
 
-def test_a_command_has_a_bound_in_time_and_its_children_end_with_it(
-    dress: Dress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outfitting, "POST_LIMIT_S", 0.3)
+def test_a_command_has_a_bound_in_time_and_its_children_end_with_it(dress: Dress, tmp_path: Path) -> None:
     child = tmp_path / "child"
-    one = dress(post=f"trap '' TERM; sh -c 'trap \"\" TERM; sleep 60' & echo $! > {child}; wait")
+    one = dress(post=f"trap '' TERM; sh -c 'trap \"\" TERM; sleep 60' & echo $! > {child}; wait", post_limit_s=0.3)
     assert one.put_on(never) is None
     began = time.monotonic()
     assert one.take_off() == "its --post command failed: it was stopped after 0.3s"
@@ -155,12 +152,9 @@ def _ended(pid: int) -> bool:
     return mark_of(pid) is None
 
 
-def test_an_overlay_is_laid_before_the_first_command_runs_and_only_once(
-    dress: Dress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_overlay_is_laid_before_the_first_command_runs_and_only_once(dress: Dress, tmp_path: Path) -> None:
     home, log = tmp_path / "home", tmp_path / "log"
     home.mkdir()
-    monkeypatch.setattr(outfitting, "own_root", lambda: home)
     outfit = {"pre": f"cat {home}/etc/app.conf >> {log}", "overlay": {"etc/app.conf": b"laid"}}
     assert dress(**outfit).put_on(never) is None
     assert log.read_text() == "laid"
@@ -169,12 +163,9 @@ def test_an_overlay_is_laid_before_the_first_command_runs_and_only_once(
     assert (home / "etc/app.conf").read_text() == "changed by a task"
 
 
-def test_an_overlay_that_cannot_be_laid_is_a_reason_and_no_command_runs(
-    dress: Dress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_overlay_that_cannot_be_laid_is_a_reason_and_no_command_runs(dress: Dress, tmp_path: Path) -> None:
     home, ran = tmp_path / "home", tmp_path / "ran"
     (home / "etc/app.conf").mkdir(parents=True)
-    monkeypatch.setattr(outfitting, "own_root", lambda: home)
     why = dress(pre=f"touch {ran}", overlay={"etc/app.conf": b"laid"}).put_on(never)
     assert why == f"{home}/etc/app.conf cannot be laid: Is a directory"
     assert not ran.exists()

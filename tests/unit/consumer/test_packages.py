@@ -20,7 +20,6 @@ from kubeq.queue.memory import MemoryTable
 from kubeq.queue.queue import Queue
 from kubeq.store.blobs import Blobs
 from kubeq.store.memory import MemoryStore
-from kubeq_consumer import packages
 from kubeq_consumer.blobcache import BlobCache
 from kubeq_consumer.packages import Packages
 from kubeq_consumer.settings import AgentConfig
@@ -72,7 +71,9 @@ class Place:
 
     def begin(self) -> Packages:
         """Another life of the agent, whose row names no package yet."""
-        life = Packages(self.config, self.queue, self.blobs, BlobCache(self.root / "cache", self.blobs))
+        life = Packages(
+            self.config, self.queue, self.blobs, BlobCache(self.root / "cache", self.blobs), ask_again_s=0.01
+        )
         self.lives.append(life)
         life.start()
         life.told(0)
@@ -166,8 +167,7 @@ def test_a_package_that_cannot_be_unpacked_is_started_by_the_next_life(place: Pl
     assert [path.name for path in half.iterdir()] == ["go"]
 
 
-def test_a_queue_that_is_away_is_asked_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "ASK_AGAIN_S", 0.01)
+def test_a_queue_that_is_away_is_asked_again(place: Place) -> None:
     place.inject({"go": f"echo ran >> {place.root}/ran"})
     place.queue.away = 3
     place.begin()

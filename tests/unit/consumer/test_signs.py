@@ -6,9 +6,6 @@ import os
 import threading
 from pathlib import Path
 
-import pytest
-
-from kubeq_consumer import signs
 from kubeq_consumer.signs import ALIVE, EVERY_S, REGISTERED, Pulse, Signs, kill_when_still
 from tests.jobs import FakeClock
 
@@ -49,15 +46,12 @@ def test_a_pulse_is_still_for_as_long_as_no_new_sign_has_come(tmp_path: Path) ->
         assert pulse.still_for() == 50
 
 
-def test_who_gives_no_sign_is_killed_and_who_has_ended_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(signs, "EVERY_S", 0.01)
+def test_who_gives_no_sign_is_killed_and_who_has_ended_is_left_alone(tmp_path: Path) -> None:
     clock, killed = FakeClock(), list[str]()
     pulse = Pulse(tmp_path, clock.monotonic)
     ended = threading.Event()
     ended.set()
     clock.advance(901)
-    kill_when_still(pulse, 900.0, ended, lambda: killed.append("ended"))
-    kill_when_still(pulse, 900.0, threading.Event(), lambda: killed.append("still"))
+    kill_when_still(pulse, 900.0, ended, lambda: killed.append("ended"), 0.01)
+    kill_when_still(pulse, 900.0, threading.Event(), lambda: killed.append("still"), 0.01)
     assert killed == ["still"]

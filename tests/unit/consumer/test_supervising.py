@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from kubeq_consumer import signs
 from kubeq_consumer.supervising import HEALTHY_S, LAST_WORDS, RESTARTS, Supervisor
 
 COUNT = "import pathlib, sys; file = pathlib.Path(sys.argv[1]); file.write_text(file.read_text() + 'x');"
@@ -89,14 +88,11 @@ def test_who_asks_to_end_between_two_agents_does_not_wait_for_the_next(starts: P
     assert (starts.read_text(), clock.slept) == ("xxxx", 10.0)
 
 
-def test_an_agent_that_gives_no_sign_of_life_is_killed_and_started_again(
-    starts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(signs, "EVERY_S", 0.05)
+def test_an_agent_that_gives_no_sign_of_life_is_killed_and_started_again(starts: Path) -> None:
     program = "import os, signal; len(file.read_text()) < 2 and os.kill(os.getpid(), signal.SIGSTOP); sys.exit(0)"
     kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     command = [sys.executable, "-c", COUNT + program, str(starts)]
-    supervisor = Supervisor(command, signs=starts.parent, wedged_s=5.0, sleep=lambda _: None)
+    supervisor = Supervisor(command, signs=starts.parent, wedged_s=5.0, look_s=0.05, sleep=lambda _: None)
     try:
         assert supervisor.run() == 0
     finally:
