@@ -27,7 +27,7 @@ from kubeq.core.machines import Machine, Machines, Offer
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.core.table_rules import listing
-from kubeq.errors import BackendError, NotFound, UsageError
+from kubeq.errors import AccessDenied, BackendError, NotFound, UsageError
 from kubeq.extras import extra
 from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Owned, Refused
 from kubeq.nodes.gce_api import Compute, Patience, last, together
@@ -46,7 +46,7 @@ from kubeq.nodes.gce_names import (
     pool_tag,
 )
 from kubeq.nodes.gce_offers import Plan, plan
-from kubeq.nodes.gce_seen import address_of, after, is_public, observation_of, owned_of, stopped_at
+from kubeq.nodes.gce_seen import address_of, after, is_public, lets_key_in, observation_of, owned_of, stopped_at
 from kubeq.nodes.prices import Price
 from kubeq.nodes.ssh_keys import forget_key, key_path
 
@@ -156,6 +156,12 @@ class GceProvider:
         key = key_path(self._settings.state_dir, node.pool)
         if not key.is_file():
             raise NotFound(f"the key of pool {node.pool} is not on this machine", hint="use the machine that made it")
+        if not lets_key_in(found):
+            raise AccessDenied(
+                f"the machine of node {node.name} does not let the pool's key in: its organisation allows no login "
+                "but OS Login (compute.requireOsLogin)",
+                hint=f"{shlex.join(self._os_login(found))}, with roles/compute.osAdminLogin",
+            )
         options = [
             "StrictHostKeyChecking=accept-new",
             f"UserKnownHostsFile={key.with_name('known_hosts')}",
@@ -192,8 +198,15 @@ class GceProvider:
         return next((one for one in found if one.name == instance_name(name)), None)
 
     def _tunnel(self, instance: compute.Instance) -> str:
-        place = ["--zone", last(instance.zone), "--project", self._asked.project]
-        return shlex.join(["gcloud", "compute", "start-iap-tunnel", instance.name, "22", "--listen-on-stdin", *place])
+        words = ["gcloud", "compute", "start-iap-tunnel", instance.name, "22", "--listen-on-stdin"]
+        return shlex.join([*words, *self._place(instance)])
+
+    def _os_login(self, instance: compute.Instance) -> list[str]:
+        through = [] if is_public(instance) else ["--tunnel-through-iap"]
+        return ["gcloud", "compute", "ssh", instance.name, *through, *self._place(instance)]
+
+    def _place(self, instance: compute.Instance) -> list[str]:
+        return ["--zone", last(instance.zone), "--project", self._asked.project]
 
     def _delete(self, instances: Sequence[compute.Instance]) -> None:
         def deleted(instance: compute.Instance) -> str | None:

@@ -19,7 +19,7 @@ from kubeq.nodes.gce_checks import (
     network_place,
     subnet_place,
 )
-from kubeq.nodes.gce_names import NODE, OWNER, POOL, RELEASE, instance_name, pool_tag
+from kubeq.nodes.gce_names import KEYS, NODE, OWNER, POOL, RELEASE, instance_name, pool_tag
 from kubeq.nodes.gce_types import ATTACHES
 from kubeq.nodes.machine_boot import GCE, machine_text
 from kubeq.release import this_release
@@ -30,6 +30,9 @@ with extra("gcp"):
 USER = "kubeq"
 """Whom Google's agent on the machine makes, with the right to become root, for the key in the instance's metadata."""
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+OS_LOGIN = "enable-oslogin"
+"""Where it is on, which is the project's to say unless the instance does, Google's agent on the machine lets in nobody
+by a key of the metadata: https://cloud.google.com/compute/docs/oslogin/set-up-oslogin (May 2026)."""
 _HYPERDISK = re.compile(r"(c4|c4a|c4d|n4|n4a|n4d|m4|x4|a4|h4d|g4)-")
 """Series that take no persistent disk: https://cloud.google.com/compute/docs/machine-resource (May 2026)."""
 _GB = 2**30
@@ -82,7 +85,7 @@ class Description:
             "startup-script": startup_script(self.asked, self.request, node, number, machine),
             "block-project-ssh-keys": "true",
             OWNER: self.request.owner,
-            **({"ssh-keys": f"{USER}:{self.request.key} {USER}"} if self.request.key else {}),
+            **({KEYS: f"{USER}:{self.request.key} {USER}", OS_LOGIN: "FALSE"} if self.request.key else {}),
         }
         return compute.Metadata(items=[compute.Items(key=key, value=value) for key, value in items.items()])
 
@@ -137,6 +140,14 @@ class Description:
             target_tags=[tag],
             allowed=[compute.Allowed(I_p_protocol=name, ports=ports) for name in ("tcp", "udp")],
         )
+
+
+def with_os_login(instance: compute.Instance) -> compute.Instance:
+    """The same instance where nothing but OS Login is allowed: nobody logs in there with the pool's key."""
+    kept = [item for item in instance.metadata.items if item.key not in (KEYS, OS_LOGIN)]
+    told = compute.Instance(instance)
+    told.metadata = compute.Metadata(items=kept)
+    return told
 
 
 def startup_script(asked: Compute, request: NodeRequest, node: NodeName, number: int, machine: Machine) -> str:

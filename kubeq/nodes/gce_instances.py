@@ -5,6 +5,7 @@ How an instance of a node looks is in `gce_description`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,6 +31,10 @@ class Refusal:
 
 
 STANDING = Refusal("alreadyExists", "an instance of that name stands there")
+WANTS_OS_LOGIN = Refusal("requireOsLogin", "the organisation allows no other login than OS Login")
+_OS_LOGIN_POLICY = re.compile("requireOsLogin|enable-oslogin", re.IGNORECASE)
+"""In what Google says of an instance that turns OS Login off where the policy `compute.requireOsLogin` holds:
+https://cloud.google.com/compute/docs/oslogin/manage-oslogin-in-an-org (May 2026)."""
 
 
 def list_instances(asked: Compute, wanted: str) -> list[compute.Instance]:
@@ -70,7 +75,10 @@ def list_fates(asked: Compute) -> list[compute.Operation]:
 def insert_instance(
     asked: Compute, zone: str, instance: compute.Instance, request_id: str
 ) -> compute.Operation | Refusal:
-    """Ask for an instance; the same request, made again, makes no second one. `STANDING` if one has that name."""
+    """Ask for an instance; the same request, made again, makes no second one.
+
+    `STANDING` if one has that name, `WANTS_OS_LOGIN` if the project's policy allows it only with OS Login.
+    """
     client = asked.client(compute.InstancesClient)
     request = compute.InsertInstanceRequest(
         project=asked.project, zone=zone, instance_resource=instance, request_id=request_id
@@ -84,6 +92,10 @@ def insert_instance(
         except api.Forbidden as error:
             if reason_of(error) == "quotaExceeded":
                 return Refusal("QUOTA_EXCEEDED", words_of(error))
+            raise
+        except (api.BadRequest, api.PreconditionFailed) as error:
+            if _OS_LOGIN_POLICY.search(words_of(error)):
+                return WANTS_OS_LOGIN
             raise
 
     return asked.ask(f"make the instance {instance.name}", made, missing="something that it was to have")

@@ -17,9 +17,10 @@ from kubeq.errors import BackendError
 from kubeq.extras import extra
 from kubeq.nodes.base import Launched, Refused
 from kubeq.nodes.gce_api import together
-from kubeq.nodes.gce_description import Description
+from kubeq.nodes.gce_description import OS_LOGIN, Description, with_os_login
 from kubeq.nodes.gce_instances import (
     STANDING,
+    WANTS_OS_LOGIN,
     Refusal,
     allow,
     insert_instance,
@@ -96,6 +97,9 @@ class Launcher:
         try:
             instance = self.description.instance(name, number, offer)
             answer = insert_instance(asked, offer.zone, instance, request_id(name, offer))
+            if answer == WANTS_OS_LOGIN:  # then it works all the same, and nobody gets in with the pool's key
+                id = request_id(name, offer, OS_LOGIN)
+                answer = insert_instance(asked, offer.zone, with_os_login(instance), id)
             return self._taken(name, offer) if answer == STANDING else answer
         except BackendError as error:
             return Refused(name=name, reason=error.message)

@@ -10,6 +10,8 @@ from kubeq.core.model import NodeName, PoolId
 PROVIDER = "gce"
 POOL, NODE, OWNER, RELEASE = "kubeq-pool", "kubeq-node", "kubeq-owner", "kubeq-release"
 """The labels of all that is made."""
+KEYS = "ssh-keys"
+"""The key of an instance's metadata that says who may log in there."""
 LIVE = frozenset({"PROVISIONING", "STAGING", "RUNNING", "REPAIRING"})
 ENDING = frozenset({"STOPPING", "PENDING_STOP", "SUSPENDING", "DEPROVISIONING"})
 STOPPED = frozenset({"TERMINATED", "STOPPED", "SUSPENDED"})
@@ -37,9 +39,9 @@ def pool_tag(pool: PoolId) -> str:
     return _PREFIX + pool
 
 
-def request_id(node: NodeName, offer: Offer) -> str:
-    """By which Google knows that it was asked for this very machine before."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"kubeq:{node}:{offer.zone}:{offer.type.name}:{offer.spot}"))
+def request_id(node: NodeName, offer: Offer, again: str = "") -> str:
+    """By which Google knows that it was asked for this very machine before; `again`: in other words than at first."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"kubeq:{node}:{offer.zone}:{offer.type.name}:{offer.spot}{again}"))
 
 
 def of_pool(pool: PoolId) -> str:

@@ -13,7 +13,7 @@ from kubeq.extras import extra
 from kubeq.nodes.base import Observation, Owned
 from kubeq.nodes.gce_api import last
 from kubeq.nodes.gce_instances import PREEMPTED
-from kubeq.nodes.gce_names import ENDING, LIVE, OWNER, POOL, node_of
+from kubeq.nodes.gce_names import ENDING, KEYS, LIVE, OWNER, POOL, node_of
 from kubeq.nodes.gce_types import price_of
 from kubeq.nodes.prices import Price
 
@@ -92,6 +92,11 @@ def stopped_at(instance: compute.Instance) -> float:
 def is_public(instance: compute.Instance) -> bool:
     """Whether it has an address that is seen from outside."""
     return bool(_outside(instance))
+
+
+def lets_key_in(instance: compute.Instance) -> bool:
+    """Whether it was told of the pool's key; where OS Login is demanded it is not."""
+    return any(item.key == KEYS for item in instance.metadata.items)
 
 
 def address_of(instance: compute.Instance) -> str | None:

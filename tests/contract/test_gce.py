@@ -678,6 +678,28 @@ def test_a_command_goes_through_ssh_as_root(provider: GceProvider, gce: FakeGce,
         provider.command(node(TWO), [], terminal=True)
 
 
+def test_the_pools_key_is_let_in_where_the_project_has_os_login(
+    provider: GceProvider, gce: FakeGce, tmp_path: Path
+) -> None:
+    provider.launch(request_for(tmp_path, key="ssh-ed25519 AAAA pool"), {ONE: 1})
+    told = metadata_of(gce, ONE)
+    assert (told["enable-oslogin"], told["ssh-keys"]) == ("FALSE", "kubeq:ssh-ed25519 AAAA pool kubeq")
+
+
+def test_where_a_policy_demands_os_login_machines_work_and_who_connects_is_told_how(
+    provider: GceProvider, gce: FakeGce, tmp_path: Path
+) -> None:
+    gce.catalogue.wants_os_login = True
+    key = pool_key(tmp_path, POOL)
+    request = request_for(tmp_path, key=key.public)
+    first = provider.launch(request, {ONE: 1})
+    assert provider.launch(request, {ONE: 1}) == first
+    assert gce.instances.made == 1
+    with pytest.raises(AccessDenied, match="allows no login but OS Login") as caught:
+        provider.command(node(ONE), [], terminal=True)
+    assert f"gcloud compute ssh kubeq-{ONE} --zone {ZONES[0]}" in str(caught.value.hint)
+
+
 def test_forget_removes_the_key_and_what_stands_switched_off(
     provider: GceProvider, gce: FakeGce, tmp_path: Path
 ) -> None:

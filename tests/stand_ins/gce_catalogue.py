@@ -68,6 +68,8 @@ class Catalogue:
     limits_everywhere: dict[str, float] = field(default_factory=dict)
     may_read_accounts: bool = True
     denied: set[str] = field(default_factory=set)
+    wants_os_login: bool = False
+    """The organisation's policy allows no instance that turns OS Login off."""
 
     def regions(self) -> Mapping[str, list[str]]:
         """The zones by region."""

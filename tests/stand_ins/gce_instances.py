@@ -203,6 +203,10 @@ class Instances:
             if account["email"] not in (*catalogue.accounts, "default"):
                 told = f"The resource '{account['email']}' of type 'serviceAccount' was not found."
                 raise Refused(400, "invalid", told)
+        told = {item["key"]: item["value"] for item in body.get("metadata", {}).get("items", ())}
+        if catalogue.wants_os_login and told.get("enable-oslogin", "").upper() == "FALSE":
+            policy = "Constraint constraints/compute.requireOsLogin violated"
+            raise Refused(412, "conditionNotMet", f"{policy} for project {PROJECT}.")
         scheduling = body.get("scheduling", {})
         if scheduling.get("provisioningModel") == "SPOT" and scheduling.get("automaticRestart", True):
             raise Refused(400, "invalid", "Scheduling must have automaticRestart be false for spot machines.")
