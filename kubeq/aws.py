@@ -125,6 +125,22 @@ def known_regions(service: str) -> frozenset[str]:
         return frozenset(region for regions in found for region in regions)
 
 
+def partition_of(region: str | None) -> str:
+    """Which of AWS's clouds the region belongs to, as ARNs name it (`aws`, `aws-cn`, `aws-us-gov`). Makes no request.
+
+    One that cannot be told is taken for one of the first: what is wrong with it the service will say.
+    """
+    if region is None:
+        return "aws"
+    with plainly("sts", f"the region {region}"), _making:
+        from botocore.exceptions import UnknownRegionError
+
+        try:
+            return str(_the_session().get_partition_for_region(region))
+        except UnknownRegionError:
+            return "aws"
+
+
 def _the_session() -> Session:
     """The one of this process, so that all clients share the credentials that were fetched."""
     global _session

@@ -75,7 +75,9 @@ def with_identity(provisioners: Provisioners, config: Config, policy: Policy) ->
     """The same, and last what makes as whom machines act; they may do what the others say, and no more."""
     cloud = CLOUD_OF.get(config.provider)
     grant = next((each for each in node_grants(provisioners) if each.cloud == cloud), None)
-    identity = None if grant is None else nodes.open_identity(config.provider, config.node_identity, policy(grant))
+    if grant is None:
+        return provisioners
+    identity = nodes.open_identity(config.provider, config.node_identity, config.region, policy(grant))
     return provisioners if identity is None else {**provisioners, f"{config.provider}:{config.node_identity}": identity}
 
 
@@ -91,7 +93,7 @@ def node_policies(provisioners: Provisioners, config: Config, policy: Policy) ->
 
 def launch_grant(config: Config) -> Grant | None:
     """What whoever starts machines has to be allowed; None where none are made. Makes no request."""
-    permissions = tuple(nodes.launch_permissions(config.provider, config.project, config.node_identity))
+    permissions = tuple(nodes.launch_permissions(config.provider, config.region, config.project, config.node_identity))
     return Grant(cloud=CLOUD_OF[config.provider], permissions=permissions) if permissions else None
 
 

@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from kubeq.aws import client, plainly
+from kubeq.aws import client, partition_of, plainly
+from kubeq.errors import UsageError
 from kubeq.metering import Meter
 
 ENDPOINT_REGION = "us-east-1"
 """The price list is served from a few regions and knows all ("AWS Price List Query API endpoints")."""
+CHINA = "aws-cn"
 _WANTED = {
     "operatingSystem": "Linux",
     "tenancy": "Shared",
@@ -21,7 +23,15 @@ _WANTED = {
 
 
 def ec2_prices(region: str) -> dict[str, float]:
-    """Dollars an hour by type. Raises BackendError, also for an identity that may not ask (`pricing:GetProducts`)."""
+    """Dollars an hour by type. Raises BackendError, also for an identity that may not ask (`pricing:GetProducts`).
+
+    Raises UsageError for a region whose price list is in yuan.
+    """
+    if partition_of(region) == CHINA:
+        raise UsageError(
+            f"the price list of {region} is in yuan, and kubeq counts in US dollars",
+            hint="without prices machines are started all the same, in the order of their size",
+        )
     found: dict[str, float] = {}
     for product in _products(region):
         price = _hourly(product)

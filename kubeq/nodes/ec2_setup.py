@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote
 
-from kubeq.aws import client, plainly
+from kubeq.aws import client, partition_of, plainly
 from kubeq.core.provisioning import Permission, Piece
 from kubeq.metering import Meter
 
@@ -29,7 +29,9 @@ TRUST: Mapping[str, Any] = {
         {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"},
     ],
 }
-"""Who may take the role: machines of EC2 (IAM user guide, "Using an IAM role to grant permissions to applications")."""
+"""Who may take the role: machines of EC2 (IAM user guide, "Using an IAM role to grant permissions to applications").
+EC2 is called so in every partition, whatever the ends of its addresses.
+"""
 _LOOKING = (
     "ec2:DescribeAvailabilityZones", "ec2:DescribeImages", "ec2:DescribeInstanceTypeOfferings",
     "ec2:DescribeInstanceTypes", "ec2:DescribeInstances", "ec2:DescribeRegions", "ec2:DescribeSecurityGroups",
@@ -48,27 +50,32 @@ def policy_name(policy: Mapping[str, Any]) -> str:
     return f"kubeq-node-{hashlib.sha256(json.dumps(resources).encode()).hexdigest()[:12]}"
 
 
-def launching(name: str) -> list[Permission]:
-    """What whoever starts and ends machines that act as `name` has to be allowed."""
+def launching(name: str, region: str | None) -> list[Permission]:
+    """What whoever starts and ends machines in the region that act as `name` has to be allowed."""
+    iam = f"arn:{partition_of(region)}:iam::*"
     return [
         Permission(actions=_LOOKING, resources=("*",)),
         Permission(actions=_MAKING, resources=("*",)),
-        Permission(actions=("iam:GetInstanceProfile",), resources=(f"arn:aws:iam::*:instance-profile/{name}",)),
-        Permission(actions=("iam:PassRole",), resources=(f"arn:aws:iam::*:role/{name}",)),
+        Permission(actions=("iam:GetInstanceProfile",), resources=(f"{iam}:instance-profile/{name}",)),
+        Permission(actions=("iam:PassRole",), resources=(f"{iam}:role/{name}",)),
         Permission(
             actions=("iam:CreateServiceLinkedRole",),
-            resources=("arn:aws:iam::*:role/aws-service-role/spot.amazonaws.com/*",),
+            resources=(f"{iam}:role/aws-service-role/spot.amazonaws.com/*",),
         ),
     ]
 
 
 class Ec2Identity:
-    """Makes a role and an instance profile of that name, whose policy is that document."""
+    """Makes a role and an instance profile of that name, whose policy is that document.
+
+    IAM knows no regions, but each partition has its own: it is that of `region` (None: of the environment's).
+    """
 
     cloud: ClassVar[str] = "aws"
 
-    def __init__(self, name: str, policy: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, policy: Mapping[str, Any], region: str | None) -> None:
         self._name = name
+        self._region = region
         self._policy = policy
         self._policy_name = policy_name(policy)
         self._meter = Meter()
@@ -107,7 +114,7 @@ class Ec2Identity:
 
     @cached_property
     def _iam(self) -> IAMClient:
-        return client("iam", None, self._meter)
+        return client("iam", self._region, self._meter)
 
     def _create_role(self) -> None:
         try:

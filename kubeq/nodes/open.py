@@ -135,13 +135,13 @@ USUAL_IDENTITIES: Mapping[str, str] = {"ec2": "kubeq-node"}
 """As whom machines of a provider act that come with no identity of the cloud's own, when nobody has named one."""
 
 
-def open_identity(provider: str, name: str | None, policy: Mapping[str, Any]) -> Provisioner | None:
+def open_identity(provider: str, name: str | None, region: str | None, policy: Mapping[str, Any]) -> Provisioner | None:
     """What makes as whom machines of the provider act, who may do what `policy` says; None where nothing is made."""
     if provider != "ec2" or name is None:
         return None
     from kubeq.nodes.ec2_setup import Ec2Identity
 
-    return Ec2Identity(name.rpartition("/")[2], policy)
+    return Ec2Identity(name.rpartition("/")[2], policy, region)
 
 
 def own_permissions(provider: str, project: str | None) -> Sequence[Permission]:
@@ -153,13 +153,15 @@ def own_permissions(provider: str, project: str | None) -> Sequence[Permission]:
     return gce_setup.acting(project or "PROJECT")
 
 
-def launch_permissions(provider: str, project: str | None, identity: str | None) -> Sequence[Permission]:
+def launch_permissions(
+    provider: str, region: str | None, project: str | None, identity: str | None
+) -> Sequence[Permission]:
     """What whoever starts machines of the provider has to be allowed; nothing where none are made."""
     match provider:
         case "ec2":
             from kubeq.nodes import ec2_setup
 
-            return ec2_setup.launching((identity or "*").rpartition("/")[2])
+            return ec2_setup.launching((identity or "*").rpartition("/")[2], region)
         case "gce":
             from kubeq.nodes import gce_setup
 

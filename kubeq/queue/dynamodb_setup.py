@@ -32,8 +32,6 @@ ATTRIBUTES: Sequence[AttributeDefinitionTypeDef] = tuple(
 WAIT_S = 900.0
 """A table is there within seconds; an index added to a table with rows is filled first."""
 LOOK_EVERY_S = 1.0
-ARN_PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
-"""Regions whose ARNs do not begin with `arn:aws:` ("Amazon Resource Names", AWS General Reference)."""
 
 
 class DynamoDbSetup:
@@ -108,8 +106,7 @@ class DynamoDbSetup:
     def node_permissions(self) -> Sequence[Permission]:
         """To read rows and to put them; neither to scan, to delete nor to make anything. The account is in the names
         once `survey` or `create` has seen the table."""
-        prefix = next((name for start, name in ARN_PARTITIONS.items() if self._region.startswith(start)), "aws")
-        arn = self._arn or f"arn:{prefix}:dynamodb:{self._region}:*:table/{self._name}"
+        arn = self._arn or f"arn:{aws.partition_of(self._region)}:dynamodb:{self._region}:*:table/{self._name}"
         return [
             Permission(actions=("dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:Query"), resources=(arn,)),
             Permission(actions=("dynamodb:Query",), resources=(f"{arn}/index/{INDEX}",)),

@@ -138,6 +138,8 @@ def test_a_list_that_cannot_be_had_is_told(session: Session, server: PriceServer
     server.status = 403
     with pytest.raises(BackendError, match="could not read Google's price list: Google answers 403"):
         refresh_prices(configured(session, "gce", "mars-west1"))
+    with pytest.raises(UsageError, match="the price list of cn-north-1 is in yuan"):
+        refresh_prices(configured(session, "ec2", "cn-north-1"))
     with pytest.raises(UsageError, match="the configuration names none"):
         refresh_prices(configured(session, "local", "mars-west1"))
 

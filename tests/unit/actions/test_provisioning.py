@@ -195,6 +195,14 @@ def test_machines_of_ec2_get_an_identity_that_may_do_what_their_store_and_queue_
     assert grant is not None
     assert "arn:aws:iam::*:role/kubeq-node" in json.dumps(policy_of(grant))
     assert "node_identity = kubeq-node" in config_text(config)
+    beijing = naming_identity(loaded(tmp_path, "default_url_prefix=s3://bucket/me", "region=cn-north-1"))
+    there = launch_grant(beijing)
+    assert there is not None
+    written = json.dumps([policy_of(there), node_policies(provisioners_of(beijing), beijing, policy_of)])
+    assert "arn:aws-cn:iam::*:role/kubeq-node" in written
+    assert "arn:aws-cn:dynamodb:cn-north-1" in written
+    assert "arn:aws-cn:s3:::bucket" in written
+    assert "arn:aws:" not in written
     here = loaded(tmp_path, *asked, "provider=local")
     assert naming_identity(here) is here
     assert list(with_identity(provisioners_of(here), here, policy_of)) == [here.store_url, here.queue_url]
