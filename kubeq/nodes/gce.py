@@ -28,9 +28,9 @@ from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.core.table_rules import listing
 from kubeq.errors import AccessDenied, BackendError, NotFound, UsageError
-from kubeq.extras import extra
 from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, Observation, Owned, Refused
 from kubeq.nodes.gce_api import Compute, Patience, last, together
+from kubeq.nodes.gce_client import compute
 from kubeq.nodes.gce_description import USER, Description, startup_script
 from kubeq.nodes.gce_instances import delete_instance, list_fates, list_instances, read_console, remove_rule
 from kubeq.nodes.gce_launch import Launcher
@@ -49,9 +49,6 @@ from kubeq.nodes.gce_offers import Plan, plan
 from kubeq.nodes.gce_seen import address_of, after, is_public, lets_key_in, observation_of, owned_of, stopped_at
 from kubeq.nodes.prices import Price
 from kubeq.nodes.ssh_keys import forget_key, key_path
-
-with extra("gcp"):
-    from google.cloud import compute_v1 as compute
 
 log = logging.getLogger(__name__)
 KEPT_S = 600.0

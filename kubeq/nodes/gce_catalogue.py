@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 from kubeq.extras import extra
 from kubeq.nodes.gce_api import GOOGLE, ONCE, TIMEOUT_S, Compute
+from kubeq.nodes.gce_client import compute
 
 with extra("gcp"):
     from google.api_core import exceptions as api
     from google.auth.transport.requests import AuthorizedSession
-    from google.cloud import compute_v1 as compute
 
 IDENTITIES = "https://iam.googleapis.com"
 PROJECTS = "https://cloudresourcemanager.googleapis.com"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from kubeq.core.machines import Machines
 from kubeq.core.quantities import format_size
 from kubeq.errors import AccessDenied, UsageError
-from kubeq.extras import extra
 from kubeq.nodes.gce_api import Compute
 from kubeq.nodes.gce_catalogue import (
     has_service_account,
@@ -18,9 +17,7 @@ from kubeq.nodes.gce_catalogue import (
     newest_image,
     subnet_of,
 )
-
-with extra("gcp"):
-    from google.cloud import compute_v1 as compute
+from kubeq.nodes.gce_client import compute
 
 DEFAULT_ACCOUNT = "default"
 """Google's word for the account that Compute Engine makes in each project."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from kubeq.core.machines import Machine, Machines, Offer
 from kubeq.core.model import NodeName
-from kubeq.extras import extra
 from kubeq.nodes.base import NodeRequest
 from kubeq.nodes.gce_api import Compute
 from kubeq.nodes.gce_checks import (
@@ -19,13 +18,11 @@ from kubeq.nodes.gce_checks import (
     network_place,
     subnet_place,
 )
+from kubeq.nodes.gce_client import compute
 from kubeq.nodes.gce_names import KEYS, NODE, OWNER, POOL, RELEASE, instance_name, pool_tag
 from kubeq.nodes.gce_types import ATTACHES
 from kubeq.nodes.machine_boot import GCE, machine_text
 from kubeq.release import this_release
-
-with extra("gcp"):
-    from google.cloud import compute_v1 as compute
 
 USER = "kubeq"
 """Whom Google's agent on the machine makes, with the right to become root, for the key in the instance's metadata."""

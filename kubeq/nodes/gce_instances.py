@@ -12,10 +12,10 @@ from datetime import datetime
 from kubeq.errors import BackendError
 from kubeq.extras import extra
 from kubeq.nodes.gce_api import ONCE, Compute, last, reason_of, words_of
+from kubeq.nodes.gce_client import compute
 
 with extra("gcp"):
     from google.api_core import exceptions as api
-    from google.cloud import compute_v1 as compute
 
 PAGE = 500
 """The most that a page of a list holds: https://cloud.google.com/compute/docs/reference/rest/v1/instances/list."""

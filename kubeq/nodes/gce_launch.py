@@ -14,9 +14,9 @@ from functools import partial
 from kubeq.core.machines import Machine, Offer
 from kubeq.core.model import NodeName
 from kubeq.errors import BackendError
-from kubeq.extras import extra
 from kubeq.nodes.base import Launched, Refused
 from kubeq.nodes.gce_api import together
+from kubeq.nodes.gce_client import compute
 from kubeq.nodes.gce_description import OS_LOGIN, Description, with_os_login
 from kubeq.nodes.gce_instances import (
     STANDING,
@@ -32,9 +32,6 @@ from kubeq.nodes.gce_names import LIVE, NODE, instance_name, node_of, of_pool, r
 from kubeq.nodes.gce_offers import Plan
 from kubeq.nodes.gce_seen import machine_of
 from kubeq.nodes.prices import Price
-
-with extra("gcp"):
-    from google.cloud import compute_v1 as compute
 
 log = logging.getLogger(__name__)
 LEARN_S = 30.0

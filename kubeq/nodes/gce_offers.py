@@ -9,16 +9,13 @@ from functools import partial
 from kubeq.core.machines import Machines, Offer, offers_in_order
 from kubeq.core.table_rules import listing
 from kubeq.errors import AccessDenied, UsageError
-from kubeq.extras import extra
 from kubeq.nodes.gce_api import Compute, last, together
 from kubeq.nodes.gce_catalogue import project_of, region_names, region_of
 from kubeq.nodes.gce_checks import Boot, check_account, check_network, check_permissions, check_words, find_image
+from kubeq.nodes.gce_client import compute
 from kubeq.nodes.gce_quota import Quotas
 from kubeq.nodes.gce_types import price_of, types_of_zones
 from kubeq.nodes.prices import Price
-
-with extra("gcp"):
-    from google.cloud import compute_v1 as compute
 
 MOST_OFFERS = 24
 """So many are tried at most: capacity that is short for these is hardly there for the next."""

@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from kubeq.core.machines import MachineType
-from kubeq.extras import extra
-
-with extra("gcp"):
-    from google.cloud import compute_v1 as compute
+from kubeq.nodes.gce_client import compute
 
 _COMMON = ("n1", "e2", "f1", "g1")
 """The series that share the quota CPUS; each other has its own:

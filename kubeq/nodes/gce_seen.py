@@ -9,16 +9,13 @@ from datetime import datetime
 from kubeq.core.machines import Machine, MachineType
 from kubeq.core.model import NodeName, PoolId
 from kubeq.core.resources import Resources
-from kubeq.extras import extra
 from kubeq.nodes.base import Observation, Owned
 from kubeq.nodes.gce_api import last
+from kubeq.nodes.gce_client import compute
 from kubeq.nodes.gce_instances import PREEMPTED
 from kubeq.nodes.gce_names import ENDING, KEYS, LIVE, OWNER, POOL, node_of
 from kubeq.nodes.gce_types import price_of
 from kubeq.nodes.prices import Price
-
-with extra("gcp"):
-    from google.cloud import compute_v1 as compute
 
 
 def machine_of(instance: compute.Instance, price: Price) -> Machine:

@@ -13,14 +13,11 @@ from kubeq.core.machines import Machines, MachineType, usable
 from kubeq.core.resources import Resources, fits
 from kubeq.core.table_rules import listing
 from kubeq.errors import UsageError
-from kubeq.extras import extra
 from kubeq.nodes.gce_api import Compute, together
 from kubeq.nodes.gce_catalogue import accelerators, machine_types
+from kubeq.nodes.gce_client import compute
 from kubeq.nodes.gce_names import PROVIDER
 from kubeq.nodes.prices import Price
-
-with extra("gcp"):
-    from google.cloud import compute_v1 as compute
 
 SYSTEM_SHARE = 0.05
 """Of a machine's memory, what is left to its system: what a type has on paper never reaches the tasks whole."""
