@@ -97,7 +97,7 @@ def machine_text(request: NodeRequest, node: NodeName, number: int, machine: Mac
         "run": RUN,
         "kept": str(IMAGE_FOLDER),
         "atend": cloud.at_end,
-        "key": shlex.quote(request.key or ""),
+        "key": shlex.quote(script.LETS_IN + (request.key or "")),
         "lifetime": str(int(machines.lifetime_s)),
         "register": str(cloud.register_s),
         "volumes": "".join(_volume(place, each, cloud) for place, each in enumerate(machines.volumes)),

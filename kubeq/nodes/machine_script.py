@@ -104,10 +104,17 @@ echo "kubeq: this machine becomes node @node@; it ends at the latest in @lifetim
 
 """
 KEY = """\
-# The pool's key may log in, from wherever the machine's network lets somebody in.
+# The pool's key may log in as root, from wherever the machine's network lets somebody in.
 mkdir -p /root/.ssh
-grep -qxF @key@ /root/.ssh/authorized_keys 2>/dev/null || echo @key@ >>/root/.ssh/authorized_keys
+grep -qxF @key@ /root/.ssh/authorized_keys 2>/dev/null || printf '%s\\n' @key@ >>/root/.ssh/authorized_keys
+! command -v restorecon >/dev/null 2>&1 || restorecon -R /root/.ssh
 
+"""
+LETS_IN = (
+    r'command="if [ -n \"$SSH_ORIGINAL_COMMAND\" ]; then eval \"$SSH_ORIGINAL_COMMAND\"; else exec \"$SHELL\" -l; fi" '
+)
+"""Before a key that may log in: does what was asked for. Some images, Amazon's among them, let root in by a key only if
+a command stands beside it (`PermitRootLogin forced-commands-only`, sshd_config(5)).
 """
 VOLUMES = """\
 # 4. Its volumes. What has something on it is not formatted.

@@ -67,7 +67,7 @@ def test_a_machine_is_asked_for_so_that_it_cannot_outlive_its_work_nor_give_itse
     text = (gzip.decompress(told) if told.startswith(b"\x1f\x8b") else told).decode()
     assert text.startswith("#!/bin/sh")
     assert NAME in text
-    assert "'ssh-ed25519 AAAA pool' >>/root/.ssh/authorized_keys" in text
+    assert "ssh-ed25519 AAAA pool' >>/root/.ssh/authorized_keys" in text
 
 
 def test_a_private_machine_has_no_address_outside(rig: Ec2Rig) -> None:

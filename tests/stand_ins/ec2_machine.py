@@ -2,8 +2,9 @@
 
 Runs in the stand-in's environment (`ec2_server`), which knows neither kubeq nor pytest. True to a machine are: nothing
 but the user data says what it becomes; it has a metadata service of its own at 169.254.169.254, which wants a session
-token; `poweroff` ends it; what ends it first asks the user data to end. Not true: there is no systemd, the metadata
-service is no hop away (so a hop limit keeps nobody from it), and kernel, clock and load are this machine's.
+token; `poweroff` ends it; what ends it first asks the user data to end; it lets root in as Amazon's own images do.
+Not true: there is no systemd, the metadata service is no hop away (so a hop limit keeps nobody from it), and kernel,
+clock and load are this machine's.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ mkdir -p /run/sshd /root/.ssh
 ip addr add 169.254.169.254/32 dev lo
 python3 /opt/metadata.py &
 python3 /opt/forwarding.py /opt/outside &
-/usr/sbin/sshd
+/usr/sbin/sshd -o PermitRootLogin=forced-commands-only
 while :; do
     rm -f /var/run/docker.pid /var/run/docker/containerd/containerd.pid
     dockerd --group 999 --storage-driver overlay2 >>/var/log/dockerd.log 2>&1
