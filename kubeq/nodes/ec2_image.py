@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kubeq.core.machines import Machines, MachineType
 from kubeq.errors import UsageError
 from kubeq.nodes.ec2_calls import Ec2Calls, Said
+from kubeq.nodes.machine_boot import check_runs_text
 
 PLAIN = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{}/hvm/ebs-gp3/ami-id"
 """Ubuntu's newest build of its LTS ("Find Ubuntu images on AWS"): its Python runs the agent."""
@@ -50,6 +51,7 @@ def image_for(calls: Ec2Calls, machines: Machines, types: list[MachineType]) -> 
             hint="an image belongs to one region; aws ec2 describe-images finds others",
         )
     described = found[0]
+    check_runs_text(described.get("Name", identifier), windows=described.get("Platform", "").lower() == "windows")
     device = described.get("RootDeviceName", "/dev/sda1")
     sizes = [
         each.get("Ebs", {}).get("VolumeSize", 0)

@@ -18,6 +18,7 @@ from kubeq.nodes.gce_catalogue import (
     subnet_of,
 )
 from kubeq.nodes.gce_client import compute
+from kubeq.nodes.machine_boot import check_runs_text
 
 DEFAULT_ACCOUNT = "default"
 """Google's word for the account that Compute Engine makes in each project."""
@@ -103,6 +104,7 @@ def find_image(asked: Compute, machines: Machines, architecture: str) -> Boot:
             f"there is no {word} {parts['name']!r} in the project {project}, or it may not be read",
             hint=f"gcloud compute images list --project {project}",
         )
+    check_runs_text(found.name, windows=any(feature.type_ == "WINDOWS" for feature in found.guest_os_features))
     if found.architecture and found.architecture != _ARCHITECTURES[architecture]:
         raise UsageError(
             f"the image {found.name} is for {found.architecture}, and the machine type for {architecture}",
@@ -146,6 +148,15 @@ def check_account(asked: Compute, machines: Machines) -> None:
         raise UsageError(
             f"there is no service account {email}",
             hint="gcloud iam service-accounts list shows them, gcloud iam service-accounts create makes one",
+        )
+
+
+def check_default_account(project: compute.Project, machines: Machines) -> None:
+    """Raise UsageError where machines would act as the project's default account, and it has none."""
+    if machines.identity in (None, DEFAULT_ACCOUNT) and not project.default_service_account:
+        raise UsageError(
+            f"the project {project.name} has no default service account, and no other is named",
+            hint="name one: node_identity = NAME@PROJECT.iam.gserviceaccount.com",
         )
 
 

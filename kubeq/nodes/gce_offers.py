@@ -11,7 +11,15 @@ from kubeq.core.table_rules import listing
 from kubeq.errors import AccessDenied, UsageError
 from kubeq.nodes.gce_api import Compute, last, together
 from kubeq.nodes.gce_catalogue import project_of, region_names, region_of
-from kubeq.nodes.gce_checks import Boot, check_account, check_network, check_permissions, check_words, find_image
+from kubeq.nodes.gce_checks import (
+    Boot,
+    check_account,
+    check_default_account,
+    check_network,
+    check_permissions,
+    check_words,
+    find_image,
+)
 from kubeq.nodes.gce_client import compute
 from kubeq.nodes.gce_quota import Quotas
 from kubeq.nodes.gce_types import price_of, types_of_zones
@@ -35,6 +43,7 @@ def plan(asked: Compute, machines: Machines, price: Price) -> Plan:
     project = project_of(asked)
     if project is None:
         raise UsageError(f"there is no project {asked.project!r} in Google Cloud", hint="gcloud projects list")
+    check_default_account(project, machines)
     region = region_of(asked, machines.region)
     if region is None:
         known = listing(region_names(asked))

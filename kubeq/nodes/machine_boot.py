@@ -32,6 +32,8 @@ LOST_S = 900
 """An agent that holds nothing leaves when its queue has been out of reach for so long."""
 GIB = 2**30
 _NAME = re.compile("@([a-z0-9]+)@")
+_RUNS_NOTHING = re.compile(r"(bottlerocket|fedora-coreos|rhcos)-")
+"""How the names of images begin that are told something else than a script at their first boot, and run none."""
 _EC2_NOTICE = "http://169.254.169.254/latest/meta-data/spot/instance-action"
 _GCE_NOTICE = "http://169.254.169.254/computeMetadata/v1/instance/preempted"
 
@@ -77,6 +79,16 @@ GCE = Cloud(
 def machine_text(request: NodeRequest, node: NodeName, number: int, machine: Machine, cloud: Cloud) -> str:
     """All that the machine runs at its first boot. Raises UsageError without an agent that it could fetch."""
     agent, machines = request.agent, request.machines or Machines(region="")
+def check_runs_text(name: str, *, windows: bool) -> None:
+    """Raise UsageError for an image that is known not to run such a text: its machines would only cost, unarmed."""
+    if windows or _RUNS_NOTHING.match(name):
+        raise UsageError(
+            f"the image {name} {'is for Windows' if windows else 'runs no script at its first boot'}, so its machines "
+            "would never become nodes, nor end by themselves",
+            hint="name an image of Linux with cloud-init (or Google's guest agent), as Ubuntu's and Debian's have it",
+        )
+
+
     if agent is None or not (agent.archive or agent.image):
         raise UsageError("the agent is not in a store that a machine can see", hint="kubeq check")
     if len(machines.volumes) > len(cloud.devices):

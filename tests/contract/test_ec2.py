@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -237,6 +238,18 @@ def test_an_image_may_be_named_by_a_parameter_of_systems_manager(rig: Ec2Rig) ->
 
 
 def test_a_quota_of_nothing_is_said_beforehand_and_types_of_another_kind_are_still_offered(rig: Ec2Rig) -> None:
+def test_an_image_whose_machines_would_run_nothing_and_never_end_is_refused(rig: Ec2Rig) -> None:
+    ec2 = Ec2Calls(region=REGION).ec2
+    windows = ec2.describe_images(Filters=[{"Name": "platform", "Values": ["windows"]}])["Images"][0]
+    bare = ec2.register_image(Name="bottlerocket-aws-ecs-2-x86_64", Architecture="x86_64")["ImageId"]
+    for image, said in (
+        (windows["ImageId"], f"the image {windows['Name']} is for Windows"),
+        (bare, "the image bottlerocket-aws-ecs-2-x86_64 runs no script at its first boot"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(said)):
+            rig.provider().offers(replace(rig.machines, image=image))
+
+
     rig.cloud.faults(quotas={"L-1216C47A": 0.0, "L-34B43A08": 2.0})
     with pytest.raises(UsageError, match=r"Standard .* in eu-west-1 is 0 processors .*, and m7i.large has 2"):
         rig.provider().offers(rig.machines)

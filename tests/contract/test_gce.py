@@ -173,6 +173,8 @@ def test_gpus_are_built_in_or_attached(provider: GceProvider, gce: FakeGce) -> N
         ({"image": "nothing"}, UsageError, f"no image 'nothing' in the project {PROJECT}"),
         ({"image": "family/nothing"}, UsageError, "no image family 'nothing'"),
         ({"types": ("c4a-standard-4",), "image": "mine"}, UsageError, "image mine is for X86_64"),
+        ({"image": "office"}, UsageError, "the image office is for Windows, so its machines would never become nodes"),
+        ({"image": "fedora-coreos-44"}, UsageError, "runs no script at its first boot"),
         ({"image": "mine", "disk": 5 * GIB}, UsageError, "too small for the image mine"),
         ({"network": "nothing"}, UsageError, "no network 'nothing'"),
         ({"subnets": ("nothing",)}, UsageError, f"no subnet 'nothing' in {REGION}"),
@@ -208,6 +210,13 @@ def test_without_a_project_nothing_can_be_made(
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT")
     with pytest.raises(UsageError, match="in which project"):
         make(tmp_path, clock).offers(PLAIN)
+
+
+def test_a_project_without_an_account_of_its_own_needs_one_that_is_named(provider: GceProvider, gce: FakeGce) -> None:
+    gce.catalogue.default_account = ""
+    with pytest.raises(UsageError, match=f"the project {PROJECT} has no default service account, and no other is"):
+        provider.offers(PLAIN)
+    assert provider.offers(replace(PLAIN, identity=ACCOUNT))
 
 
 def test_an_account_that_may_not_be_read_is_left_to_google(provider: GceProvider, gce: FakeGce) -> None:

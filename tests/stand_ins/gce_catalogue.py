@@ -47,6 +47,8 @@ def _images() -> dict[tuple[str, str], Json]:
         ("ubuntu-os-cloud", "noble-arm64-v1"): image("noble-arm64-v1", "ubuntu-2404-lts-arm64", 10, "ARM64"),
         (PROJECT, "mine"): image("mine", "", 20),
         (PROJECT, "with-driver"): image("with-driver", "drivers", 30),
+        (PROJECT, "fedora-coreos-44"): image("fedora-coreos-44", "", 10),
+        (PROJECT, "office"): {**image("office", "", 50), "guestOsFeatures": [{"type": "WINDOWS"}]},
     }
 
 
@@ -62,6 +64,8 @@ class Catalogue:
     networks: set[str] = field(default_factory=lambda: {"default", "other"})
     subnets: set[str] = field(default_factory=lambda: {"default", "small"})
     accounts: set[str] = field(default_factory=lambda: {ACCOUNT})
+    default_account: str = f"1-compute@developer.{PROJECT}"
+    """As whom machines act that are told of nobody; empty: there is none."""
     limits: dict[str, float] = field(
         default_factory=lambda: {"CPUS": 1000.0, "N2_CPUS": 1000.0, "PREEMPTIBLE_CPUS": 0.0}
     )

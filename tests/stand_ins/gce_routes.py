@@ -70,7 +70,11 @@ class _Routes:
 
     def _projects_get(self, project: str) -> Json:
         used = sum(self._instances.used(self._has).values())
-        return {"name": project, "quotas": quotas(self._has.limits_everywhere, {"CPUS_ALL_REGIONS": used})}
+        return {
+            "name": project,
+            "defaultServiceAccount": self._has.default_account,
+            "quotas": quotas(self._has.limits_everywhere, {"CPUS_ALL_REGIONS": used}),
+        }
 
     def _regions_list(self, project: str) -> Json:
         return page([{"name": name} for name in self._has.regions()], self._query)
