@@ -42,7 +42,7 @@ def group_name(pool: PoolId) -> str:
 
 
 def pool_group(calls: Ec2Calls, pool: PoolId, network: Network, ports: Sequence[int], tags: Mapping[str, str]) -> str:
-    """The id of the pool's group, made if need be, with those ports open among its members."""
+    """The id of the pool's group, made if need be, with those ports (of TCP and UDP) open among its members."""
     name = group_name(pool)
     thing = f"the security group {name}"
     given: Any = [{"ResourceType": "security-group", "Tags": tag_words({**tags, MADE_AT: str(int(time.time()))})}]
@@ -59,9 +59,10 @@ def pool_group(calls: Ec2Calls, pool: PoolId, network: Network, ports: Sequence[
         )["GroupId"]
     except Said:
         group = _standing(calls, name, network.vpc)
+    members = {"UserIdGroupPairs": [{"GroupId": group, "Description": "machines of the pool"}]}
     for port in ports:
-        members = {"UserIdGroupPairs": [{"GroupId": group, "Description": "machines of the pool"}]}
-        _open(calls, thing, group, {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, **members})
+        for protocol in ("tcp", "udp"):
+            _open(calls, thing, group, {"IpProtocol": protocol, "FromPort": port, "ToPort": port, **members})
     return group
 
 

@@ -77,6 +77,8 @@ class GceProvider:
         self._price = price
         self._asked = Compute(settings.project, patience)
         self._plans: dict[Machines, tuple[float, Plan]] = {}
+        self._fresh: dict[NodeName, str] = {}
+        """In which zone each was made last, from here: no list may show it yet."""
 
     def largest(self) -> Resources | None:
         """Not known before a type is chosen."""
@@ -100,7 +102,8 @@ class GceProvider:
             raise UsageError("it is not said which machines are to be made", hint="set a region")
         found = self._plan(request.machines)
         description = Description(asked=self._asked, request=request, machines=request.machines, boots=found.boots)
-        return Launcher(description=description, plan=found, price=self._price).launch(names)
+        launcher = Launcher(description=description, plan=found, price=self._price, note=self._fresh.__setitem__)
+        return launcher.launch(names)
 
     def observe(self, pool: PoolId) -> Mapping[NodeName, Observation]:
         """See NodeProvider. Of those that are gone only such are still known as never came, or as Google took back.
@@ -142,7 +145,11 @@ class GceProvider:
         pools = sorted({pool_of(name) for name in names})
         found = [one for pool in pools for one in list_instances(self._asked, of_pool(pool))]
         ending = [one for one in found if node_of(one.name) in wanted]
-        self._delete([one for one in ending if one.status != "STOPPING"])
+        unlisted = (wanted & self._fresh.keys()) - {node_of(one.name) for one in ending}
+        made = [compute.Instance(name=instance_name(name), zone=self._fresh[name]) for name in unlisted]
+        self._delete([*(one for one in ending if one.status != "STOPPING"), *made])
+        for name in wanted:
+            self._fresh.pop(name, None)
 
     def command(self, node: Node, words: Sequence[str], *, terminal: bool) -> list[str]:
         """See NodeProvider. OpenSSH with the pool's key, as root; how port 22 is reached says docs/decisions."""

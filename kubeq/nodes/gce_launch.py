@@ -7,7 +7,7 @@ known, and if there is no room, the next offer is tried.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -45,11 +45,12 @@ https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-vm-creatio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launcher:
-    """One launch."""
+    """One launch. `note` is told of each name that is being made, and in which zone."""
 
     description: Description
     plan: Plan
     price: Price
+    note: Callable[[NodeName, str], None]
 
     def launch(self, names: Mapping[NodeName, int]) -> dict[NodeName, Launched | Refused]:
         """An answer for each name. One that has a live instance already, wherever, is not made again.
@@ -97,6 +98,8 @@ class Launcher:
             if answer == WANTS_OS_LOGIN:  # then it works all the same, and nobody gets in with the pool's key
                 id = request_id(name, offer, OS_LOGIN)
                 answer = insert_instance(asked, offer.zone, with_os_login(instance), id)
+            if isinstance(answer, compute.Operation):
+                self.note(name, offer.zone)
             return self._taken(name, offer) if answer == STANDING else answer
         except BackendError as error:
             return Refused(name=name, reason=error.message)

@@ -42,12 +42,13 @@ def sent(rig: Ec2Rig) -> Mapping[str, str]:
     return one
 
 
-def rules(rig: Ec2Rig) -> list[tuple[int, str]]:
+def rules(rig: Ec2Rig, protocol: str = "tcp") -> list[tuple[int, str]]:
     """What is open in the pool's group: port and to whom ("pool": to its members)."""
     found = Ec2Calls(region=REGION).ec2.describe_security_groups(GroupNames=[f"kubeq-{POOL}"])["SecurityGroups"]
     return sorted(
         (rule["FromPort"], whom)
         for rule in found[0]["IpPermissions"]
+        if rule["IpProtocol"] == protocol
         for whom in (
             *(["pool"] if any(pair["GroupId"] == found[0]["GroupId"] for pair in rule["UserIdGroupPairs"]) else []),
             *(block["CidrIp"] for block in rule["IpRanges"]),
@@ -170,7 +171,7 @@ def test_a_profile_that_ec2_has_not_heard_of_yet_is_waited_for(rig: Ec2Rig) -> N
 def test_ports_are_open_among_the_pools_machines_only(rig: Ec2Rig) -> None:
     for _ in range(2):
         rig.provider().launch(request(replace(rig.machines, ports=(7000, 9000))), names(1))
-        assert rules(rig) == [(7000, "pool"), (9000, "pool")]
+        assert rules(rig) == rules(rig, "udp") == [(7000, "pool"), (9000, "pool")]
 
 
 def test_port_22_is_opened_to_whoever_connects_and_to_where_one_was_before_no_more(rig: Ec2Rig) -> None:

@@ -206,6 +206,15 @@ def test_what_is_terminated_is_gone_and_once_more_does_no_harm(cloud: CloudRig) 
     launch(cloud, 1, 2)
     provider = cloud.provider()
     provider.terminate([*names(1), NodeName("pool-nobody-7")])
+def test_machines_that_were_just_made_are_ended_by_who_made_them_though_no_list_shows_them(cloud: CloudRig) -> None:
+    cloud.hide_new(3600)
+    provider = cloud.provider()
+    provider.launch(request(cloud.machines), names(1, 2))
+    provider.terminate(list(names(1, 2)))
+    eventually(lambda: cloud.standing() == [], "both are gone")
+    provider.terminate(list(names(1, 2)))
+
+
     eventually(lambda: cloud.standing() == list(names(2)), "one machine is gone")
     provider.terminate(list(names(1)))
     gone = provider.observe(POOL).get(NodeName(f"{POOL}-1"))
