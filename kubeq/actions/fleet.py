@@ -164,17 +164,18 @@ def failure_on_record(session: Session, pool: Pool, names: Iterable[NodeName]) -
         raise
 
 
-def record_overdue(session: Session, pool: Pool, seen: Sequence[Observation]) -> None:
-    """Have it on record that those machines never reported themselves."""
+def record_overdue(session: Session, pool: Pool, seen: Sequence[Observation]) -> list[Node]:
+    """Have it on record that those machines never reported themselves; their rows."""
     why = f"it did not report itself in {format_duration(BOOT_LIMIT_S)}"
     rows, now = {node.name: node for node in session.queue.peers(pool.id)}, session.queue.now()
-    for each in seen:
-        row = rows.get(each.name)
+    return [
         session.queue.record_end(
             never_started(pool, each.name, why, now, each)
-            if row is None
+            if (row := rows.get(each.name)) is None
             else _gone(row, GoneReason.NEVER_STARTED, why, now, each)
         )
+        for each in seen
+    ]
 
 
 def _launching(pool: Pool, rows: Mapping[NodeName, Node], now: float) -> list[NodeName]:

@@ -185,9 +185,9 @@ def fleet_now(session: Session, pool: Pool) -> Fleet:
     fleet = fleet_of(session, pool, observed)
     if fleet.overdue or fleet.fallen:
         session.provider_of(pool.id).terminate([*fleet.overdue, *fleet.fallen])
-    if fleet.overdue:
-        record_overdue(session, pool, [observed[name] for name in fleet.overdue if name in observed])
-    return fleet
+    known = {node.name for node in fleet.ended}
+    given_up = [observed[name] for name in fleet.overdue if name in observed and name not in known]
+    return replace(fleet, ended=(*fleet.ended, *record_overdue(session, pool, given_up))) if given_up else fleet
 
 
 def _ensure_machines(session: Session, pool: Pool, wanted: int, say: Say, job: Job | None) -> tuple[NodeName, ...]:

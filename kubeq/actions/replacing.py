@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from kubeq.actions.fleet import Fleet
 from kubeq.actions.launching import Nodes, ensure_nodes, fleet_now, nodes_for
+from kubeq.actions.listening import Listening
 from kubeq.actions.session import Session
 from kubeq.core.model import UNFINISHED, GoneReason, Job, Node, NodeName, Pool, TaskState
 from kubeq.core.quantities import format_duration
@@ -22,6 +23,8 @@ MOST_REFUSALS = 6
 """Launches in a row of which nothing came; each costs nothing, and room may come back within minutes."""
 PAUSE_S = 60.0
 """Between two launches, where not all could be had."""
+COUNT_EVERY_S = 60.0
+"""So often machines are counted although there seem to be enough: one that never reports itself is none."""
 RECENT_S = 120.0
 """An end so long before the waiting is still worth telling: it is why a machine is started."""
 CONSOLE_LINES = 8
@@ -41,8 +44,10 @@ class Replacing:
         self._since = session.queue.now() if since is None else since
         self._refusals = 0
         self._not_before = float("-inf")
+        self._count_again_at = session.clock.monotonic() + COUNT_EVERY_S
         self._told: set[NodeName] = set()
         self._told_once: set[str] = set()
+        self._listening = Listening(session, pool)
 
     def __call__(self, job: Job, outcomes: Mapping[Outcome, int], nodes: Nodes) -> None:
         """Start what is missing. Raises BackendError, with the provider's reason, when no machine ever works."""
@@ -51,8 +56,14 @@ class Replacing:
         unfinished = sum(count for outcome, count in outcomes.items() if outcome.state in UNFINISHED)
         waiting = sum(count for outcome, count in outcomes.items() if outcome.state is TaskState.PENDING)
         wanted = nodes_for(self._session, self._pool, unfinished, job)
-        if not unfinished or (len(nodes.live) >= wanted and not self._news(nodes)):
+        if not unfinished:
             return
+        if (heard := self._listening.news()) is not None:
+            self._say(f"machine {described(heard[0])} cannot become a node: {heard[1]}")
+        now = self._session.clock.monotonic()
+        if len(nodes.live) >= wanted and not self._news(nodes) and now < self._count_again_at:
+            return
+        self._count_again_at = now + COUNT_EVERY_S
         try:
             fleet = fleet_now(self._session, self._pool)
         except BackendError as error:  # the cloud's, which has been asked again for a while already
@@ -107,7 +118,8 @@ class Replacing:
         barren = fleet.barren(self._since)
         if len(barren) < MOST_BARREN or fleet.working:
             return False
-        why = barren[0].note or str(barren[0].gone)
+        heard = next((words for node in barren if (words := self._listening.why(node.name))), None)
+        why = heard or barren[0].note or str(barren[0].gone)
         if fleet.live or fleet.coming:
             self._once(
                 f"no more machines are started as {len(barren):,} never worked ({why}); those that are there go on"

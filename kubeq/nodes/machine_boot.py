@@ -45,7 +45,8 @@ class Cloud:
     `notice` is where a spot machine learns that it is taken back. `devices` are the names under which the volumes, in
     their order, are asked for; where the machine has none of that name, a volume is found by its size.
     `lets_in`: the text lets the pool's key in; elsewhere the cloud does. `saving_s` is how long an agent that has to
-    leave at once may store checkpoints; None: as long as any other.
+    leave at once may store checkpoints; None: as long as any other. `stays_s`: so long a machine that cannot become a
+    node stands before it ends, where its console goes with it.
     """
 
     provider: str
@@ -56,6 +57,7 @@ class Cloud:
     register_s: int = REGISTER_S
     lets_in: bool = False
     saving_s: int | None = None
+    stays_s: int = 0
 
 
 EC2 = Cloud(
@@ -72,13 +74,11 @@ GCE = Cloud(
     provider="gce",
     notice=_GCE_NOTICE,
     devices=tuple(f"/dev/disk/by-id/google-kubeq-{number}" for number in range(1, 65)),
+    stays_s=45,
 )
 """A disk that is attached as `kubeq-N` has such a link ("Symlinks for disks attached to your instances")."""
 
 
-def machine_text(request: NodeRequest, node: NodeName, number: int, machine: Machine, cloud: Cloud) -> str:
-    """All that the machine runs at its first boot. Raises UsageError without an agent that it could fetch."""
-    agent, machines = request.agent, request.machines or Machines(region="")
 def check_runs_text(name: str, *, windows: bool) -> None:
     """Raise UsageError for an image that is known not to run such a text: its machines would only cost, unarmed."""
     if windows or _RUNS_NOTHING.match(name):
@@ -89,6 +89,9 @@ def check_runs_text(name: str, *, windows: bool) -> None:
         )
 
 
+def machine_text(request: NodeRequest, node: NodeName, number: int, machine: Machine, cloud: Cloud) -> str:
+    """All that the machine runs at its first boot. Raises UsageError without an agent that it could fetch."""
+    agent, machines = request.agent, request.machines or Machines(region="")
     if agent is None or not (agent.archive or agent.image):
         raise UsageError("the agent is not in a store that a machine can see", hint="kubeq check")
     if len(machines.volumes) > len(cloud.devices):
@@ -109,6 +112,9 @@ def check_runs_text(name: str, *, windows: bool) -> None:
         "run": RUN,
         "kept": str(IMAGE_FOLDER),
         "atend": cloud.at_end,
+        "cannot": script.CANNOT,
+        "hasended": script.HAS_ENDED,
+        "stays": str(cloud.stays_s),
         "key": shlex.quote(script.LETS_IN + (request.key or "")),
         "lifetime": str(int(machines.lifetime_s)),
         "register": str(cloud.register_s),

@@ -6,6 +6,9 @@ a cloud has. Nothing waits without a bound, and whatever fails ends in the line 
 
 from __future__ import annotations
 
+CANNOT = "kubeq: this machine cannot become a node: "
+HAS_ENDED = " has ended with "
+"""What stands on the console of a machine that fails, for whoever waits for it."""
 HEAD = """\
 #!/bin/sh
 # Makes this machine node @node@ of pool @pool@; by kubeq @release@.
@@ -73,7 +76,7 @@ at_end() {
     code=$?
     trap - EXIT
     trap '' PIPE  # whoever wrote down what is said may be gone
-    echo "kubeq: node @node@ has ended with $code, and this machine switches itself off"
+    echo "kubeq: node @node@@hasended@$code, and this machine switches itself off"
     exec >&3 2>&4
     for wait in 1 2 3 4 5; do  # what was said before is to be seen
         [ ! -e "$run/pipe" ] || [ -e "$run/told" ] || sleep 1
@@ -88,8 +91,12 @@ if mkfifo "$run/pipe"; then
     (tee -a "$run/boot.log" <"$run/pipe"; : >"$run/told") &
     exec >"$run/pipe" 2>&1
 fi
+stay() {  # whoever waits for this machine may read why it ends, where the cloud forgets that with it
+    [ @stays@ = 0 ] || { sleep @stays@ & wait $!; }
+}
 fail() {
-    echo "kubeq: this machine cannot become a node: $*"
+    echo "@cannot@$*"
+    stay
     exit 1
 }
 retry() {  # a minute and a half in all, and what the tries take
@@ -243,13 +250,14 @@ docker rm -f @container@ >/dev/null 2>&1
 @command@ &
 """
 WAIT = """\
-agent=$!
-trap 'kill -TERM "$agent" 2>/dev/null' TERM INT
+agent=$! told=
+trap 'told=1; kill -TERM "$agent" 2>/dev/null' TERM INT
 wait "$agent"
 code=$?
 while kill -0 "$agent" 2>/dev/null; do
     wait "$agent"
     code=$?
 done
+[ "$code" = 0 ] || [ -n "$told" ] || [ -e "$run/registered" ] || stay
 exit "$code"
 """

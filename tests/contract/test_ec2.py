@@ -238,7 +238,6 @@ def test_an_image_may_be_named_by_a_parameter_of_systems_manager(rig: Ec2Rig) ->
         rig.provider().offers(replace(rig.machines, image="resolve:ssm:/team/none"))
 
 
-def test_a_quota_of_nothing_is_said_beforehand_and_types_of_another_kind_are_still_offered(rig: Ec2Rig) -> None:
 def test_an_image_whose_machines_would_run_nothing_and_never_end_is_refused(rig: Ec2Rig) -> None:
     ec2 = Ec2Calls(region=REGION).ec2
     windows = ec2.describe_images(Filters=[{"Name": "platform", "Values": ["windows"]}])["Images"][0]
@@ -251,6 +250,7 @@ def test_an_image_whose_machines_would_run_nothing_and_never_end_is_refused(rig:
             rig.provider().offers(replace(rig.machines, image=image))
 
 
+def test_a_quota_of_nothing_is_said_beforehand_and_types_of_another_kind_are_still_offered(rig: Ec2Rig) -> None:
     rig.cloud.faults(quotas={"L-1216C47A": 0.0, "L-34B43A08": 2.0})
     with pytest.raises(UsageError, match=r"Standard .* in eu-west-1 is 0 processors .*, and m7i.large has 2"):
         rig.provider().offers(rig.machines)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,17 +16,11 @@ from kubeq.core.model import NodeName, PoolId
 from kubeq.core.resources import Resources
 from kubeq.errors import AccessDenied, BackendError, UsageError
 from kubeq.nodes.base import Launched, NodeProvider, Refused
-from tests.contract.gce_rig import GceRig
-from tests.contract.machine_clouds import POOL, CloudRig, Ec2Rig, names, request
+from tests.contract.both_clouds import cloud
+from tests.contract.machine_clouds import POOL, CloudRig, names, request
 
+__all__ = ["cloud"]
 PATIENCE_S = 60.0
-
-
-@pytest.fixture(params=["ec2", "gce"])
-def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> CloudRig:
-    if request.param == "gce":
-        return GceRig(request.getfixturevalue("gce"), tmp_path)
-    return Ec2Rig(request.getfixturevalue("ec2_account"), tmp_path)
 
 
 def eventually(holds: Callable[[], bool], what: str) -> None:
@@ -206,6 +199,13 @@ def test_what_is_terminated_is_gone_and_once_more_does_no_harm(cloud: CloudRig) 
     launch(cloud, 1, 2)
     provider = cloud.provider()
     provider.terminate([*names(1), NodeName("pool-nobody-7")])
+    eventually(lambda: cloud.standing() == list(names(2)), "one machine is gone")
+    provider.terminate(list(names(1)))
+    gone = provider.observe(POOL).get(NodeName(f"{POOL}-1"))
+    assert gone is None or (not gone.alive and not gone.preempted)
+    assert alive(provider) == list(names(2))
+
+
 def test_machines_that_were_just_made_are_ended_by_who_made_them_though_no_list_shows_them(cloud: CloudRig) -> None:
     cloud.hide_new(3600)
     provider = cloud.provider()
@@ -213,13 +213,6 @@ def test_machines_that_were_just_made_are_ended_by_who_made_them_though_no_list_
     provider.terminate(list(names(1, 2)))
     eventually(lambda: cloud.standing() == [], "both are gone")
     provider.terminate(list(names(1, 2)))
-
-
-    eventually(lambda: cloud.standing() == list(names(2)), "one machine is gone")
-    provider.terminate(list(names(1)))
-    gone = provider.observe(POOL).get(NodeName(f"{POOL}-1"))
-    assert gone is None or (not gone.alive and not gone.preempted)
-    assert alive(provider) == list(names(2))
 
 
 def test_a_machine_that_cannot_be_ended_while_it_comes_up_is_ended_then(cloud: CloudRig) -> None:
