@@ -118,9 +118,13 @@ class Launcher:
 
     def _tags(self, name: NodeName, offer: Offer) -> Any:
         price = {} if offer.price is None else {PRICE: f"{offer.price:g}"}
-        tags = tag_words({"Name": f"kubeq {name}", **own_tags(self.request), NODE: name, **price})
-        kinds = ["instance", "volume", "network-interface", *(["spot-instances-request"] if offer.spot else [])]
-        return [{"ResourceType": kind, "Tags": tags} for kind in kinds]
+        return tagged(offer, {"Name": f"kubeq {name}", **own_tags(self.request), NODE: name, **price})
+
+
+def tagged(offer: Offer, tags: Mapping[str, str]) -> Any:
+    """Those tags for all that comes with a machine, as RunInstances takes them."""
+    kinds = ["instance", "volume", "network-interface", *(["spot-instances-request"] if offer.spot else [])]
+    return [{"ResourceType": kind, "Tags": tag_words(tags)} for kind in kinds]
 
 
 def run_request(plan: Plan, offer: Offer, groups: tuple[str, ...]) -> dict[str, Any]:
@@ -164,10 +168,13 @@ def packed(text: str) -> bytes:
 
 def check_allowed(calls: Ec2Calls, plan: Plan) -> None:
     """Raise what EC2 would say to the first request of a launch: that it is not permitted, or wrong in itself."""
-    wanted = run_request(plan, plan.offers[0], ())
+    offer = plan.offers[0]
+    wanted = run_request(plan, offer, ()) | {
+        "TagSpecifications": tagged(offer, {**dict(plan.machines.labels), NODE: "-"})
+    }
     try:
         calls.ask(
-            f"a machine in {plan.offers[0].zone}",
+            f"a machine in {offer.zone}",
             lambda: calls.ec2.run_instances(DryRun=True, **wanted),
             expected={EVERY},
             again=_comes_to_be,

@@ -6,7 +6,7 @@ taken back.
 
 Requests a call (each page of 500 is one)
 
-offers     7, and 1 a zone (2 where GPUs are attached) and 1 an architecture; what was found is kept for ten minutes
+offers     8, and 1 a zone (2 where GPUs are attached) and 1 an architecture; what was found is kept for ten minutes
 launch     as offers; 1 list, and 1 insert a name and offer tried and 1 a second until it is known whether it comes
 observe    2 lists: the instances, and how such came and went
 terminate  1 list a pool, and 1 a name

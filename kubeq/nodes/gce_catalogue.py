@@ -16,6 +16,7 @@ with extra("gcp"):
 
 IDENTITIES = "https://iam.googleapis.com"
 PROJECTS = "https://cloudresourcemanager.googleapis.com"
+ACTS_AS = "iam.serviceAccounts.actAs"
 PAGE = 500
 """The most that a page of a list holds: https://cloud.google.com/compute/docs/reference/rest/v1/machineTypes/list."""
 
@@ -89,6 +90,17 @@ def has_service_account(asked: Compute, email: str) -> bool | None:
     """Whether there is one; None if we may not know."""
     answer = _plainly(asked, "GET", f"{IDENTITIES}/v1/projects/-/serviceAccounts/{email}")
     return {200: True, 404: False}.get(answer.status_code)
+
+
+def may_act_as(asked: Compute, email: str) -> bool | None:
+    """Whether we may have machines act as that account; None if we may not know."""
+    answer = _plainly(
+        asked,
+        "POST",
+        f"{IDENTITIES}/v1/projects/-/serviceAccounts/{email}:testIamPermissions",
+        {"permissions": [ACTS_AS]},
+    )
+    return ACTS_AS in answer.json().get("permissions", ()) if answer.status_code == 200 else None
 
 
 def lacking_permissions(asked: Compute, wanted: Sequence[str]) -> list[str]:

@@ -10,9 +10,11 @@ from kubeq.core.quantities import format_size
 from kubeq.errors import AccessDenied, UsageError
 from kubeq.nodes.gce_api import Compute
 from kubeq.nodes.gce_catalogue import (
+    ACTS_AS,
     has_service_account,
     image_of,
     lacking_permissions,
+    may_act_as,
     network_of,
     newest_image,
     subnet_of,
@@ -23,7 +25,10 @@ from kubeq.nodes.machine_boot import check_runs_text
 DEFAULT_ACCOUNT = "default"
 """Google's word for the account that Compute Engine makes in each project."""
 DEFAULT_NETWORK = "default"
-PERMISSIONS = ("compute.instances.create", "compute.disks.create", "compute.instances.delete")
+PERMISSIONS = (
+    *("compute.instances.create", "compute.disks.create", "compute.instances.delete", "compute.instances.setLabels"),
+    *("compute.instances.setMetadata", "compute.instances.setServiceAccount", "compute.instances.setTags"),
+)
 """Without any of these no machine is made or ended."""
 LONGEST_LIFE_S = 120 * 86400.0
 SHORTEST_LIFE_S = 30.0
@@ -141,22 +146,25 @@ def check_permissions(asked: Compute, machines: Machines) -> None:
         )
 
 
-def check_account(asked: Compute, machines: Machines) -> None:
-    """Raise UsageError for a service account that is not there, as far as we may know."""
-    email = machines.identity
-    if email and email != DEFAULT_ACCOUNT and has_service_account(asked, email) is False:
+def check_account(asked: Compute, machines: Machines, usual: str) -> None:
+    """Raise UsageError for a service account that is not there, AccessDenied for one that one may not hand on, as far
+    as we may know. `usual`: the project's default one; empty if it has none.
+    """
+    email = usual if machines.identity in (None, DEFAULT_ACCOUNT) else machines.identity
+    if not email:
+        raise UsageError(
+            f"the project {asked.project} has no default service account, and no other is named",
+            hint="name one: node_identity = NAME@PROJECT.iam.gserviceaccount.com",
+        )
+    if email != usual and has_service_account(asked, email) is False:
         raise UsageError(
             f"there is no service account {email}",
             hint="gcloud iam service-accounts list shows them, gcloud iam service-accounts create makes one",
         )
-
-
-def check_default_account(project: compute.Project, machines: Machines) -> None:
-    """Raise UsageError where machines would act as the project's default account, and it has none."""
-    if machines.identity in (None, DEFAULT_ACCOUNT) and not project.default_service_account:
-        raise UsageError(
-            f"the project {project.name} has no default service account, and no other is named",
-            hint="name one: node_identity = NAME@PROJECT.iam.gserviceaccount.com",
+    if may_act_as(asked, email) is False:
+        raise AccessDenied(
+            f"it is not permitted to have machines act as {email}: {ACTS_AS} is not granted",
+            hint="have somebody grant roles/iam.serviceAccountUser on that account",
         )
 
 

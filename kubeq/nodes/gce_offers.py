@@ -14,7 +14,6 @@ from kubeq.nodes.gce_catalogue import project_of, region_names, region_of
 from kubeq.nodes.gce_checks import (
     Boot,
     check_account,
-    check_default_account,
     check_network,
     check_permissions,
     check_words,
@@ -43,14 +42,13 @@ def plan(asked: Compute, machines: Machines, price: Price) -> Plan:
     project = project_of(asked)
     if project is None:
         raise UsageError(f"there is no project {asked.project!r} in Google Cloud", hint="gcloud projects list")
-    check_default_account(project, machines)
     region = region_of(asked, machines.region)
     if region is None:
         known = listing(region_names(asked))
         raise UsageError(f"Google has no region {machines.region!r}", hint=f"the regions are: {known}")
     zones = _zones(machines, region)
-    checks = (partial(check, asked, machines) for check in (check_permissions, check_network, check_account))
-    together(list(checks))
+    checks = [partial(check, asked, machines) for check in (check_permissions, check_network)]
+    together([*checks, partial(check_account, asked, machines, project.default_service_account)])
     kinds = types_of_zones(asked, machines, zones)
     offers = [
         Offer(type=kind, zone=zone, spot=machines.spot, price=price_of(kind, machines.region, machines.spot, price))

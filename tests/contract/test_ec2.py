@@ -17,6 +17,7 @@ from kubeq.core.machines import Volume
 from kubeq.core.model import Node, NodeName, NodeState
 from kubeq.errors import BackendError, NotFound, UsageError
 from kubeq.nodes.base import Launched, Refused
+from kubeq.nodes.ec2 import Ec2Provider, Ec2Settings
 from kubeq.nodes.ec2_calls import Ec2Calls
 from kubeq.nodes.ec2_launch import LONGEST_TEXT, packed, token_of
 from kubeq.nodes.ssh_keys import pool_key
@@ -98,6 +99,17 @@ def test_all_that_a_launch_makes_is_tagged_as_the_pools(rig: Ec2Rig) -> None:
         assert tags["kubeq-release"]
     group = Ec2Calls(region=REGION).ec2.describe_security_groups(GroupNames=[f"kubeq-{POOL}"])["SecurityGroups"][0]
     assert {"kubeq-pool", "team"} <= {tag["Key"] for tag in group["Tags"]}
+
+
+def test_what_is_tried_before_a_launch_has_the_tags_that_one_has_to_be_allowed_too(rig: Ec2Rig) -> None:
+    tried: list[Any] = []
+    calls = Ec2Calls(region=REGION)
+    calls.ec2.meta.events.register("provide-client-params.ec2.RunInstances", lambda params, **_: tried.append(params))
+    Ec2Provider(Ec2Settings(region=REGION, state_dir=rig.folder, price=lambda *_: 0.1), calls).offers(rig.machines)
+    (asked,) = tried
+    assert asked["DryRun"]
+    assert {each["ResourceType"] for each in asked["TagSpecifications"]} == {"instance", "volume", "network-interface"}
+    assert {"Key": "team", "Value": "sky"} in asked["TagSpecifications"][0]["Tags"]
 
 
 def test_a_spot_machine_is_ended_and_not_kept_when_it_is_taken_back(rig: Ec2Rig) -> None:

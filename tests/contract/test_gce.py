@@ -219,6 +219,16 @@ def test_a_project_without_an_account_of_its_own_needs_one_that_is_named(provide
     assert provider.offers(replace(PLAIN, identity=ACCOUNT))
 
 
+@pytest.mark.parametrize("identity", [None, ACCOUNT])
+def test_who_may_not_hand_an_account_on_is_told_beforehand(
+    provider: GceProvider, gce: FakeGce, identity: str | None
+) -> None:
+    gce.catalogue.denied.add("iam.serviceAccounts.actAs")
+    account = identity or gce.catalogue.default_account
+    with pytest.raises(AccessDenied, match=f"not permitted to have machines act as {account}: iam.serviceAccounts.act"):
+        provider.offers(replace(PLAIN, identity=identity))
+
+
 def test_an_account_that_may_not_be_read_is_left_to_google(provider: GceProvider, gce: FakeGce) -> None:
     gce.catalogue.may_read_accounts = False
     assert provider.offers(replace(PLAIN, identity=ACCOUNT))

@@ -38,6 +38,7 @@ _METHODS = {
     "networks.get": ("GET", f"{_PROJECT}/global/networks/([^/]+)"),
     "subnetworks.get": ("GET", f"{_PROJECT}/regions/([^/]+)/subnetworks/([^/]+)"),
     "serviceAccounts.get": ("GET", "/v1/projects/-/serviceAccounts/([^/]+)"),
+    "serviceAccounts.testIamPermissions": ("POST", "/v1/projects/-/serviceAccounts/([^/:]+):testIamPermissions"),
     "projects.testIamPermissions": ("POST", "/v1/projects/([^/:]+):testIamPermissions"),
     "instances.aggregatedList": ("GET", f"{_PROJECT}/aggregated/instances"),
     "instances.insert": ("POST", f"{_IN_ZONE}/instances"),
@@ -119,7 +120,13 @@ class _Routes:
             raise not_found("serviceAccounts", email)
         return {"email": email}
 
+    def _serviceAccounts_testIamPermissions(self, email: str) -> Json:
+        return self._granted()
+
     def _projects_testIamPermissions(self, project: str) -> Json:
+        return self._granted()
+
+    def _granted(self) -> Json:
         return {"permissions": [one for one in self._body["permissions"] if one not in self._has.denied]}
 
     def _instances_aggregatedList(self, project: str) -> Json:
