@@ -201,7 +201,7 @@ def test_the_boot_text_of_a_pool_of_machines_is_what_its_provider_gives_them(far
 def test_the_log_of_a_machine_whose_agent_never_spoke_is_its_console(far: Session, cloud: FakeCloud) -> None:
     pool = pool_of_request(far, private=False)
     (name,) = add_nodes(far, pool, 1)
-    with pytest.raises(NotFound, match="no node of that name with a log"):
+    with pytest.raises(NotFound, match="has printed nothing yet: its agent has not spoken yet"):
         open_node_log(far, name)
     cloud.consoles[name] = "Booting\r\nKernel panic - not syncing\n"
     printed = [line.text for line in read_node(far, name)]
