@@ -58,6 +58,8 @@ from tests.stand_ins.ministack import REGION
 
 TASKS, INPUTS, CLAIMED, OUTPUTS = 1_201, 150, 16, 2
 """More tasks than one commit of Datastore or one batch of DynamoDB takes, more inputs than are asked for one by one."""
+FEW = 101
+"""Tasks where it is the store that is asked."""
 NODE = NodeName("0123456789ab-1")
 BIG = Resources(cpu=1000.0)
 NOTHING = Ask()
@@ -216,10 +218,10 @@ def test_no_step_from_the_submission_to_the_results_asks_for_more_than_its_budge
 
 
 def test_a_submission_of_what_the_store_has_sends_nothing(plane: Plane) -> None:
-    submitted(plane, name="first")
+    submitted(plane, name="first", tasks=FEW)
     plane.taken()
-    submitted(plane, name="second")
-    plane.held("submission", plane.queue_budget.submit(TASKS), plane.store_budget.submit(0, INPUTS + 2))
+    submitted(plane, name="second", tasks=FEW)
+    plane.held("submission", plane.queue_budget.submit(FEW), plane.store_budget.submit(0, INPUTS + 2))
 
 
 def test_an_idle_hour_of_a_node_asks_for_no_more_than_its_budget(plane: Plane) -> None:
@@ -260,12 +262,12 @@ def test_an_idle_hour_beside_a_job_that_has_nothing_for_the_node_asks_for_no_mor
     plane.held("a look that asks whether the job is done", budget.claim(0) + budget.closing())
 
 
-def submitted(plane: Plane, name: str = "sweep") -> Job:
+def submitted(plane: Plane, name: str = "sweep", tasks: int = TASKS) -> Job:
     """A job whose tasks share inputs, with all that `kubeq sub` tries before."""
     (plane.folder / "in").mkdir(exist_ok=True)
     for number in range(INPUTS):
         (plane.folder / f"in/{number}.txt").write_text(f"input {number}")
-    session = plane.session(seq=f"1-{TASKS}", image="none", upload=["in"], name=name)
+    session = plane.session(seq=f"1-{tasks}", image="none", upload=["in"], name=name)
     plan = make_plan(("true", "{index}"), session.config, session.provider)
     preflight(session, plan)
     return submit(session, plan, pool_of_request(session, private=False), pinned=None).job

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,10 @@ from tests.stand_ins.ministack import Cloud
 
 
 @pytest.fixture
-def account(emulated_aws: Cloud, ec2_records: Ec2Cloud, tmp_path: Path) -> Iterator[Account]:
-    ec2_records.reset()
-    account = account_of(ec2_records, emulated_aws, tmp_path)
+def account(emulated_aws: Cloud, ec2_account: Ec2Cloud, tmp_path: Path) -> Account:
+    account = account_of(ec2_account, emulated_aws, tmp_path)
     account.home("admin").run("setup", "-y")
-    yield account
-    ec2_records.reset()
+    return account
 
 
 def test_a_submission_that_gets_no_machine_says_why_in_the_clouds_words_and_leaves_none(account: Account) -> None:

@@ -40,7 +40,7 @@ plans = st.one_of(
     st.builds(Plan, st.lists(writing, min_size=1, max_size=3)),
     st.builds(Plan, st.lists(writing, max_size=3), st.lists(reading, max_size=5)),
 )
-halts = st.one_of(st.none(), st.none(), st.integers(0, 5))
+halts = st.one_of(st.none(), st.integers(0, 5))
 """After how many requests a call is left standing: it goes on later, or never. None: it runs to its end."""
 indexes = st.lists(st.integers(1, TASKS_AT_MOST), min_size=1, max_size=3, unique=True)
 flags = st.fixed_dictionaries({"succeeded": st.booleans(), "force": st.booleans()})

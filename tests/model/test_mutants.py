@@ -22,8 +22,8 @@ from tests.model.machine import check
 from tests.model.oracle import Violation
 from tests.model.world import Make, World
 
-EXAMPLES = 1500
-"""At most: the run ends with the first that shows the bug, some tens to some hundreds."""
+EXAMPLES = 500
+"""At most: the run ends with the first that shows the bug, which is among the first hundred or so."""
 
 
 class _Planted(Queue):

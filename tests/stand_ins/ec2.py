@@ -128,13 +128,12 @@ def ec2_records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ec2Cloud]:
 
 
 @pytest.fixture
-def ec2_account(ec2_records: Ec2Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ec2Cloud]:
+def ec2_account(ec2_records: Ec2Cloud, monkeypatch: pytest.MonkeyPatch) -> Ec2Cloud:
     """The same as new; during the test every client that is made uses it."""
     for name, value in ec2_records.environment.items():
         monkeypatch.setenv(name, value)
-    ec2_records.reset()
-    yield ec2_records
-    ec2_records.reset()
+    ec2_records.reset()  # and not afterwards too: it takes half a second, and the account goes with its process
+    return ec2_records
 
 
 def _cloud(server: Server) -> Ec2Cloud:
