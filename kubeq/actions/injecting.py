@@ -138,7 +138,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         ) from error
     except _BROKEN as error:
         raise UsageError(
-            f"{str(archive)!r} is no archive that can be read: {error}",
+            f"{str(archive)!r} is no archive that can be read: {str(error).partition(':')[0]}",
             hint="inject takes a directory or a tar archive",
         ) from error
     except OSError as error:

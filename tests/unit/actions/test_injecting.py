@@ -155,8 +155,9 @@ def test_what_is_no_package_is_refused_before_anything_is_stored(
     why: str,
 ) -> None:
     make(package)
-    with pytest.raises(UsageError, match=why):
+    with pytest.raises(UsageError, match=why) as refused:
         inject(session, pool, package.parent / source, entry=entry)
+    assert "\n" not in refused.value.message
     assert list(session.blobs.stored()) == [] and session.queue.pools() == []
 
 
