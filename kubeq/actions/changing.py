@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kubeq.actions.disowning import disown_gone
 from kubeq.actions.finding import EVERYTHING, Choice, Chosen, find_chosen, find_jobs, tasks_of
 from kubeq.actions.launching import ensure_nodes, pool_of_job
+from kubeq.actions.plan import check_fits
 from kubeq.actions.session import Session
 from kubeq.core.model import UNFINISHED, Job, JobId, NodeName, Task, TaskState
 from kubeq.core.resources import Resources
@@ -73,11 +74,15 @@ def pause(session: Session, texts: Sequence[str]) -> Changes:
 def reset(session: Session, texts: Sequence[str], request: ResetRequest) -> Changes:
     """Make tasks pending again, exactly those that were asked for; the ids of the jobs are in the answer.
 
-    A glob that matches several jobs resets only claims whose lease has ended, unless filters or `all` say more.
+    A glob that matches several jobs resets only claims whose lease has ended, unless filters or `all` say more. Raises
+    UsageError, before anything is changed, for resources that no node of a job's pool can have.
     """
     every = find_chosen(session, texts)
     if request.node is not None:
         _check_node(session, request.node, every)
+    if request.resources is not None:
+        for pool in {chosen.job.pool for chosen in every}:
+            check_fits(request.resources, session.provider_of(pool))
     several = len({chosen.job.id for chosen in every}) > 1 and any(map(is_glob, texts))
     orphans_only = request.orphaned or (several and request.choice.empty and not request.all and request.node is None)
     return Changes.sum(_reset(session, chosen, request, orphans_only) for chosen in every)

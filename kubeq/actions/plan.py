@@ -21,7 +21,7 @@ from kubeq.config import MACHINE_KEYS, Config, task_environment
 from kubeq.core.images import check_image_name
 from kubeq.core.lines import LINE, words_of
 from kubeq.core.model import Policy, Reach
-from kubeq.core.resources import fits
+from kubeq.core.resources import Resources, fits
 from kubeq.core.spec import JobSpec, check_template
 from kubeq.core.table_rules import listing
 from kubeq.core.tables import Table, empty_cells, repeated_rows, unusable_columns
@@ -140,12 +140,7 @@ def _check_nodes(spec: JobSpec, provider: NodeProvider, config: Config) -> None:
         )
     if provider.capabilities.costs_money and not config.local:
         _refuse_node_credentials(spec)
-    largest = provider.largest()
-    if largest is not None and not fits(spec.resources, largest):
-        raise UsageError(
-            f"a task asks for {spec.resources}, and the largest node has {largest}",
-            hint="ask for less: -r cpu=N,memory=SIZE",
-        )
+    check_fits(spec.resources, provider)
     if provider.capabilities.reach is Reach.HOST:
         missing = [mount.source for mount in spec.mounts if not Path(mount.source).exists()]
         if missing:
@@ -153,6 +148,16 @@ def _check_nodes(spec: JobSpec, provider: NodeProvider, config: Config) -> None:
         _refuse_engine_socket(spec, config)
         if not config.prepare:
             check_cache_dir(config.cache_dir)
+
+
+def check_fits(need: Resources, provider: NodeProvider) -> None:
+    """Raises UsageError if the largest node of the provider is too small for a task, as far as that is known."""
+    largest = provider.largest()
+    if largest is not None and not fits(need, largest):
+        raise UsageError(
+            f"a task asks for {need}, and the largest node has {largest}",
+            hint="ask for less: -r cpu=N,memory=SIZE",
+        )
 
 
 def _refuse_node_credentials(spec: JobSpec) -> None:

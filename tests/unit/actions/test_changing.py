@@ -195,7 +195,17 @@ def test_reset_of_an_unknown_node_is_not_found(work: Work, session: Session) -> 
         reset(session, ["demo"], ResetRequest(node=NodeName("nobody")))
 
 
+def test_resources_that_no_node_has_are_refused_before_anything_is_reset(work: Work, session: Session) -> None:
+    session.provider = FakeProvider()  # type: ignore[misc]
+    job = work.submit([("1",)], ["n"])
+    work.run(1, Exit(code=1))
+    with pytest.raises(UsageError, match=r"a task asks for cpu=5.*, and the largest node has cpu=4"):
+        reset(session, [job.id], ResetRequest(resources=Resources(cpu=5.0)))
+    assert [task.state for task in session.queue.tasks(job.id)] == [TaskState.FAILED]
+
+
 def test_reset_gives_failed_tasks_other_resources_and_leaves_the_rest(work: Work, session: Session) -> None:
+    session.provider = FakeProvider()  # type: ignore[misc]
     job = work.submit(rows(2), ["n"])
     work.run(1), work.run(1, Exit(code=1))
     more = Resources(cpu=2, memory=10**9)
