@@ -21,6 +21,19 @@ def check_destination(path: Path, option: str) -> None:
         raise UsageError(f"{option} {path}: you may not write into {standing}", hint="name another directory")
 
 
+def check_file(path: Path, option: str) -> None:
+    """Raises UsageError if no file could be written there, in a directory that exists."""
+    folder, why = path.parent, None
+    if path.is_dir():
+        why = "it is a directory"
+    elif not folder.is_dir():
+        why = f"{folder} is no directory"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        why = f"you may not write into {folder}"
+    if why is not None:
+        raise UsageError(f"{option} {path}: {why}", hint="name a file in a directory of yours")
+
+
 def check_state_dir(path: Path) -> None:
     """Raises BackendError naming the state folder if it cannot be used, or made where it does not exist yet."""
     _check_own(path, "state")

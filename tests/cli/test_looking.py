@@ -173,6 +173,8 @@ REFUSED: dict[str, tuple[int, tuple[str, ...]]] = {
     "clean-bad-age": (2, ("clean", "--older", "soon")),
     "fetch-into-a-file": (2, ("fetch", "sweep", "a-file")),
     "fetch-into-an-empty-word": (2, ("fetch", "sweep", "")),
+    "addresses-into-no-directory": (2, ("pool", "up", "--write", "nowhere/addresses")),
+    "addresses-into-a-directory": (2, ("pool", "up", "--write", ".")),
     "unknown-key": (4, ("config", "lese")),
     "unknown-shell": (2, ("completion", "tcsh")),
     "no-table": (2, ("show", "sweep", "--csv")),

@@ -22,6 +22,7 @@ def command(settings: Globals, action: str, count: str | None, write: Path | Non
     them work, or set `linger` and `linger_others` longer. `pool down`: stop all of that pool; what runs is given back.
     """
     from kubeq.actions.aborting import stop_nodes
+    from kubeq.actions.folders import check_file
     from kubeq.actions.launching import add_nodes, pool_of_request
     from kubeq.actions.nodes import check_count, write_addresses
     from kubeq.cli.spending import agree_to_more
@@ -32,6 +33,8 @@ def command(settings: Globals, action: str, count: str | None, write: Path | Non
     pool = pool_of_request(session, private=False)
     if action == "up":
         number = check_count(count or "1")
+        if write is not None:
+            check_file(write, "--write")
         agree_to_more(settings, pool, number)
         with hinting():
             names = add_nodes(session, pool, number, output.warn)
