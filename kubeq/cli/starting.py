@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from kubeq.actions.launching import ensure_nodes, nodes_for, pool_of_job
-from kubeq.actions.session import Session
+from kubeq.actions.status import count_states
 from kubeq.cli.global_options import Globals
 from kubeq.cli.spending import agree_to_nodes
 from kubeq.core.model import UNFINISHED, Job, TaskState
-from kubeq.errors import BackendError, Interrupted
+from kubeq.errors import BackendError, Interrupted, UsageError
 
 
 def start_nodes(settings: Globals, jobs: Iterable[Job], *, asked: bool = False) -> None:
@@ -22,13 +22,14 @@ def start_nodes(settings: Globals, jobs: Iterable[Job], *, asked: bool = False) 
     for job in {job.pool: job for job in jobs}.values():
         try:
             pool = pool_of_job(session, job)
-            wanted = nodes_for(session, pool, _tasks(session, job, UNFINISHED), job)
+            tasks = count_states(session.queue.outcomes(job.id))
+            wanted = nodes_for(session, pool, sum(tasks[state] for state in UNFINISHED), job)
             if not asked:
                 agree_to_nodes(settings, pool, wanted)
             started = ensure_nodes(session, pool, wanted, settings.output.warn, job)
         except Interrupted:
             settings.output.note(f"no machine was started; kubeq addnodes 1 {job.id} starts one")
-        except BackendError as error:
+        except (BackendError, UsageError) as error:  # the second: the cloud has no longer what the pool asks for
             settings.output.warn(f"{error.message}; kubeq addnodes 1 {job.id} tries again")
         else:
             settings.output.note(f"started node {', '.join(started)}" if started else "a node is there")
@@ -53,11 +54,10 @@ def kept(job: Job) -> str:
 def agree_to_retry(settings: Globals, job: Job) -> None:
     """Ask whether the machines are to be started that it takes to run again what has failed. Raises Interrupted."""
     session = settings.session
-    if _tasks(session, job, (TaskState.FAILED,)):
-        pool, left = pool_of_job(session, job), _tasks(session, job, (TaskState.FAILED, *UNFINISHED))
+    pool = pool_of_job(session, job)
+    if pool.machines is None or settings.yes:
+        return
+    tasks = count_states(session.queue.outcomes(job.id))
+    if tasks[TaskState.FAILED]:
+        left = sum(tasks[state] for state in (TaskState.FAILED, *UNFINISHED))
         agree_to_nodes(settings, pool, nodes_for(session, pool, left, job))
-
-
-def _tasks(session: Session, job: Job, states: Collection[TaskState]) -> int:
-    """How many tasks of the job are in one of those states."""
-    return sum(count for outcome, count in session.queue.outcomes(job.id).items() if outcome.state in states)
