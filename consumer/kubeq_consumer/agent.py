@@ -71,6 +71,7 @@ class Agent:
         if not self._get_ready():
             return self._leave(self._parting.reason or GoneReason.SETUP)
         self._node.packages.start()
+        self._renewer.introduce()
         threading.Thread(target=self._watch, name="watcher", daemon=True).start()
         while self._parting.reason is None or (self._attempts and not self._out_of_patience()):
             self._turn()
@@ -155,9 +156,11 @@ class Agent:
                 attempt.stop(Stop.RELEASED)
 
     def _claim(self) -> bool:
-        """Claim what there is room for, if it is time to; whether anything was claimed."""
+        """Claim what there is room for, if it is time to; whether anything was claimed. Nothing is before the row says
+        that this node works: who reads in it that the node has not begun may end its machine without ending an attempt.
+        """
         due = self._intake.is_due()
-        return due and self._parting.reason is None and self._ask()
+        return due and self._renewer.introduced and self._parting.reason is None and self._ask()
 
     def _ask(self) -> bool:
         """Claim what there is room for; whether anything was claimed."""

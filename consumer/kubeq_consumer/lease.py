@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kubeq.core.clock import Clock
-from kubeq.core.model import Node, NodeOrder, Reach
+from kubeq.core.model import Node, NodeOrder, NodeState, Reach
 from kubeq.core.outcome import Stop
 from kubeq.errors import BackendError
 from kubeq.queue.claims import Claims, Grant
@@ -91,8 +91,11 @@ class Renewer:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="renewer", daemon=True)
         self._guard = threading.Thread(target=self._guard_exclusive, name="exclusive guard", daemon=True)
+        self._reporting = threading.Lock()
         self._reported_at = float("-inf")
         self._last: Node | None = None
+        self.introduced = False
+        """Whether the queue has taken a row that says that this node works; orders that it held have been handed on."""
         self._looked_at = float("-inf")
 
     def start(self) -> None:
@@ -103,6 +106,13 @@ class Renewer:
         """End the thread; nothing is renewed any more."""
         self._stop.set()
         self._thread.join(10)
+
+    def introduce(self) -> None:
+        """Have the node's row say at once what it is; if the queue is away the thread does so later."""
+        try:
+            self._report(self._clock.monotonic())
+        except BackendError as error:
+            log.warning("the queue does not know of this node yet: %s", error)
 
     def _run(self) -> None:
         told, told_at = "", 0.0
@@ -166,6 +176,10 @@ class Renewer:
         return [one for one, grant in zip(held, grants, strict=True) if grant in seen.urgent]
 
     def _report(self, now: float) -> None:
+        with self._reporting:
+            self._report_news(now)
+
+    def _report_news(self, now: float) -> None:
         node = self._describe()
         age = now - self._reported_at
         changed = self._last is None or (self._last.state, self._last.note) != (node.state, node.note)
@@ -177,6 +191,7 @@ class Renewer:
         self._told(written.packages)
         if written.order is not None:
             self._ordered(written.order)
+        self.introduced = self.introduced or node.state is NodeState.ACTIVE
 
     def _guard_exclusive(self) -> None:
         """Stop exclusive commands whose lease is about to end, from a thread that no request can hold up."""

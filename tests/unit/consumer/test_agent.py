@@ -23,6 +23,7 @@ from kubeq.core.model import (
     Job,
     JobId,
     NodeName,
+    NodeOrder,
     NodeState,
     Policy,
     Pool,
@@ -33,6 +34,7 @@ from kubeq.core.model import (
     TaskState,
     Usage,
 )
+from kubeq.core.model import Node as NodeRow
 from kubeq.core.outcome import Stop
 from kubeq.core.outfit import Outfit
 from kubeq.core.overlay import Laid, Overlay
@@ -173,9 +175,11 @@ class Flaky(Queue):
     def __init__(self, table: MemoryTable) -> None:
         super().__init__(table, SystemClock())
         self.away: set[str] = set()
+        self.refused = 0
 
     def _there(self, what: str) -> None:
         if what in self.away:
+            self.refused += 1
             raise BackendError("the queue is away", transient=True)
 
     def claim(self, pool: PoolId, node: NodeName, room: Room) -> Claimed:
@@ -189,6 +193,10 @@ class Flaky(Queue):
     def finish(self, finals: Sequence[Final]) -> Sequence[Task | None]:
         self._there("finish")
         return super().finish(finals)
+
+    def report(self, node: NodeRow) -> NodeRow:
+        self._there("report")
+        return super().report(node)
 
 
 class Theatre:
@@ -600,6 +608,27 @@ def test_nothing_is_claimed_before_the_node_is_ready_and_its_row_says_that_it_st
     assert theatre.end() is GoneReason.IDLE
     assert theatre.task().state is TaskState.SUCCEEDED
     assert not go.exists(), "what it did last was to undo it"
+
+
+def test_nothing_is_claimed_before_the_queue_has_taken_the_row_of_a_node_that_works(theatre: Theatre) -> None:
+    theatre.queue.away = {"report"}
+    theatre.told(until_idle=False, linger_s=60.0)
+    theatre.submit(1)
+    theatre.play()
+    eventually(lambda: theatre.queue.refused >= 2, "it has had time to look for work, and reports itself again")
+    assert (theatre.queue.peers(POOL), theatre.task().state) == ([], TaskState.PENDING)
+    theatre.queue.away.clear()
+    eventually(lambda: theatre.task().state is TaskState.SUCCEEDED, "the row is there, and then the attempt")
+    assert theatre.queue.peers(POOL)[0].state is NodeState.ACTIVE
+
+
+def test_an_agent_that_was_told_to_leave_before_it_was_there_claims_nothing(theatre: Theatre) -> None:
+    theatre.queue.report(replace(theatre.agent.describe(), state=NodeState.REQUESTED))
+    theatre.queue.order(theatre.queue.peers(POOL)[0], NodeOrder.FINISH)
+    theatre.submit(1)
+    theatre.play()
+    assert theatre.end() is GoneReason.DRAINED
+    assert theatre.task().attempt == 0
 
 
 def test_a_node_that_cannot_be_made_ready_leaves_saying_why_and_costs_no_task_anything(theatre: Theatre) -> None:
