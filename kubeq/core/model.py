@@ -95,12 +95,14 @@ class NodeState(StrEnum):
 
 
 class NodeOrder(StrEnum):
-    """What the user asked of a node. Both mean: claim nothing more and leave."""
+    """What the user asked of a node. All mean: claim nothing more and leave."""
 
     FINISH = "finish"
     """Finish what runs first."""
     RELEASE = "release"
     """Stop what runs and give it back."""
+    SHRINK = "shrink"
+    """Finish what runs first. Its pool is to be smaller: that its nodes were stopped is not said by that."""
 
 
 class GoneReason(StrEnum):
@@ -208,7 +210,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What one submission created. After the seal only the gates change: sealed_at, paused, cancelled, open.
+    """What one submission created. Afterwards only the gates change (sealed_at, paused, cancelled, open), and `nodes`.
 
     `nodes` is how many it is to have at most, as far as its user said (None: as its provider has it). `requests` are
     those that the command which sealed it had made until then.

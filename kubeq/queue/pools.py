@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
 from kubeq.core.digest import Digest
 from kubeq.core.machines import with_id
-from kubeq.core.model import Node, NodeOrder, NodeState, Pool, PoolId
+from kubeq.core.model import Node, NodeName, NodeOrder, NodeState, Pool, PoolId
 from kubeq.core.packages import Package
 from kubeq.errors import BackendError, Conflict
 from kubeq.queue.base import Change, Key, RecordTable, Row, Swapped
@@ -17,6 +17,8 @@ from kubeq.queue.rows import POOLS, jobs_of, node_change, node_of, node_row, nod
 from kubeq.queue.swaps import batches, edit_row, insist, swap_all
 from kubeq.queue.sweeping import list_all
 
+UNBEGUN = frozenset({NodeState.REQUESTED, NodeState.STARTING})
+"""States of a node that holds no attempt: an agent claims nothing before its row says that it is active."""
 KEPT_ARCHIVES = 16
 """Of one pool, the newest ones: more only come together where kubeq itself is being changed."""
 MOST_PACKAGES = 64
@@ -73,14 +75,40 @@ class Pools:
             return []
         return list(range(standing + 1, standing + count + 1))
 
-    def record_requested(self, nodes: Sequence[Node]) -> None:
-        """Have rows of machines that were asked for; one that its agent has written already is only told its id."""
+    def record_requested(self, nodes: Sequence[Node]) -> list[NodeName]:
+        """Have rows of machines that were asked for; one that its agent has written already is only told its id.
+
+        Those of which the row says that they have ended: nobody wants them any more.
+        """
+        unwanted = []
         for batch in batches(nodes, self._table.batch):
             rows = [node_row(node) for node in batch]
             standing = insist(partial(self._table.insert, rows))
             for node, found in zip(batch, standing, strict=True):
                 if found is not None:
                     self._tell_id(node)
+                    unwanted += [node.name] if node_of(found).state is NodeState.GONE else []
+        return unwanted
+
+    def withdraw(self, node: Node) -> bool:
+        """Have it on record, as the caller has it, that a node ended before it began; False if its agent has begun.
+
+        An agent that comes up under that name all the same finds its order there before it may claim anything. Atomic.
+        """
+
+        def edit(row: Row) -> Change | None:
+            found = node_of(row)
+            if found.state not in UNBEGUN:
+                return None
+            ended = replace(found, state=node.state, gone=node.gone, ended_at=node.ended_at, note=node.note)
+            return node_change(replace(ended, order=node.order), row.version)
+
+        written = edit_row(self._table, Key(nodes_of(node.pool), node.name), f"node {node.name}", edit)
+        if written is None:
+            standing = insist(lambda: self._table.insert([node_row(node)]))[0]
+            return standing is None or self.withdraw(node)
+        found = node_of(written)
+        return (found.state, found.order) == (node.state, node.order)
 
     def _tell_id(self, node: Node) -> None:
         def edit(row: Row) -> Change | None:
@@ -104,6 +132,23 @@ class Pools:
             return node_of(written)
         found = insist(lambda: self._table.insert([node_row(node)]))[0]
         return node if found is None else node_of(found)
+
+    def set_hosts(self, pool: Pool, merge: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Pool:
+        """The pool with the hosts that `merge` makes of those it has; makes the pool if need be. Atomic.
+
+        What `merge` raises leaves the row as it is.
+        """
+        self.make_pool(pool)
+
+        def edit(row: Row) -> Change | None:
+            found = pool_of(row)
+            hosts = merge(found.hosts)
+            return None if hosts == found.hosts else pool_change(replace(found, hosts=hosts), row.version)
+
+        row = edit_row(self._table, Key(POOLS, pool.id), f"pool {pool.id}", edit)
+        if row is None:
+            raise BackendError(f"the pool {pool.id} was removed while hosts were being added", transient=True)
+        return pool_of(row)
 
     def keep_archive(self, pool: Pool, archive: Digest) -> None:
         """Have it on record that nodes of the pool come from that agent archive; makes the pool if need be. Atomic."""

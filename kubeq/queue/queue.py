@@ -1,8 +1,8 @@
 """Queue: everything that can be done with jobs, tasks, nodes and pools, over any table.
 
-The agent's half comes from `granting`, what only looks from `looking`, pools and nodes from `pools`; here is what users
-change: submit, seal, cancel, retry, reset, pause, forget. Every change of a task goes through `core.transitions` and a
-swap; job rows change only by their gates.
+The agent's half comes from `granting`, what only looks from `looking`, pools and nodes from `pools`, a job's own row
+from `gates`; here is what users change of jobs with their tasks: submit, seal, cancel, retry, reset, forget. Every
+change of a task goes through `core.transitions` and a swap.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from kubeq.core.model import UNFINISHED, Job, JobId, NodeName, Task, TaskId, Tas
 from kubeq.core.resources import Resources
 from kubeq.errors import Conflict, IllegalTransition, KubeqError, NotFound
 from kubeq.queue.base import Change, Key, RecordTable, Row, Swapped
+from kubeq.queue.gates import Gates
 from kubeq.queue.granting import Granting
 from kubeq.queue.looking import PINNED, Looking
 from kubeq.queue.pools import Pools
@@ -36,7 +37,7 @@ from kubeq.queue.rows import (
     tasks_of,
 )
 from kubeq.queue.swaps import batches, edit_row, edit_tasks, get_all, insist, pages_of, swap_all
-from kubeq.queue.sweeping import close_if_done, state_of_row, sweep
+from kubeq.queue.sweeping import state_of_row, sweep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class Changed:
     unchanged: tuple[tuple[int, str], ...] = ()
 
 
-class Queue(Granting, Looking, Pools):
+class Queue(Granting, Looking, Pools, Gates):
     """The queue of one table."""
 
     def __init__(self, table: RecordTable, clock: Clock) -> None:
@@ -165,14 +166,6 @@ class Queue(Granting, Looking, Pools):
 
         return self._run_again(job, indexes, edit)
 
-    def pause(self, job: Job) -> Job:
-        """No new claims."""
-        return self._edit_job(job, lambda old: replace(old, paused=True))
-
-    def resume(self, job: Job) -> Job:
-        """Claims go on."""
-        return self._edit_job(job, lambda old: replace(old, paused=False))
-
     def sweep(self, job: Job) -> int:
         """End expired leases of a killed job, and those of a paused one that ended a full term ago; how many tasks were
         moved on.
@@ -183,16 +176,6 @@ class Queue(Granting, Looking, Pools):
         if not job.paused and not job.cancelled:
             return 0
         return sweep(self._table, job, self.now(), overdue_s=job.policy.lease_s)
-
-    def close_if_done(self, job: Job) -> bool:
-        """Close the job's gate if nothing of it is unfinished."""
-        row = insist(lambda: self._table.get([Key(jobs_of(job.pool), job.id)]))[0]
-        if row is None:
-            return False
-        standing = job_of(row)
-        if standing.sealed_at is None or not standing.open:
-            return not standing.open
-        return close_if_done(self._table, standing, row.version, self.now())
 
     def forget(self, job: Job) -> None:
         """Remove the job's records: its tasks, then its row, then its entry; safe to repeat after a crash."""
@@ -209,19 +192,6 @@ class Queue(Granting, Looking, Pools):
             insist(partial(self._table.delete, [row.key for row in page.rows]))
 
     # -- parts --------------------------------------------------------------------------------------------------------
-
-    def _edit_job(self, job: Job, edit: Callable[[Job], Job]) -> Job:
-        """The job row as it stands after `edit`."""
-
-        def change(row: Row) -> Change | None:
-            old = job_of(row)
-            new = edit(old)
-            return None if new == old else job_change(new, row.version)
-
-        row = edit_row(self._table, Key(jobs_of(job.pool), job.id), f"job {job.id}", change)
-        if row is None:
-            raise NotFound(f"job {job.id} has been removed")
-        return job_of(row)
 
     def _edit(self, job: JobId, indexes: Sequence[int] | None, edit: Callable[[Task], Task]) -> Changed:
         """Every unfinished task, or those at the indexes, after `edit`."""

@@ -57,7 +57,13 @@ class Judge:
         before, after = (job_of(old) if old else None), job_of(new)
         gates = {"sealed_at": None, "paused": False, "cancelled": False, "open": True, "closed_at": None}
         wanted = self._world.jobs[after.id].job
-        _require(replace(after, **gates) == wanted, f"a {call.kind} changed more than the gates: {after}")  # type: ignore[arg-type]
+        other = replace(after, nodes=wanted.nodes, **gates)  # type: ignore[arg-type]
+        _require(other == wanted, f"a {call.kind} changed more than the gates: {after}")
+        nodes = before.nodes if before else wanted.nodes
+        _require(
+            after.nodes == (call.facts["nodes"] if call.kind == "set_nodes" else nodes),
+            f"a {call.kind} changed how many nodes {after.id} is to have from {nodes} to {after.nodes}",
+        )
         rows = len(self._world.task_rows(after.id))
         _require(after.sealed_at is None or rows == wanted.total, f"{after.id} was sealed with {rows} tasks")
         if after.cancelled and not (before and before.cancelled):
@@ -159,6 +165,10 @@ class Judge:
                 self._told_cancel_job(call)
             case "retry" | "reset":
                 self._told_again(call)
+            case "set_nodes":
+                row = self._world.job_row(call.facts["job"])
+                nodes = job_of(row).nodes if row else None
+                _require(call.disturbed or nodes == call.facts["nodes"], f"a set_nodes left {nodes} nodes in the row")
             case "number":
                 numbers = set(call.answer)
                 _require(len(numbers) == 2 and not numbers & self._node_numbers, f"node numbers came twice: {numbers}")

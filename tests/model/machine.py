@@ -27,9 +27,9 @@ TASKS_AT_MOST = 4
 HEAL_ROUNDS = 60
 ENDINGS = [Ending.SUCCEEDED, Ending.FAILED, Ending.FAILED, Ending.RELEASED, Ending.CANCELLED]
 AGENTS = ["claim"] * 6 + ["takeover"] * 2 + ["renew"] * 4 + ["finish"] * 7 + ["die"]
-USERS = ["submit_another", "submit", "pause", "resume", "resume", "close", "sweep", "number", "pin"]
-USERS_OF_TASKS = ["cancel_job", "cancel_job", "cancel_tasks", "retry", "retry", "retry", "reset", "reset"]
-WORLD = ["go_on"] * 4 + ["crash"] + ["land"] * 2 + ["advance"] * 4
+USERS = ["submit_another", "submit", "pause", "resume", "resume", "close", "sweep", "number", "pin", "set_nodes"]
+USERS_OF_TASKS = ["cancel_job"] * 2 + ["cancel_tasks"] + ["retry"] * 4 + ["reset"] * 2
+WORLD = ["go_on"] * 4 + ["crash"] * 2 + ["land"] * 2 + ["advance"] * 4
 """What may happen, by its weight. One rule with weights and not many rules: hypothesis leaves whole rules out of its
 examples by turns, and a history without claims says nothing."""
 
@@ -121,6 +121,8 @@ class QueueMachine(RuleBasedStateMachine):
                 there = {int(row.key.name) for row in self.world.task_rows(job)}
                 chosen = data.draw(indexes, "indexes")
                 facts = {"indexes": [index for index in chosen if index in there], **data.draw(flags, "flags")}
+            if kind == "set_nodes":
+                facts = {"nodes": data.draw(st.integers(1, 3), "nodes")}
             self._go(data, lambda: self.world.user(kind, job, **facts))
 
     def _the_world_goes_on(self, data: st.DataObject, kind: str) -> None:

@@ -120,6 +120,13 @@ class RetryOpensTheJobLastOnly(_Planted):
         return done
 
 
+class PauseWritesWhatItKnew(_Planted):
+    """A pause that puts a job's number of nodes back to what it was when the command began."""
+
+    def pause(self, job: Job) -> Job:
+        return self._edit_job(job, lambda old: replace(old, paused=True, nodes=job.nodes))
+
+
 class HalfOfTheGrantsAreNotTold(_Planted):
     """A claim of several tasks that answers with the first."""
 
@@ -214,6 +221,7 @@ def _expect(make: Make, wrap: type[_Wrapped] | None, words: str) -> None:
         (JobsAreSealedFromTheStart, "was sealed with"),
         (KillSparesWhatRuns, "goes on after the kill|is pending after the kill"),
         (RetryOpensTheJobLastOnly, "did not come to an end|a (sweep|claim) may not make"),
+        (PauseWritesWhatItKnew, "a pause changed how many nodes"),
         (HalfOfTheGrantsAreNotTold, "and was not told"),
     ],
 )

@@ -171,6 +171,7 @@ class World:
             "reset": lambda: queue.reset(wanted, facts["indexes"], succeeded=facts["succeeded"], force=facts["force"]),
             "pause": lambda: queue.pause(wanted),
             "resume": lambda: queue.resume(wanted),
+            "set_nodes": lambda: queue.set_nodes(wanted, facts["nodes"]),
             "close": lambda: queue.close_if_done(wanted),
             "sweep": lambda: queue.sweep(queue.refresh(wanted)),
             "number": lambda: queue.number_nodes(Pool(id=POOL, provider="local", private=False, created_at=START), 2),
