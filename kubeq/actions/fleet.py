@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from kubeq.actions.naming import node_name
 from kubeq.actions.session import Session
-from kubeq.core.model import GoneReason, Node, NodeName, NodeState, Pool
+from kubeq.core.model import GoneReason, Node, NodeName, NodeOrder, NodeState, Pool
 from kubeq.core.quantities import format_duration
 from kubeq.errors import BackendError, KubeqError
 from kubeq.nodes.base import Launched, Observation, Refused
@@ -140,15 +140,21 @@ def never_started(pool: Pool, name: NodeName, why: str | None, now: float, seen:
     )
 
 
-def record_launch(session: Session, pool: Pool, answers: Iterable[Launched | Refused]) -> None:
-    """Have it on record what was asked for and what came of it."""
+def withdrawn(pool: Pool, name: NodeName, why: str, now: float) -> Node:
+    """The row of a node that is not wanted any more before it has begun."""
+    row = never_started(pool, name, why, now)
+    return replace(row, gone=GoneReason.TERMINATED, order=NodeOrder.SHRINK)
+
+
+def record_launch(session: Session, pool: Pool, answers: Iterable[Launched | Refused]) -> Sequence[NodeName]:
+    """Have it on record what was asked for and what came of it; the machines that somebody has given up meanwhile."""
     now, coming = session.queue.now(), []
     for answer in answers:
         if isinstance(answer, Launched):
             coming.append(asked_for(pool, answer, now))
         else:
             session.queue.record_end(never_started(pool, answer.name, answer.reason, now))
-    session.queue.record_requested(coming)
+    return session.queue.record_requested(coming)
 
 
 @contextmanager

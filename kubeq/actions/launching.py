@@ -1,40 +1,32 @@
-"""Nodes for a job: which pool it belongs to, how many agents it needs now, and starting the difference.
+"""Nodes for a job: which pool it belongs to, how many agents it needs now, and numbering the difference.
 
 Repeating any step is harmless: node numbers are never given out twice and a name is launched once.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kubeq.actions.backplane import check_store_of
-from kubeq.actions.fleet import Fleet, failure_on_record, fleet_of, record_launch, record_overdue, stands_idle
-from kubeq.actions.machines import identity_of, machine_request, machines_of
-from kubeq.actions.naming import node_name, private_pool_id, shared_pool_id
-from kubeq.actions.node_requests import node_request
+from kubeq.actions.fleet import Fleet, fleet_of, record_overdue, stands_idle
+from kubeq.actions.machines import identity_of, machines_of
+from kubeq.actions.naming import private_pool_id, shared_pool_id
 from kubeq.actions.relaying import revive_relay
 from kubeq.actions.session import Session
-from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeState, Pool, PoolId, Reach
-from kubeq.core.table_rules import listing
-from kubeq.errors import BackendError
+from kubeq.actions.starting import AS_THE_POOL, Numbered, Say, Wish, nobody, start_numbered
+from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeOrder, NodeState, Pool, PoolId, Reach
 from kubeq.machine import machine_id
-from kubeq.nodes.base import Launched, NodeRequest, Observation, Refused
+from kubeq.nodes.base import Observation
 from kubeq.nodes.boot import node_directory
 from kubeq.nodes.open import HERE
 from kubeq.queue.open import reach_of
 
-Say = Callable[[str], None]
 SEEN_RECENTLY_S = 150.0
 """A node reports itself once a minute; after two missed reports it is not counted on."""
 UNFIT = frozenset({GoneReason.SETUP, GoneReason.STRIKES})
 """Why a node leaves by itself although there may be work."""
-
-
-def nobody(sentence: str) -> None:
-    """For callers who have nobody to tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,24 +151,40 @@ def ensure_nodes(
     Hosts that can never run the tasks of `job` are left out. `say` is told of each node that could not be started.
     Raises BackendError if none is there at the end.
     """
-    if pool.machines is not None:
-        return _ensure_machines(session, pool, wanted, say, job)
-    live = observe_pool(session, pool.id).live
-    if len(live) >= wanted:
-        return ()
-    return _started(session, pool, number_nodes(session, pool, wanted - len(live)), say, needed=not live, job=job)
+    return start_numbered(session, pool, number_missing(session, pool, wanted, job), say)
 
 
 def add_nodes(
-    session: Session, pool: Pool, count: int, say: Say = nobody, job: Job | None = None
+    session: Session, pool: Pool, count: int, say: Say = nobody, job: Job | None = None, wish: Wish = AS_THE_POOL
 ) -> tuple[NodeName, ...]:
     """Start `count` more nodes of the pool, whatever is there; as `ensure_nodes`, but one of these must come up."""
     if pool.machines is None:
-        return _started(session, pool, number_nodes(session, pool, count), say, needed=True, job=job)
+        numbered = Numbered(numbers=number_nodes(session, pool, count), needed=True, job=job)
+        return start_numbered(session, pool, numbered, say, wish)
     while True:
         fleet = fleet_now(session, pool)
         if numbers := _next_numbers(session, pool, count, fleet):
-            return _started(session, pool, numbers, say, needed=True, fleet=fleet, job=job)
+            numbered = Numbered(numbers=numbers, needed=True, fleet=fleet, job=job)
+            return start_numbered(session, pool, numbered, say, wish)
+
+
+def number_missing(session: Session, pool: Pool, wanted: int, job: Job | None = None) -> Numbered:
+    """Numbers for what is missing to `wanted` nodes that live or are on their way; none if nothing is.
+
+    Several clients may look at late lists of a cloud at the same time: one of them gets the numbers.
+    """
+    if pool.machines is None:
+        live = observe_pool(session, pool.id).live
+        if len(live) >= wanted:
+            return Numbered()
+        return Numbered(numbers=number_nodes(session, pool, wanted - len(live)), needed=not live, job=job)
+    while True:
+        fleet = fleet_now(session, pool)
+        there = len(fleet.live) + len(fleet.coming)
+        if there >= wanted:
+            return Numbered()
+        if numbers := _next_numbers(session, pool, wanted - there, fleet):
+            return Numbered(numbers=numbers, needed=not there, fleet=fleet, job=job)
 
 
 def fleet_now(session: Session, pool: Pool) -> Fleet:
@@ -190,91 +198,11 @@ def fleet_now(session: Session, pool: Pool) -> Fleet:
     return replace(fleet, ended=(*fleet.ended, *record_overdue(session, pool, given_up))) if given_up else fleet
 
 
-def _ensure_machines(session: Session, pool: Pool, wanted: int, say: Say, job: Job | None) -> tuple[NodeName, ...]:
-    """As `ensure_nodes`, where several clients may look at late lists at the same time: one of them starts the rest."""
-    while True:
-        fleet = fleet_now(session, pool)
-        there = len(fleet.live) + len(fleet.coming)
-        if there >= wanted:
-            return ()
-        if numbers := _next_numbers(session, pool, wanted - there, fleet):
-            return _started(session, pool, numbers, say, needed=not there, fleet=fleet, job=job)
-
-
 def _next_numbers(session: Session, pool: Pool, count: int, fleet: Fleet) -> Sequence[int]:
     """Numbers for so many machines, that whoever looks counts as on their way; none if others have come meanwhile."""
     store_outfit(session, pool)
     at = session.queue.now()
     return session.queue.number_next(pool, count, standing=fleet.numbered, first=fleet.numbered_from, at=at)
-
-
-def _started(
-    session: Session,
-    pool: Pool,
-    numbers: Sequence[int],
-    say: Say,
-    *,
-    needed: bool,
-    fleet: Fleet | None = None,
-    job: Job | None = None,
-) -> tuple[NodeName, ...]:
-    names = {node_name(pool.id, number): number for number in numbers}
-    answers: dict[NodeName, Launched | Refused] = dict(_on_hosts(session, pool, names, say, job))
-    left = {name: number for name, number in names.items() if name not in answers}
-    if left:
-        with failure_on_record(session, pool, left):
-            request = _request(session, pool, say, fleet, job)
-            made = _launched(session, pool, request, left)
-        if pool.machines is not None:
-            record_launch(session, pool, made.values())
-        answers |= made
-    reasons = [answer.reason for answer in answers.values() if isinstance(answer, Refused)]
-    started = tuple(name for name in names if isinstance(answers.get(name), Launched))
-    if needed and not started:
-        hint = "what was submitted stays: kubeq resume JOB tries again" if pool.machines is not None else None
-        raise BackendError(f"no node could be started: {listing(list(dict.fromkeys(reasons)))}", hint=hint)
-    for reason, times in Counter(reasons).items():
-        say(f"{times:,} nodes could not be started: {reason}" if times > 1 else f"no node: {reason}")
-    return started
-
-
-def _on_hosts(
-    session: Session, pool: Pool, names: Mapping[NodeName, int], say: Say, job: Job | None
-) -> Mapping[NodeName, Launched]:
-    """Those that come up on hosts of the user's own, which are paid for already; the others are left to the cloud."""
-    hosts = session.hosts_of(pool.id)
-    if hosts is None:
-        return {}
-    answers = hosts.launch(node_request(session, pool, job), names)
-    reasons = dict.fromkeys(answer.reason for answer in answers.values() if isinstance(answer, Refused))
-    for reason in reasons:
-        say(f"{reason}; machines make up what is missing")
-    return {name: answer for name, answer in answers.items() if isinstance(answer, Launched)}
-
-
-def _request(session: Session, pool: Pool, say: Say, fleet: Fleet | None, job: Job | None) -> NodeRequest:
-    """What new nodes are told. Machines are ordinary ones once enough spot machines were taken back."""
-    request = machine_request(session, pool, node_request(session, pool, job))
-    if fleet is None or pool.machines is None or not pool.machines.spot:
-        return request
-    taken = fleet.preempted
-    if taken < pool.machines.spot_budget:
-        return request
-    say(f"{taken:,} spot machines were taken back; ordinary ones from here on")
-    return replace(request, machines=replace(pool.machines, spot=False))
-
-
-def _launched(
-    session: Session, pool: Pool, request: NodeRequest, names: Mapping[NodeName, int]
-) -> Mapping[NodeName, Launched | Refused]:
-    """What became of each. Machines of a launch that is interrupted are told to go again: nobody may know of them."""
-    provider = session.provider_of(pool.id)
-    try:
-        return provider.launch(request, names)
-    except KeyboardInterrupt:
-        if pool.machines is not None:
-            provider.terminate(list(names))
-        raise
 
 
 def store_outfit(session: Session, pool: Pool) -> None:
@@ -301,6 +229,16 @@ def log_of(session: Session, node: NodeName) -> Path:
 def rows_of(session: Session, pool: PoolId) -> Mapping[NodeName, Node]:
     """The pool's node rows by name."""
     return {node.name: node for node in session.queue.peers(pool)}
+
+
+def stopped_by_user(nodes: Iterable[Node]) -> bool:
+    """Whether the newest node was told to leave by a user, who does not want another one then.
+
+    Those that left because their pool was to be smaller say nothing: as many are wanted as the job is to have.
+    """
+    others = (node for node in nodes if node.order is not NodeOrder.SHRINK)
+    newest = max(others, key=lambda node: node.number, default=None)
+    return newest is not None and newest.order is not None
 
 
 def _reports(node: Node, now: float) -> bool:

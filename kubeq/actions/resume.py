@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from kubeq.actions.disowning import disown_gone
 from kubeq.actions.drafts import drop_draft, read_draft
-from kubeq.actions.launching import Say, ensure_nodes, nobody, nodes_for, pool_of_job
+from kubeq.actions.launching import ensure_nodes, nodes_for, pool_of_job
 from kubeq.actions.session import Session
+from kubeq.actions.starting import Say, nobody
 from kubeq.actions.submit import Report, complete
 from kubeq.core.model import UNFINISHED, Job, NodeName, Pool
 from kubeq.errors import Conflict
