@@ -127,13 +127,13 @@ def check_count(text: str) -> int:
 def _of_pool(session: Session, pool: Pool) -> Sequence[NodeFacts]:
     observed = seen_of(session, pool.id)
     now = session.clock.now()
-    rows = [_still_running(session, node) for node in session.queue.peers(pool.id)]
+    rows = [still_running(session, node) for node in session.queue.peers(pool.id)]
     silent = session.provider_of(pool.id).silent(pool.id)
     facts = [_joined(node, observed.pop(node.name, None), silent.get(node.address or ""), now) for node in rows]
     return facts + [_unreported(session, pool, name, seen) for name, seen in observed.items()]
 
 
-def _still_running(session: Session, node: Node) -> Node:
+def still_running(session: Session, node: Node) -> Node:
     """The node without tasks that have ended since it reported itself last, up to a minute ago."""
     if not node.tasks or node.state is NodeState.GONE:
         return replace(node, tasks=())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from kubeq.actions.fleet import Fleet
-from kubeq.actions.launching import Nodes, ensure_nodes, fleet_now, nodes_for
+from kubeq.actions.launching import Nodes, ensure_nodes, fleet_now, nodes_for, stopped_by_user
 from kubeq.actions.listening import Listening
 from kubeq.actions.session import Session
 from kubeq.core.model import UNFINISHED, GoneReason, Job, Node, NodeName, Pool, TaskState
@@ -107,8 +107,7 @@ class Replacing:
 
     def _is_stopped(self, job: Job, fleet: Fleet) -> bool:
         """Whether the newest machine was told to leave by a user, who does not want another one then."""
-        newest = max(fleet.rows.values(), key=lambda node: node.number, default=None)
-        if newest is None or newest.order is None or fleet.coming:
+        if fleet.coming or not stopped_by_user(fleet.rows.values()):
             return False
         self._once(f"its nodes were stopped; kubeq addnodes 1 {job.id} starts one")
         return True

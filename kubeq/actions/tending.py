@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from kubeq.actions.launching import UNFIT, Nodes, add_nodes, log_of, pool_of_job, rows_of
+from kubeq.actions.launching import UNFIT, Nodes, add_nodes, log_of, pool_of_job, rows_of, stopped_by_user
 from kubeq.actions.replacing import Replacing
 from kubeq.actions.session import Session
 from kubeq.actions.waiting import Tend
-from kubeq.core.model import UNFINISHED, Job, Node
+from kubeq.core.model import UNFINISHED, Job, Node, NodeOrder
 from kubeq.errors import BackendError
 from kubeq.nodes.base import Observation
 from kubeq.queue.rows import Outcome
@@ -46,18 +46,22 @@ class Tending:
                 self._say(f"its nodes go on by themselves while they cannot be reached: {nodes.why}")
             self._told_unseen = True
             return
-        if self._stopped_by_hand(job):
+        rows = rows_of(self._session, job.pool)
+        if stopped_by_user(rows.values()):
             if not self._told_stopped:
                 self._say(f"its nodes were stopped; kubeq addnodes 1 {job.id} starts one")
             self._told_stopped = True
             return
-        if nodes.draining:
+        shrunk = {name for name, row in rows.items() if row.order is NodeOrder.SHRINK}
+        if not shrunk.issuperset(nodes.draining):
             return
-        self._relaunch(job, nodes.dead)
+        last = max(
+            (seen for seen in nodes.dead if seen.name not in shrunk), key=lambda seen: _number(seen.name), default=None
+        )
+        self._relaunch(job, last, rows.get(last.name) if last is not None else None)
 
-    def _relaunch(self, job: Job, dead: tuple[Observation, ...]) -> None:
-        last = max(dead, key=lambda seen: _number(seen.name), default=None)
-        row = rows_of(self._session, job.pool).get(last.name) if last is not None else None
+    def _relaunch(self, job: Job, last: Observation | None, row: Node | None) -> None:
+        """Start another node in place of the one that was seen to end last."""
         why, where = self._reason(last, row)
         if self._relaunches >= MOST_RELAUNCHES:
             raise BackendError(
@@ -78,12 +82,6 @@ class Tending:
         if row is not None and row.note is not None:
             return row.note, f"; kubeq logs {row.name} shows more"
         return last.reason or "it left no reason", f"; its output is in {log_of(self._session, last.name)}"
-
-    def _stopped_by_hand(self, job: Job) -> bool:
-        """Whether the newest node of the pool was told to leave by a user."""
-        rows = rows_of(self._session, job.pool)
-        newest = max(rows.values(), key=lambda node: node.number, default=None)
-        return newest is not None and newest.order is not None
 
 
 def _number(name: str) -> int:
