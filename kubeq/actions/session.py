@@ -123,12 +123,15 @@ class Session:
             self.adopt(known)
         return self._providers[pool]
 
-    def adopt(self, pool: Pool) -> Pool:
-        """The same pool, of which it is known from now on where its nodes come from."""
+    def adopt(self, pool: Pool, *, anew: bool = False) -> Pool:
+        """The same pool, of which it is known from now on where its nodes come from; `anew`: it has grown."""
+        if anew:
+            self._own_hosts.pop(pool.id, None)
         if pool.hosts and pool.provider != HOSTS and pool.id not in self._own_hosts:
             self._own_hosts[pool.id] = self._open_provider(HOSTS, pool.hosts, None)
         region = pool.machines.region if pool.machines else None
-        if (pool.provider, pool.hosts) == (self.config.provider, self.hosts) and region in (None, self.region):
+        same = pool.provider == self.config.provider and (pool.provider != HOSTS or pool.hosts == self.hosts)
+        if same and region in (None, self.region):
             self._providers[pool.id] = self.provider
         else:
             self._providers[pool.id] = (
@@ -146,6 +149,10 @@ class Session:
         """The user's own hosts of a pool whose other nodes come from elsewhere; None without any."""
         self.provider_of(pool)
         return self._own_hosts.get(pool)
+
+    def on_hosts(self, lines: Sequence[str]) -> NodeProvider:
+        """Those hosts of the user's own, a line each, as a place for nodes of whatever pool."""
+        return self._open_provider(HOSTS, tuple(lines), None)
 
     @cached_property
     def here(self) -> NodeProvider:

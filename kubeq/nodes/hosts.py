@@ -118,6 +118,19 @@ def key_problem(key: Path) -> str | None:
     return None if os.access(key, os.R_OK) else "may not be read by you"
 
 
+def with_further(lines: Sequence[str], further: Sequence[Host]) -> tuple[str, ...]:
+    """Those lines, and after them those of the hosts that are not among them. Raises UsageError for a host that is
+    there with other settings, or whose name another one has.
+    """
+    new = [host for host in further if host.line not in lines]
+    wrong = _repeated([*hosts_of(lines), *new])
+    if wrong:
+        raise UsageError(
+            f"these hosts cannot be added: {'; '.join(wrong)}", hint="kubeq nodes shows the hosts; name others"
+        )
+    return (*lines, *(host.line for host in new))
+
+
 def parse_address(word: str) -> tuple[str | None, str, int | None]:
     """User, address and port of `[user@]host[:port]`. Raises UsageError."""
     user, at, rest = word.rpartition("@")
