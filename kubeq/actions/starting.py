@@ -45,8 +45,8 @@ AS_THE_POOL = Wish()
 class Numbered:
     """Numbers for new nodes. `needed`: one of them has to come up, as no other is there.
 
-    Hosts that can never run the tasks of `job` are left out. `fleet` is what there was of a cloud's machines; None where
-    the pool has none.
+    Hosts that can never run the tasks of `job` are left out. `fleet` is what there was of a cloud's machines; None
+    where the pool has none.
     """
 
     numbers: Sequence[int] = ()

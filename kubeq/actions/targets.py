@@ -75,7 +75,9 @@ def retarget(
     """
     check_target(job)
     wanted = _wanted(session, pool, replace(job, nodes=target))
-    numbered = number_missing(session, pool, wanted)  # before somebody who waits starts others, not such as are wished
+    numbered = number_missing(
+        session, pool, wanted, job
+    )  # before somebody who waits starts others, not such as are wished
     changed = session.queue.set_nodes(job, target)
     if numbered.numbers:
         started = start_numbered(session, pool, numbered, say, wish)

@@ -13,7 +13,7 @@ from kubeq.actions.starting import AS_THE_POOL, Say, Wish
 from kubeq.core.model import Pool
 from kubeq.core.table_rules import listing
 from kubeq.errors import BackendError, UsageError
-from kubeq.nodes.hosts import Host, read_hosts, with_further
+from kubeq.nodes.hosts import Host, check_keys, read_hosts, with_further
 from kubeq.nodes.open import HERE
 
 
@@ -53,6 +53,7 @@ def check_asked(session: Session, pool: Pool, asked: Asked) -> tuple[Host, ...]:
         )
     place = session.config.place
     found = read_hosts(asked.hosts, place.base, place.home)
+    check_keys(found, session.config.ssh_identity)
     with_further(pool.hosts, found)
     return found
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from kubeq.actions.spending import Quote, warm_and_missing
+from kubeq.actions.starting import AS_THE_POOL, Wish
 from kubeq.cli.asking import ask
 from kubeq.cli.global_options import Globals
 from kubeq.cli.output import Output, columns
@@ -74,17 +75,18 @@ def agree_to_nodes(settings: Globals, pool: Pool, wanted: int) -> None:
         _agree(settings, Quote(offer=offers[0], count=missing, warm=warm, lifetime_s=pool.machines.lifetime_s))
 
 
-def agree_to_more(settings: Globals, pool: Pool, number: int) -> None:
-    """Ask whether so many more machines are to be started; nothing where the pool's nodes are none of a cloud.
+def agree_to_more(settings: Globals, pool: Pool, number: int, wish: Wish = AS_THE_POOL) -> None:
+    """Ask whether so many more machines, as `wish` says, are to be started; nothing where nodes are none of a cloud.
 
     Raises Interrupted if not, UsageError or BackendError for what cannot be had.
     """
-    if pool.machines is None:
+    machines = wish.machines or pool.machines
+    if machines is None or wish.hosts is not None:
         return
-    offers = settings.session.provider_of(pool.id).offers(pool.machines)
+    offers = settings.session.provider_of(pool.id).offers(machines)
     if not offers:
         raise UsageError("no machine fits what the pool asks for", hint="name another type: --machine-type TYPE")
-    _agree(settings, Quote(offer=offers[0], count=number, warm=0, lifetime_s=pool.machines.lifetime_s))
+    _agree(settings, Quote(offer=offers[0], count=number, warm=0, lifetime_s=machines.lifetime_s))
 
 
 def _agree(settings: Globals, quote: Quote) -> None:

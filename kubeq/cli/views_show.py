@@ -59,6 +59,7 @@ class JobShowView:
             ("retries", str(job.policy.retries)),
             ("lease", format_duration(job.policy.lease_s)),
             ("pool", job.pool),
+            ("nodes", f"{job.nodes:,} at most" if job.nodes else ""),
             ("submitted", f"{moment(job.submitted_at)} by {job.user} on {job.host}"),
             ("ended", "" if job.closed_at is None else moment(job.closed_at)),
             ("because", self.summary.because or ""),
@@ -73,6 +74,7 @@ class JobShowView:
             "job": job_record(self.summary)
             | {
                 "pool": job.pool,
+                "target": job.nodes,
                 "user": job.user,
                 "host": job.host,
                 "sealed_at": iso(job.sealed_at),

@@ -10,6 +10,7 @@ from typing import Any
 from kubeq.actions.preview import Preview
 from kubeq.actions.resume import Resumed
 from kubeq.actions.submit import Submitted, Upload
+from kubeq.actions.targets import Retargeted
 from kubeq.actions.waiting import Tick
 from kubeq.cli.shown import count
 from kubeq.cli.spending import quote_lines, quote_record
@@ -182,6 +183,41 @@ class LaunchedView:
 
     def quiet(self) -> Iterable[str]:
         return self.names
+
+
+@dataclass(frozen=True, slots=True)
+class RetargetedView:
+    """The answer of `addnodes --to`."""
+
+    done: Retargeted
+
+    def text(self) -> Iterable[str]:
+        done, job = self.done, self.done.job
+        parts = [
+            (f"started {count(len(done.started), 'node')}", done.started),
+            ("ended before it had begun", done.ended),
+            ("idle and leaving", done.leaving),
+            ("leaving when what it runs has ended", done.finishing),
+        ]
+        told = [f"{what}: {', '.join(names)}" for what, names in parts if names]
+        told += [done.because] if done.because else []
+        yield f"job {job.id} ({job.name}) is to have {count(job.nodes or 0, 'node')}; {'; '.join(told) or 'so it has'}"
+
+    def json(self) -> Mapping[str, Any]:
+        done = self.done
+        return {
+            "job": done.job.id,
+            "target": done.job.nodes,
+            "before": done.before,
+            "nodes": list(done.started),
+            "ended": list(done.ended),
+            "leaving": list(done.leaving),
+            "finishing": list(done.finishing),
+            "because": done.because,
+        }
+
+    def quiet(self) -> Iterable[str]:
+        return [*self.done.started, *self.done.ended, *self.done.leaving, *self.done.finishing]
 
 
 def sent_text(upload: Upload) -> str:

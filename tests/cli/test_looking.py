@@ -21,7 +21,7 @@ from kubeq.actions.launching import pool_of_job
 from kubeq.actions.session import Session
 from kubeq.cli.main import main
 from kubeq.config import load_config
-from kubeq.core.model import Exit, GoneReason, Job, NodeState, Pool
+from kubeq.core.model import Exit, GoneReason, Job, NodeName, NodeState, Pool
 from kubeq.core.requests import Requests
 from tests.jobs import FakeClock, Work
 
@@ -113,6 +113,7 @@ SCREENS: dict[str, tuple[str, ...]] = {
     "clean": ("clean", "sweep"),
     "clean-dry-run": ("clean", "--dry-run", "--results"),
     "clean-blobs": ("clean", "--blobs", "--force", "--yes"),
+    "addnodes-to": ("addnodes", "--to", "2", "sweep"),
     "config-profiles": ("config", "--profiles"),
     "config-key": ("config", "lease"),
 }
@@ -185,6 +186,14 @@ REFUSED: dict[str, tuple[int, tuple[str, ...]]] = {
     "number-of-a-node-to-stop": (2, ("nodes", "--stop", "2")),
     "number-of-no-node": (4, ("nodes", "sweep", "--drain", "7")),
     "watch-no-table": (2, ("watch", "sweep", "--csv")),
+    "target-of-no-job": (2, ("addnodes", "--to", "3")),
+    "target-and-number": (2, ("addnodes", "--to", "3", "2", "sweep")),
+    "target-of-none": (2, ("addnodes", "sweep", "--to", "0")),
+    "target-of-too-many": (2, ("addnodes", "sweep", "--to", "257")),
+    "spot-here": (2, ("addnodes", "1", "sweep", "--spot")),
+    "machine-type-here": (2, ("addnodes", "--to", "2", "sweep", "-m", "m5.large")),
+    "hosts-here": (2, ("addnodes", "1", "sweep", "--hosts", "alpha,beta")),
+    "hosts-and-spot": (2, ("addnodes", "1", "sweep", "--hosts", "alpha", "--no-spot")),
 }
 
 
@@ -369,6 +378,24 @@ def test_a_current_directory_that_is_gone_is_one_sentence(
     ran = here(*words)
     assert (ran.code, ran.stdout) == (2, "")
     assert ran.stderr.startswith("error: the current directory does not exist any more\nhint: ")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_who_goes_is_said_when_a_job_is_to_have_fewer_nodes(
+    here: Callable[..., Ran], work: Work, snapshot: Snapshot, mode: str
+) -> None:
+    work.clock.wall = time.time() - 5
+    first = work.submit([["1"], ["2"], ["3"]], ["x"], name="first")
+    work.submit([["1"]], ["x"], name="second")
+    names = [NodeName(f"{first.pool}-{number}") for number in range(1, 6)]
+    for number, name in enumerate(names, 1):
+        tasks = tuple(grant.task.id for grant in work.claim(1, node=name))
+        node = work.report_node(name=name, tasks=tasks, pid=None)
+        work.session.queue.report(replace(node, number=number))
+    work.session.queue.set_nodes(first, 9)
+    ran = here("addnodes", "--to", "1", "first", *MODES[mode])
+    snapshot(ran, f"look-addnodes-fewer-{mode}")
+    assert work.session.queue.refresh(first).nodes == 1
 
 
 def test_nodes_have_numbers_only_within_a_job_and_are_soon_forgotten(

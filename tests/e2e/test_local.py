@@ -81,6 +81,24 @@ def test_several_agents_on_one_machine_never_give_away_more_than_it_has(home: Ho
     assert home.run("watch", job, code=None).returncode == 0, home.run("list", job).stdout
 
 
+def test_a_job_gets_more_nodes_and_then_fewer_while_it_runs_and_no_attempt_is_stopped_for_it(home: Home) -> None:
+    go, cores = home.root / "go", len(os.sched_getaffinity(0))
+    script = f"until [ -e {go} ]; do sleep 0.1; done # {{index}}"
+    job = home.submit("--image", "none", "-r", "cpu=0.5", "--seq", str(3 * cores), "sh", "-c", script)
+    eventually(lambda: home.status(job)["tasks"]["claimed"] == 2 * cores, "as many tasks run as fit", home)
+    raised = home.json("addnodes", "--to", "3", job)
+    assert (raised["target"], raised["before"], len(raised["nodes"])) == (3, None, 2)
+    eventually(lambda: len(home.agents()) == 3, "three agents live", home)
+    lowered = home.json("addnodes", "--to", "1", job)
+    assert sorted(lowered["ended"] + lowered["leaving"]) == sorted(raised["nodes"])
+    eventually(lambda: len(home.agents()) == 1, "those without work have left", home)
+    assert home.status(job)["tasks"]["claimed"] == 2 * cores, "what runs goes on"
+    go.touch()
+    home.run("watch", job)
+    tasks = home.tasks(job)
+    assert [(task["state"], task["attempt"], task["losses"]) for task in tasks] == [("succeeded", 1, 0)] * 3 * cores
+
+
 def test_a_time_limit_ends_the_command_and_its_children(home: Home) -> None:
     mark = home.root / "alive"
     script = f"trap '' TERM; (while :; do date > {mark}; sleep 0.1; done) & sleep 100"
