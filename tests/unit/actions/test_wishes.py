@@ -159,9 +159,9 @@ def test_nodes_of_one_call_are_on_the_hosts_that_it_names_and_the_pool_grows_by_
     said: list[str] = []
     grown, wish = wished(near, pool, Asked(hosts=("c,d",)), said.append)
     assert [line.split()[0] for line in grown.hosts] == ["a", "b", "c", "d"]
-    assert add_nodes(near, grown, 1, said.append, wish) == (NodeName(f"{pool.id}-2"),)
+    assert add_nodes(near, grown, 1, said.append, wish=wish) == (NodeName(f"{pool.id}-2"),)
     assert lab.on["c"] == NodeName(f"{pool.id}-2")
-    assert add_nodes(near, grown, 2, said.append, wish) == (NodeName(f"{pool.id}-3"),)
+    assert add_nodes(near, grown, 2, said.append, wish=wish) == (NodeName(f"{pool.id}-3"),)
     assert said == ["no node: no host is free"], "host b is free, and was not named"
     assert "b" not in lab.on
     other = LabSession(near.config, near.clock)
@@ -212,6 +212,13 @@ def test_a_list_that_is_wrong_changes_nothing(near: Session, hosts: tuple[str, .
     with pytest.raises(UsageError, match=why):
         wished(near, pool, Asked(hosts=hosts), said_nothing)
     assert near.queue.pool(pool.id) is None
+
+
+def test_a_key_that_is_not_there_is_told_before_anything_is_asked(near: Session, tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"c key={tmp_path}/none\n")
+    with pytest.raises(UsageError, match="does not exist"):
+        wished(near, pool_of_request(near, private=False), Asked(hosts=(str(hosts),)), said_nothing)
 
 
 def test_a_host_of_the_pool_is_no_second_one_and_none_under_its_name_joins(near: Session, tmp_path: Path) -> None:
