@@ -83,7 +83,7 @@ def _set(settings: Globals, number: str, text: str, asked: Asked) -> None:
     if number == "0":
         raise UsageError(
             "a job cannot be told to have no nodes",
-            hint=f"kubeq nodes --stop {text} stops them, kubeq nodes --drain NODE lets one finish what it runs",
+            hint=f"kubeq nodes --stop {text} stops them; kubeq pause {text} has nothing more begun",
         )
     count, job = check_count(number), find_job(session, text)
     check_target(job)
