@@ -130,17 +130,15 @@ def test_a_host_joins_the_pool_of_a_job_that_runs_and_leaves_it_when_what_it_run
 ) -> None:
     for number in (0, 1):
         (home.cwd / f"host{number}").write_text(f"{hosts[number].address} name={hosts[number].name} slots=1\n")
-    script = "until [ -e ~/go ]; do sleep 0.1; done # {index}"
+    script = "touch ~/at-{index}; until [ -e ~/go ]; do sleep 0.1; done; rm ~/at-{index} ~/go"
     job = home.submit("--image", "none", "--hosts", "./host0", "--seq", "2", "--shell", script)
-    eventually(lambda: home.status(job)["tasks"]["claimed"] == 1, "the only host runs one", home)
+    eventually(lambda: "at-1" in hosts[0].run("ls", "/home/ada"), "the only host runs one", home)
     (new,) = home.json("addnodes", "1", "--hosts", "./host1", job)["nodes"]
-    eventually(lambda: home.status(job)["tasks"]["claimed"] == 2, "the new one runs the other", home)
+    eventually(lambda: "at-2" in hosts[1].run("ls", "/home/ada"), "the new one runs the other", home)
     lowered = home.json("addnodes", "--to", "1", job)
     assert (lowered["ended"], lowered["leaving"] + lowered["finishing"]) == ([], [new])
     for host in hosts[:2]:
         host.run("touch", "/home/ada/go")
-    home.run("watch", job)
-    for host in hosts[:2]:
-        host.run("rm", "/home/ada/go")
+    eventually(lambda: home.stands(job) == "succeeded", "both end well", home)
     tasks = {(task["node"] == new, task["state"], task["attempt"]) for task in home.tasks(job)}
     assert tasks == {(False, "succeeded", 1), (True, "succeeded", 1)}
