@@ -8,6 +8,7 @@ TESTS ?=
 AGAIN := --reruns 1
 # Twice what a small machine has processors, as a test waits as long as it works: for leases, processes and servers.
 WORKERS ?= 4
+SHARED = -n $(WORKERS) --dist worksteal $(AGAIN)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
@@ -59,11 +60,11 @@ check: lint types imports parts ## Format, lint, types, import contracts, and un
 
 parts: $(VENV)/installed
 	@images/engine.sh || [ "$$CI" != true ]
-	$(BIN)/pytest -n $(WORKERS) $(AGAIN) tests/test_architecture.py tests/unit tests/contract tests/model tests/cli $(TESTS)
+	$(BIN)/pytest $(SHARED) tests/test_architecture.py tests/unit tests/contract tests/model tests/cli $(TESTS)
 
 e2e: $(VENV)/installed ## The real command line and real agents, with real Docker
 	@images/engine.sh || [ "$$CI" != true ]
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(AGAIN) tests/e2e -m 'not live and not alone' $(TESTS)
+	$(BIN)/pytest $(SHARED) tests/e2e -m 'not live and not alone' $(TESTS)
 	$(BIN)/pytest $(AGAIN) tests/e2e -m 'not live and alone' $(TESTS) || [ $$? = 5 ]
 
 test: $(VENV)/installed ## Everything that must hold

@@ -11,6 +11,13 @@ from tests.e2e.ssh import ssh_home
 from tests.homes import Home
 from tests.stand_ins.ssh_hosts import Host, ssh_hosts
 
+LONGEST = ("test_gce.py", "test_ec2.py", "test_warm_machines.py", "test_ssh_docker.py")
+"""Files of one test of a minute. They come first: begun at the end, each would keep a process busy when no other is."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:

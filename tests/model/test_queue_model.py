@@ -19,7 +19,7 @@ def test_the_queue_keeps_its_promises_over_memory() -> None:
         table = MemoryTable()
         return World(table, table)
 
-    check(world, examples=250)
+    check(world, examples=150)
 
 
 def test_the_queue_keeps_its_promises_over_sqlite_and_both_tables_answer_alike(tmp_path: Path) -> None:
@@ -35,4 +35,4 @@ def test_the_queue_keeps_its_promises_over_dynamodb_and_both_tables_answer_alike
     def world() -> World:
         return World(DynamoDbTable(REGION, made_table(emulated_aws)), MemoryTable(), twins=True)
 
-    check(world, examples=8)
+    check(world, examples=5)
