@@ -39,7 +39,9 @@ def test_containers_run_on_hosts_that_have_an_engine_and_the_agents_image_travel
     (sender.cwd / "input").write_text("staged in\n")
     words = ["-i", busybox_image, "-u", "input", "--seq", "2", "--shell", "cat input; id -u; echo {index} > made"]
     first = sender.run("sub", "--hosts", one_slot_each(sender, [plain, bare]), "--fetch", "out", *words)
-    assert first.stderr.count("bare: the agent needs Python 3.11 or Docker, and the machine has no Python 3") == 1
+    assert first.stderr.count("bare: Docker, in which the tasks are to run, is not installed there") == 1
+    (seen,) = sender.json("-o", f"hosts={bare.address}", "hosts", code=6)["hosts"]
+    assert "the agent needs Python 3.11 or Docker, and the machine has no Python 3" in seen["problem"]
     assert (sender.cwd / "out/1/stdout.txt").read_text() == "staged in\n1000\n"
     assert [(sender.cwd / f"out/{index}/made").read_text() for index in (1, 2)] == ["1\n", "2\n"]
     leave(sender, [plain])
