@@ -1,10 +1,10 @@
-"""`python -m bench [containers|records|files|relay|ssh|scale]...`: all of them but `scale` by default."""
+"""`python -m bench [containers|records|files|relay|ssh|warm|scale]...`: all of them but `scale` by default."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import containers, files, records, relay, scale, ssh
+from bench import containers, files, records, relay, scale, ssh, warm
 
 SUITES = {
     "containers": containers.run,
@@ -12,6 +12,7 @@ SUITES = {
     "files": files.run,
     "relay": relay.run,
     "ssh": ssh.run,
+    "warm": warm.run,
     "scale": scale.run,
 }
 
