@@ -141,12 +141,15 @@ def test_kill_stops_what_runs_and_nothing_starts_afterwards(home: Home) -> None:
 
 
 def test_output_can_be_followed_while_the_task_runs(home: Home) -> None:
-    job = home.submit("--image", "none", "sh", "-c", "for i in 1 2 3 4 5 6; do echo tick $i; sleep 0.5; done")
+    go = home.root / "go"
+    script = f"echo tick 1; until [ -e {go} ]; do sleep 0.1; done; for i in 2 3 4 5 6; do echo tick $i; sleep 0.3; done"
+    job = home.submit("--image", "none", "sh", "-c", script)
     follower = home.start("logs", "-f", f"{job}/1")
     assert follower.stdout is not None
     first = follower.stdout.readline()
     assert first == "tick 1\n"
     assert home.status(job)["status"] == "running", "the first line came while the task was running"
+    go.touch()
     rest = follower.stdout.read()
     assert follower.wait(60) == 0
     assert rest == "".join(f"tick {number}\n" for number in range(2, 7))
@@ -229,18 +232,20 @@ def test_a_fetched_tree_is_not_fetched_again(home: Home) -> None:
 
 
 def test_ctrl_c_detaches_and_the_job_goes_on(home: Home) -> None:
-    waiting = home.start("sub", "--image", "none", "sh", "-c", "sleep 3; echo still here")
+    go = home.root / "go"
+    waiting = home.start("sub", "--image", "none", "sh", "-c", f"until [ -e {go} ]; do sleep 0.1; done")
     job = eventually(lambda: home.json("status")["jobs"], "the job exists", home)[0]["id"]
     eventually(lambda: home.stands(job) == "running", "it runs", home)
     waiting.send_signal(signal.SIGINT)
     _, err = waiting.communicate(timeout=30)
     assert waiting.returncode == 130
     assert job in err
+    go.touch()
     eventually(lambda: home.stands(job) == "succeeded", "the job goes on without its client", home)
 
 
 def test_an_abort_leaves_cleanly_and_resume_goes_on(home: Home) -> None:
-    done = home.root / "done"
+    first, done, go = (home.root / name for name in ("first", "done", "go"))
     waiting = home.start(
         "sub",
         "--image",
@@ -251,7 +256,7 @@ def test_an_abort_leaves_cleanly_and_resume_goes_on(home: Home) -> None:
         "6",
         "sh",
         "-c",
-        f"sleep 1; echo {{index}} >> {done}",
+        f"mkdir {first} 2>/dev/null || until [ -e {go} ]; do sleep 0.1; done; echo {{index}} >> {done}",
     )
     eventually(done.exists, "something has finished", home)
     waiting.send_signal(signal.SIGTERM)
@@ -260,6 +265,7 @@ def test_an_abort_leaves_cleanly_and_resume_goes_on(home: Home) -> None:
     eventually(lambda: not home.agents(), "no agent is left", home)
     (job,) = home.json("status")["jobs"]
     assert job["status"] == "paused"
+    go.touch()
     home.run("resume", job["id"])
     eventually(lambda: home.stands(job["id"]) == "succeeded", "the rest ran", home)
     assert sorted(done.read_text().split()) == ["1", "2", "3", "4", "5", "6"]

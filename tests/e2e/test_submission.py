@@ -65,7 +65,7 @@ def test_results_are_fetched_after_the_end_also_those_of_a_job_with_failures(hom
 
 
 def test_an_equal_job_under_way_is_followed_and_not_submitted_again(home: Home) -> None:
-    words = ("sub", "--image", "none", "-n", "slow", "sh", "-c", "sleep 3; echo end")
+    words = ("sub", "--image", "none", "-n", "slow", "sh", "-c", "sleep 8; echo end")
     first = home.submit(*words[1:])
     again = home.json(*words)
     assert (again["job"], again["created"], again["status"]) == (first, False, "succeeded")
