@@ -95,6 +95,7 @@ def check_results(home: Home, job: str, survivor: str) -> None:
 def share_and_die(backplane: Backplane, submitter: Home, job: str, first: tuple[str, Path], imaged: Any) -> None:
     """An agent gets into mid-task, one in the image joins it, the first is killed, the submitter vanishes."""
     dying = backplane.start(*first)
+    eventually(lambda: submitter.stands(job) == "running", "a task is claimed", submitter)
     eventually(lambda: [t for t in submitter.tasks(job) if t["started_at"]], "a task of the first runs", submitter)
     backplane.start_container(imaged["image"]["command"], imaged["node"], backplane.machine("imaged"))
     eventually(lambda: submitter.status(job)["tasks"]["succeeded"], "the second has done a task", submitter)

@@ -144,6 +144,7 @@ def test_two_machines_serve_one_job_and_one_of_them_may_die(
     def working() -> set[str]:
         return {task["node"] for task in ready.tasks(job) if task["started_at"]}
 
+    eventually(lambda: ready.stands(job) == "running", "one runs something", ready)
     eventually(lambda: working() == {*mine, *theirs}, "both run something", other)
     for pid in mine.values():
         os.kill(pid, signal.SIGKILL)

@@ -45,6 +45,7 @@ def test_a_job_outlives_its_submitter_and_one_of_its_machines_and_leaves_nothing
     words = ["--nodes", "2", "--spot", "-u", "input.txt", "-i", busybox_image, "--seq", str(TASKS)]
     job = submitter.submit("-n", "spread", "-y", *words, "sh", "-c", SCRIPT, "sh", "{index}")
     first, second = ec2.standing()
+    account.eventually(lambda: submitter.stands(job) == "running", "a machine runs a task")
     account.eventually(
         lambda: [task for task in submitter.tasks(job) if task["node"] == first and task["started_at"]],
         "the first machine runs a task",
