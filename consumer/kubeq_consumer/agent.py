@@ -71,7 +71,7 @@ class Agent:
         if not self._get_ready():
             return self._leave(self._parting.reason or GoneReason.SETUP)
         self._node.packages.start()
-        self._renewer.introduce()
+        self._renewer.report()
         threading.Thread(target=self._watch, name="watcher", daemon=True).start()
         while self._parting.reason is None or (self._attempts and not self._out_of_patience()):
             self._turn()
@@ -156,15 +156,14 @@ class Agent:
                 attempt.stop(Stop.RELEASED)
 
     def _claim(self) -> bool:
-        """Claim what there is room for, if it is time to; whether anything was claimed. Nothing is before the row says
-        that this node works: who reads in it that the node has not begun may end its machine without ending an attempt.
-        """
-        due = self._intake.is_due()
-        return due and self._renewer.introduced and self._parting.reason is None and self._ask()
+        """Claim what there is room for, if it is time to; whether anything was claimed."""
+        return self._intake.is_due() and self._parting.reason is None and self._ask()
 
     def _ask(self) -> bool:
-        """Claim what there is room for; whether anything was claimed."""
-        claimed = self._intake.ask(self._snapshot())
+        """Claim what there is room for; whether anything was claimed. Nothing is before the row says that this node has
+        begun: who reads in it that the node has not may end its machine without ending an attempt.
+        """
+        claimed = self._intake.ask(self._snapshot()) if self._renewer.introduced else None
         if claimed is None:
             return False
         self._parting.saw_jobs(claimed.open_jobs, beyond=bool(claimed.too_big) and not claimed.grants)
@@ -222,10 +221,11 @@ class Agent:
         """Leave for want of work, unless work came just now.
 
         The row says that this node leaves before the queue is asked a last time. A submitter seals its job first and
-        counts nodes afterwards, so either it sees a node that leaves, or this node sees its job.
+        counts nodes afterwards, so either it sees a node that leaves, or this node sees its job. An order to leave that
+        the row held is final.
         """
         self._announce(GoneReason.IDLE)
-        if not self._ask():
+        if self._parting.reason is not GoneReason.IDLE or not self._ask():
             return True
         self._parting.take_back(GoneReason.IDLE)
         return False
@@ -249,10 +249,7 @@ class Agent:
     def _announce(self, reason: GoneReason) -> None:
         """Have this node's row say that it leaves."""
         self._parting.begin(reason)
-        try:
-            self._claims.report(self.describe())
-        except BackendError as error:
-            log.warning("it is not known that node %s leaves: %s", self._config.node, error)
+        self._renewer.report()
 
     def _ordered(self, order: NodeOrder) -> None:
         self._begin_leaving(GoneReason.DRAINED, order is NodeOrder.RELEASE)

@@ -95,7 +95,7 @@ class Renewer:
         self._reported_at = float("-inf")
         self._last: Node | None = None
         self.introduced = False
-        """Whether the queue has taken a row that says that this node works; orders that it held have been handed on."""
+        """Whether the queue has taken a row that says that this node has begun; orders it held have been handed on."""
         self._looked_at = float("-inf")
 
     def start(self) -> None:
@@ -107,12 +107,14 @@ class Renewer:
         self._stop.set()
         self._thread.join(10)
 
-    def introduce(self) -> None:
-        """Have the node's row say at once what it is; if the queue is away the thread does so later."""
+    def report(self) -> None:
+        """Have the node's row say at once what it is, and hand on orders that it holds; if the queue is away the thread
+        does so later.
+        """
         try:
             self._report(self._clock.monotonic())
         except BackendError as error:
-            log.warning("the queue does not know of this node yet: %s", error)
+            log.warning("the queue does not know yet what becomes of this node: %s", error)
 
     def _run(self) -> None:
         told, told_at = "", 0.0
@@ -191,7 +193,7 @@ class Renewer:
         self._told(written.packages)
         if written.order is not None:
             self._ordered(written.order)
-        self.introduced = self.introduced or node.state is NodeState.ACTIVE
+        self.introduced = self.introduced or node.state is not NodeState.STARTING
 
     def _guard_exclusive(self) -> None:
         """Stop exclusive commands whose lease is about to end, from a thread that no request can hold up."""

@@ -175,6 +175,8 @@ class Flaky(Queue):
     def __init__(self, table: MemoryTable) -> None:
         super().__init__(table, SystemClock())
         self.away: set[str] = set()
+        self.takes: frozenset[NodeState] = frozenset(NodeState)
+        """The rows that it takes when a node reports itself: those in one of these states."""
         self.refused = 0
 
     def _there(self, what: str) -> None:
@@ -196,6 +198,8 @@ class Flaky(Queue):
 
     def report(self, node: NodeRow) -> NodeRow:
         self._there("report")
+        if node.state not in self.takes:
+            raise BackendError("the queue is away", transient=True)
         return super().report(node)
 
 
@@ -620,6 +624,28 @@ def test_nothing_is_claimed_before_the_queue_has_taken_the_row_of_a_node_that_wo
     theatre.queue.away.clear()
     eventually(lambda: theatre.task().state is TaskState.SUCCEEDED, "the row is there, and then the attempt")
     assert theatre.queue.peers(POOL)[0].state is NodeState.ACTIVE
+
+
+@pytest.mark.parametrize("withdrawn", [True, False])
+def test_an_agent_whose_queue_is_back_as_it_leaves_for_want_of_work_claims_only_if_nobody_withdrew_it(
+    theatre: Theatre, monkeypatch: pytest.MonkeyPatch, withdrawn: bool
+) -> None:
+    monkeypatch.setattr(MemoryTable, "reach", Reach.NETWORK)
+    theatre.told(until_idle=False, linger_s=0.1)
+    theatre.agent._renewer.report()
+    (row,) = theatre.queue.peers(POOL)
+    assert row.state is NodeState.STARTING
+    if withdrawn:
+        gone = replace(row, state=NodeState.GONE, gone=GoneReason.TERMINATED, order=NodeOrder.SHRINK)
+        assert theatre.queue.withdraw(gone)
+    theatre.queue.takes = frozenset({NodeState.DRAINING})
+    theatre.submit(1)
+    theatre.play()
+    reason, task = theatre.end(), theatre.task()
+    if withdrawn:
+        assert (reason, task.state, task.attempt) == (GoneReason.DRAINED, TaskState.PENDING, 0)
+    else:
+        assert (reason, task.state) == (GoneReason.IDLE, TaskState.SUCCEEDED)
 
 
 def test_an_agent_that_was_told_to_leave_before_it_was_there_claims_nothing(theatre: Theatre) -> None:
