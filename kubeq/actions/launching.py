@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kubeq.actions.backplane import check_store_of
-from kubeq.actions.fleet import Fleet, fleet_of, record_overdue, stands_idle
+from kubeq.actions.fleet import Fleet, fleet_of, record_overdue, stands_idle, withdrawn
 from kubeq.actions.machines import identity_of, machines_of
-from kubeq.actions.naming import private_pool_id, shared_pool_id
+from kubeq.actions.naming import node_name, private_pool_id, shared_pool_id
 from kubeq.actions.relaying import revive_relay
 from kubeq.actions.session import Session
 from kubeq.actions.starting import AS_THE_POOL, Numbered, Say, Wish, nobody, start_numbered
@@ -148,10 +148,11 @@ def ensure_nodes(
 ) -> tuple[NodeName, ...]:
     """Start what is missing to `wanted` live nodes; the names of those that were started.
 
-    Hosts that can never run the tasks of `job` are left out. `say` is told of each node that could not be started.
-    Raises BackendError if none is there at the end.
+    Hosts that can never run the tasks of `job` are left out, and so are nodes that it is not to have any more. `say` is
+    told of each node that could not be started. Raises BackendError if none is there at the end.
     """
-    return start_numbered(session, pool, number_missing(session, pool, wanted, job), say)
+    numbered = number_missing(session, pool, wanted, job)
+    return start_numbered(session, pool, _still_wanted(session, pool, numbered, wanted), say)
 
 
 def add_nodes(
@@ -185,6 +186,23 @@ def number_missing(session: Session, pool: Pool, wanted: int, job: Job | None = 
             return Numbered()
         if numbers := _next_numbers(session, pool, wanted - there, fleet):
             return Numbered(numbers=numbers, needed=not there, fleet=fleet, job=job)
+
+
+def _still_wanted(session: Session, pool: Pool, numbered: Numbered, wanted: int) -> Numbered:
+    """The same without those numbers that the job is not to have any more; what they stood for is on record as ended.
+
+    The job was read before machines were looked at, which takes seconds. Whoever lowers its number changes the row
+    first and withdraws what was numbered afterwards: so a number is seen there, or the new row is seen here.
+    """
+    if numbered.job is None or not numbered.numbers:
+        return numbered
+    job = session.queue.refresh(numbered.job)
+    surplus = 0 if job.nodes is None else min(len(numbered.numbers), max(0, wanted - job.nodes))
+    kept = len(numbered.numbers) - surplus
+    why, now = f"job {job.id} is to have {job.nodes} now", session.queue.now()
+    for number in numbered.numbers[kept:] if pool.machines is not None else ():
+        session.queue.withdraw(withdrawn(pool, node_name(pool.id, number), why, now))
+    return replace(numbered, numbers=numbered.numbers[:kept])
 
 
 def fleet_now(session: Session, pool: Pool) -> Fleet:

@@ -19,7 +19,9 @@ from kubeq.errors import Conflict
 from kubeq.queue.pools import UNBEGUN
 
 MOST_LOOKS = 5
-"""Another client may start nodes at the same time, by the number that it read before; it reads the new one soon."""
+"""Nodes begin while they are looked at. What another client numbers by the old number, it withdraws itself: it reads the
+job again before it launches.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,9 @@ from kubeq.actions.session import Session
 from kubeq.actions.starting import Wish
 from kubeq.actions.targets import missing_nodes, retarget
 from kubeq.actions.tending import Tending
-from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeOrder, NodeState, Pool
+from kubeq.core.model import GoneReason, Job, Node, NodeName, NodeOrder, NodeState, Pool, PoolId
 from kubeq.errors import BackendError, Conflict
-from kubeq.nodes.base import Launched, NodeRequest, Refused
+from kubeq.nodes.base import Launched, NodeRequest, Observation, Refused
 from tests.jobs import FakeClock, Work
 from tests.providers import FakeCloud, FakeProvider
 from tests.unit.actions.test_machines import configured
@@ -325,6 +325,29 @@ def test_a_second_client_that_waits_starts_none_after_a_lowering_and_replaces_wh
     clock.advance(5)
     tend(other, job, waiting)
     assert (len(cloud.requests), said[-1]) == (4, f"starting 1 more: {machines.id}-4")
+
+
+def test_a_client_that_waits_with_the_number_of_before_a_lowering_makes_no_machine_by_it(
+    far: Session, session: Session, cloud: FakeCloud, machines: Pool, work: Work
+) -> None:
+    stale = submitted(work, machines, 6, nodes=5)
+    ensure_nodes(far, machines, 2)
+    come(work, machines, 1, 2)
+    other, observe, lowered = configured(session, cloud), cloud.observe, list[Job]()
+
+    def slow(pool: PoolId) -> Mapping[NodeName, Observation]:
+        """The number is lowered while the cloud is asked which machines there are."""
+        if not lowered:
+            lowered.append(stale)
+            lowered[0] = retarget(other, machines, stale, 2).job
+        return observe(pool)
+
+    nodes = observe_pool(far, machines.id)
+    cloud.observe = slow  # type: ignore[method-assign]
+    Replacing(far, machines, lambda sentence: None)(stale, far.queue.outcomes(stale.id), nodes)
+    assert [name for name, _ in cloud.requests] == list(named(machines, 1, 2))
+    assert (lowered[0].nodes, fleet_now(far, machines).coming) == (2, ()), "nobody waits for the numbers given out"
+    assert {rows(far, machines)[number].note for number in (3, 4, 5)} == {f"job {stale.id} is to have 2 now"}
 
 
 def test_what_a_user_stops_after_a_lowering_is_not_started_again(
