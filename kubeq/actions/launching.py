@@ -169,23 +169,28 @@ def add_nodes(
             return start_numbered(session, pool, numbered, say, wish)
 
 
-def number_missing(session: Session, pool: Pool, wanted: int, job: Job | None = None) -> Numbered:
-    """Numbers for what is missing to `wanted` nodes that live or are on their way; none if nothing is.
+def number_missing(
+    session: Session, pool: Pool, wanted: int, job: Job | None = None, most: int | None = None
+) -> Numbered:
+    """Numbers for what is missing to `wanted` nodes that live or are on their way; none if nothing is, and at most so many.
 
     Several clients may look at late lists of a cloud at the same time: one of them gets the numbers.
     """
     if pool.machines is None:
         live = observe_pool(session, pool.id).live
-        if len(live) >= wanted:
-            return Numbered()
-        return Numbered(numbers=number_nodes(session, pool, wanted - len(live)), needed=not live, job=job)
+        missing = max(0, wanted - len(live))
+        allowed = missing if most is None else min(missing, most)
+        numbers: Sequence[int] = number_nodes(session, pool, allowed) if allowed else ()
+        return Numbered(numbers=numbers, needed=not live, job=job, beyond=missing - allowed)
     while True:
         fleet = fleet_now(session, pool)
         there = len(fleet.live) + len(fleet.coming)
-        if there >= wanted:
-            return Numbered()
-        if numbers := _next_numbers(session, pool, wanted - there, fleet):
-            return Numbered(numbers=numbers, needed=not there, fleet=fleet, job=job)
+        missing = max(0, wanted - there)
+        allowed = missing if most is None else min(missing, most)
+        numbers = _next_numbers(session, pool, allowed, fleet) if allowed else ()
+        if numbers or not allowed:
+            beyond = missing - allowed
+            return Numbered(numbers=numbers, needed=not there, fleet=fleet, job=job, beyond=beyond)
 
 
 def _still_wanted(session: Session, pool: Pool, numbered: Numbered, wanted: int) -> Numbered:

@@ -46,13 +46,14 @@ class Numbered:
     """Numbers for new nodes. `needed`: one of them has to come up, as no other is there.
 
     Hosts that can never run the tasks of `job` are left out. `fleet` is what there was of a cloud's machines; None
-    where the pool has none.
+    where the pool has none. `beyond` is how many more are missing than may be started.
     """
 
     numbers: Sequence[int] = ()
     needed: bool = False
     fleet: Fleet | None = None
     job: Job | None = None
+    beyond: int = 0
 
 
 def start_numbered(

@@ -13,7 +13,7 @@ from kubeq.actions.fleet import withdrawn
 from kubeq.actions.launching import fleet_now, nodes_for, number_missing, observe_pool, rows_of
 from kubeq.actions.nodes import still_running
 from kubeq.actions.session import Session
-from kubeq.actions.starting import AS_THE_POOL, Say, Wish, nobody, start_numbered
+from kubeq.actions.starting import AS_THE_POOL, Numbered, Say, Wish, nobody, start_numbered
 from kubeq.core.model import UNFINISHED, Job, Node, NodeName, NodeOrder, Pool
 from kubeq.errors import Conflict
 from kubeq.queue.pools import UNBEGUN
@@ -68,22 +68,31 @@ def missing_nodes(session: Session, pool: Pool, job: Job, target: int) -> int:
 
 
 def retarget(
-    session: Session, pool: Pool, job: Job, target: int, say: Say = nobody, wish: Wish = AS_THE_POOL
+    session: Session,
+    pool: Pool,
+    job: Job,
+    target: int,
+    say: Say = nobody,
+    wish: Wish = AS_THE_POOL,
+    *,
+    most: int | None = None,
 ) -> Retargeted:
-    """Have the job have so many nodes from now on. New nodes are as `wish` says.
+    """Have the job have so many nodes from now on. New nodes are as `wish` says, and no more than `most`: the caller may
+    have asked before spending, and the job and its pool may have changed since.
 
     Raises Conflict for an incomplete job, BackendError if nodes were missing and none of them came up: then the number
     stands all the same.
     """
+    job = session.queue.refresh(job)
     check_target(job)
     wanted = _wanted(session, pool, replace(job, nodes=target))
     numbered = number_missing(
-        session, pool, wanted, job
+        session, pool, wanted, job, most
     )  # before somebody who waits starts others, not such as are wished
     changed = session.queue.set_nodes(job, target)
     if numbered.numbers:
         started = start_numbered(session, pool, numbered, say, wish)
-        return Retargeted(job=changed, before=job.nodes, started=started, because=_why_fewer(changed, wanted))
+        return Retargeted(job=changed, before=job.nodes, started=started, because=_why_fewer(changed, wanted, numbered))
     most, other = _wanted_by_others(session, pool, job)
     sent = _send_away(session, pool, changed, max(target, most))
     return Retargeted(
@@ -92,7 +101,7 @@ def retarget(
         ended=sent.ended,
         leaving=sent.leaving,
         finishing=sent.finishing,
-        because=_why_more(target, most, other, sent) or _why_fewer(changed, wanted),
+        because=_why_more(target, most, other, sent) or _why_fewer(changed, wanted, numbered),
     )
 
 
@@ -162,8 +171,10 @@ def _number(name: NodeName) -> int:
     return int(tail) if tail.isdigit() else 0
 
 
-def _why_fewer(job: Job, wanted: int) -> str | None:
+def _why_fewer(job: Job, wanted: int, numbered: Numbered) -> str | None:
     """Why no more nodes are started than that."""
+    if numbered.beyond:
+        return f"{numbered.beyond:,} more were missing than asked about: kubeq addnodes --to {job.nodes} {job.id}"
     if wanted >= (job.nodes or 0):
         return None
     if job.paused:

@@ -90,8 +90,9 @@ def _set(settings: Globals, number: str, text: str, asked: Asked) -> None:
     pool, wish = wished(session, pool_of_job(session, job), asked, output.warn)
     if missing := missing_nodes(session, pool, job, count):
         agree_to_more(settings, pool, missing, wish)
+    most = None if settings.yes or pool.machines is None else missing
     with hinting(job):
-        done = retarget(session, pool, job, count, output.warn, wish)
+        done = retarget(session, pool, job, count, output.warn, wish, most=most)
     output.show(RetargetedView(done))
 
 

@@ -166,6 +166,24 @@ def test_what_is_wished_is_not_made_otherwise_by_somebody_who_waits(
     assert made == list(zip(named(machines, 1, 2, 3), [False, True, True], strict=True))
 
 
+def test_no_more_machines_are_made_than_were_agreed_to_and_none_for_a_job_that_was_paused_meanwhile(
+    far: Session, cloud: FakeCloud, machines: Pool, work: Work, clock: FakeClock
+) -> None:
+    job = submitted(work, machines, 9, nodes=3)
+    ensure_nodes(far, machines, 3)
+    come(work, machines, 1, 2, 3)
+    agreed = missing_nodes(far, machines, job, 5)
+    for name in named(machines, 1, 2, 3):
+        cloud.preempt(name)
+    clock.advance(5)
+    done = retarget(far, machines, job, 5, most=agreed)
+    assert (agreed, done.started) == (2, named(machines, 4, 5))
+    assert done.because == f"3 more were missing than asked about: kubeq addnodes --to 5 {job.id}"
+    far.queue.pause(job)
+    later = retarget(far, machines, job, 6, most=4)
+    assert (later.started, later.because) == ((), f"it is paused: kubeq resume {job.id} starts what is missing")
+
+
 # -- lowering ---------------------------------------------------------------------------------------------------------
 
 
