@@ -84,7 +84,7 @@ def find_node(session: Session, text: str) -> Node:
 
 def drain_node(session: Session, node: Node) -> None:
     """Ask the node to finish what it runs, to claim no more and to leave. Raises Conflict if it cannot be told."""
-    if not session.queue.order(node, NodeOrder.FINISH):
+    if session.queue.order(node, NodeOrder.FINISH) is None:
         raise Conflict(
             f"node {node.name} cannot be asked yet: it has not reported itself", hint=f"kubeq nodes --stop {node.name}"
         )

@@ -14,7 +14,7 @@ from kubeq.actions.launching import fleet_now, nodes_for, number_missing, observ
 from kubeq.actions.nodes import still_running
 from kubeq.actions.session import Session
 from kubeq.actions.starting import AS_THE_POOL, Numbered, Say, Wish, nobody, start_numbered
-from kubeq.core.model import UNFINISHED, Job, Node, NodeName, NodeOrder, Pool
+from kubeq.core.model import UNFINISHED, Job, Node, NodeName, NodeOrder, NodeState, Pool
 from kubeq.errors import Conflict
 from kubeq.queue.pools import UNBEGUN
 
@@ -161,8 +161,11 @@ def _withdraw(session: Session, pool: Pool, names: Sequence[NodeName], why: str)
 
 
 def _order(session: Session, nodes: Sequence[Node], sent: _Sent) -> None:
+    """Tell nodes to leave. Those that were told so by somebody else, or have ended, are not counted as told."""
     for node in nodes:
-        session.queue.order(node, NodeOrder.SHRINK)
+        told = session.queue.order(node, NodeOrder.SHRINK)
+        if told is None or told.order is not NodeOrder.SHRINK or told.state is NodeState.GONE:
+            continue
         (sent.finishing if node.tasks else sent.leaving).append(node.name)
 
 

@@ -19,6 +19,8 @@ from kubeq.queue.sweeping import list_all
 
 UNBEGUN = frozenset({NodeState.REQUESTED, NodeState.STARTING})
 """States of a node that holds no attempt: an agent claims nothing before its row says that it is active."""
+STRENGTH = {NodeOrder.SHRINK: 0, NodeOrder.FINISH: 1, NodeOrder.RELEASE: 2}
+"""An order never takes the place of a stronger one: that a user has stopped a node stays on record."""
 KEPT_ARCHIVES = 16
 """Of one pool, the newest ones: more only come together where kubeq itself is being changed."""
 MOST_PACKAGES = 64
@@ -208,13 +210,16 @@ class Pools:
                 told.append(node_of(written))
         return told
 
-    def order(self, node: Node, order: NodeOrder) -> bool:
-        """Ask a node to leave; False if it has no row."""
+    def order(self, node: Node, order: NodeOrder) -> Node | None:
+        """Ask a node to leave; its row as it stands then, None if it has none. A stronger order is left as it is."""
 
-        def edit(row: Row) -> Change:
-            return node_change(replace(node_of(row), order=order), row.version)
+        def edit(row: Row) -> Change | None:
+            standing = node_of(row)
+            weaker = standing.order is None or STRENGTH[standing.order] < STRENGTH[order]
+            return node_change(replace(standing, order=order), row.version) if weaker else None
 
-        return edit_row(self._table, Key(nodes_of(node.pool), node.name), f"node {node.name}", edit) is not None
+        written = edit_row(self._table, Key(nodes_of(node.pool), node.name), f"node {node.name}", edit)
+        return None if written is None else node_of(written)
 
     def forget_nodes(self, nodes: Sequence[Node]) -> None:
         """Remove the rows of nodes that have gone; their numbers are not given out again."""

@@ -8,7 +8,15 @@ from dataclasses import replace
 import pytest
 
 from kubeq.actions.fleet import fleet_of
-from kubeq.actions.launching import add_nodes, ensure_nodes, fleet_now, nodes_for, observe_pool, pool_of_request
+from kubeq.actions.launching import (
+    add_nodes,
+    ensure_nodes,
+    fleet_now,
+    nodes_for,
+    observe_pool,
+    pool_of_request,
+    stopped_by_user,
+)
 from kubeq.actions.replacing import Replacing
 from kubeq.actions.resume import resume
 from kubeq.actions.session import Session
@@ -278,6 +286,28 @@ def test_it_is_told_when_only_nodes_with_work_of_other_jobs_are_left(
     done = retarget(session, pool, job, 1)
     assert (done.ended, done.leaving, done.finishing) == ([], [], [])
     assert done.because == "1 more stay, as they run tasks of other jobs"
+
+
+def test_what_a_user_stops_while_a_number_is_lowered_stays_stopped_and_is_not_told_as_leaving_for_it(
+    session: Session, pool: Pool, work: Work, job: Job
+) -> None:
+    add_nodes(session, pool, 2)
+    come(work, pool, 1, 2)
+    order, stopped = session.queue.order, list[Node]()
+
+    def late(node: Node, what: NodeOrder) -> Node | None:
+        """A user stops every node after it was looked who is idle."""
+        if not stopped:
+            stopped.extend(rows(session, pool).values())
+            for each in stopped:
+                order(each, NodeOrder.RELEASE)
+        return order(node, what)
+
+    session.queue.order = late  # type: ignore[method-assign]
+    done = retarget(session, pool, job, 1)
+    assert (done.leaving, done.finishing) == ([], [])
+    assert [node.order for node in rows(session, pool).values()] == [NodeOrder.RELEASE] * 2
+    assert stopped_by_user(rows(session, pool).values())
 
 
 # -- machines ---------------------------------------------------------------------------------------------------------

@@ -358,6 +358,17 @@ def test_a_look_tells_of_orders_cancels_and_takeovers(queue: Queue, submit: Subm
     assert queue.report(node).order is NodeOrder.FINISH, "a report never overwrites an order"
 
 
+def test_an_order_never_takes_the_place_of_a_stronger_one(queue: Queue, clock: Any) -> None:
+    node = Node(
+        name=NODE, pool=POOL, number=1, provider="local", state=NodeState.ACTIVE, host="h", requested_at=clock.now()
+    )
+    assert queue.order(node, NodeOrder.FINISH) is None, "it has no row"
+    queue.report(node)
+    given = [NodeOrder.SHRINK, NodeOrder.FINISH, NodeOrder.SHRINK, NodeOrder.RELEASE, NodeOrder.FINISH]
+    stands = [standing.order for order in given if (standing := queue.order(node, order)) is not None]
+    assert stands == [NodeOrder.SHRINK, NodeOrder.FINISH, NodeOrder.FINISH, NodeOrder.RELEASE, NodeOrder.RELEASE]
+
+
 def test_node_numbers_are_never_given_out_twice(queue: Queue) -> None:
     pool = Pool(id=POOL, provider="local", private=False, created_at=1.0)
     assert queue.number_nodes(pool, 2) == [1, 2]
