@@ -172,7 +172,8 @@ def add_nodes(
 def number_missing(
     session: Session, pool: Pool, wanted: int, job: Job | None = None, most: int | None = None
 ) -> Numbered:
-    """Numbers for what is missing to `wanted` nodes that live or are on their way; none if nothing is, and at most so many.
+    """Numbers for what is missing to `wanted` nodes that live or are on their way; none if nothing is. At most
+    `most` of them.
 
     Several clients may look at late lists of a cloud at the same time: one of them gets the numbers.
     """

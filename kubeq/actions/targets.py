@@ -15,12 +15,12 @@ from kubeq.actions.nodes import still_running
 from kubeq.actions.session import Session
 from kubeq.actions.starting import AS_THE_POOL, Numbered, Say, Wish, nobody, start_numbered
 from kubeq.core.model import UNFINISHED, Job, Node, NodeName, NodeOrder, NodeState, Pool
+from kubeq.core.nodes import has_begun
 from kubeq.errors import Conflict
-from kubeq.queue.pools import UNBEGUN
 
 MOST_LOOKS = 5
-"""Nodes begin while they are looked at. What another client numbers by the old number, it withdraws itself: it reads the
-job again before it launches.
+"""Nodes begin while they are looked at. What another client numbers by the number of before, it withdraws itself: it
+reads the job again before it launches.
 """
 
 
@@ -77,8 +77,8 @@ def retarget(
     *,
     most: int | None = None,
 ) -> Retargeted:
-    """Have the job have so many nodes from now on. New nodes are as `wish` says, and no more than `most`: the caller may
-    have asked before spending, and the job and its pool may have changed since.
+    """Have the job have so many nodes from now on. New nodes are as `wish` says, and no more than `most`: who was asked
+    before spending has agreed to so many, and the job and its pool may have changed since.
 
     Raises Conflict for an incomplete job, BackendError if nodes were missing and none of them came up: then the number
     stands all the same.
@@ -138,7 +138,7 @@ def _send_away(session: Session, pool: Pool, job: Job, keep: int) -> _Sent:
         if surplus <= 0:
             break
         rows = rows_of(session, pool.id)
-        unbegun = [name for name in present if name not in rows or rows[name].state in UNBEGUN]
+        unbegun = [name for name in present if name not in rows or not has_begun(rows[name])]
         begun = [still_running(session, rows[name]) for name in present if name not in unbegun]
         free = [node for node in begun if all(task.job == job.id for task in node.tasks)]
         first = sorted(unbegun, key=_number, reverse=True)[:surplus]

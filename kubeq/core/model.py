@@ -243,7 +243,8 @@ class Node:
 
     `total` is what it has to give, `tasks` are what runs there now, `order` is what the user asked of it, `requests`
     are those it made in its life, for whatever job. `machine` is what a cloud made for it; `worked` whether it has ever
-    started an attempt. `packages` is the number of the newest package that it has been told of.
+    started an attempt, `begun` whether its row has ever said that it works: also in an earlier life of its agent, which
+    may have left something to deliver. `packages` is the number of the newest package that it has been told of.
     """
 
     name: NodeName
@@ -266,6 +267,7 @@ class Node:
     order: NodeOrder | None = None
     machine: Machine | None = None
     worked: bool = False
+    begun: bool = False
     packages: int = 0
     requests: Requests | None = None
 

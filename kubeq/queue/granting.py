@@ -9,6 +9,7 @@ from kubeq.core import transitions
 from kubeq.core.clock import Clock
 from kubeq.core.machines import with_id
 from kubeq.core.model import Ending, JobId, Node, NodeName, PoolId, Reach, Task, TaskState
+from kubeq.core.nodes import has_begun
 from kubeq.core.packages import Package
 from kubeq.errors import BackendError, IllegalTransition, KubeqError
 from kubeq.queue.base import Change, Key, RecordTable, Row, Swapped
@@ -113,14 +114,16 @@ class Granting:
         def edit(row: Row) -> Change:
             standing = node_of(row)
             asked_at = node.requested_at if standing.machine is None else min(node.requested_at, standing.requested_at)
-            kept = replace(node, order=standing.order, packages=standing.packages, requested_at=asked_at)
+            begun = has_begun(node) or has_begun(standing)
+            kept = replace(node, order=standing.order, packages=standing.packages, requested_at=asked_at, begun=begun)
             return node_change(replace(kept, machine=with_id(node.machine, standing.machine)), row.version)
 
         key = Key(nodes_of(node.pool), node.name)
         written = edit_row(self._table, key, f"node {node.name}", edit)
         if written is None:
-            standing = insist(lambda: self._table.insert([node_row(node)]))[0]
-            return node if standing is None else self.report(node)
+            first = replace(node, begun=has_begun(node))
+            standing = insist(lambda: self._table.insert([node_row(first)]))[0]
+            return first if standing is None else self.report(node)
         return node_of(written)
 
     def pin(self, job: JobId, name: str, value: str) -> str:

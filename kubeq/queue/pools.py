@@ -9,6 +9,7 @@ from functools import partial
 from kubeq.core.digest import Digest
 from kubeq.core.machines import with_id
 from kubeq.core.model import Node, NodeName, NodeOrder, NodeState, Pool, PoolId
+from kubeq.core.nodes import has_begun
 from kubeq.core.packages import Package
 from kubeq.errors import BackendError, Conflict
 from kubeq.queue.base import Change, Key, RecordTable, Row, Swapped
@@ -17,8 +18,6 @@ from kubeq.queue.rows import POOLS, jobs_of, node_change, node_of, node_row, nod
 from kubeq.queue.swaps import batches, edit_row, insist, swap_all
 from kubeq.queue.sweeping import list_all
 
-UNBEGUN = frozenset({NodeState.REQUESTED, NodeState.STARTING})
-"""States of a node that holds no attempt: an agent claims nothing before its row says that it is active."""
 STRENGTH = {NodeOrder.SHRINK: 0, NodeOrder.FINISH: 1, NodeOrder.RELEASE: 2}
 """An order never takes the place of a stronger one: that a user has stopped a node stays on record."""
 KEPT_ARCHIVES = 16
@@ -100,7 +99,7 @@ class Pools:
 
         def edit(row: Row) -> Change | None:
             found = node_of(row)
-            if found.state not in UNBEGUN:
+            if has_begun(found) or found.state is NodeState.GONE:
                 return None
             ended = replace(found, state=node.state, gone=node.gone, ended_at=node.ended_at, note=node.note)
             return node_change(replace(ended, order=node.order), row.version)
@@ -127,7 +126,8 @@ class Pools:
             standing = node_of(row)
             if standing.state is NodeState.GONE:
                 return None
-            return node_change(replace(node, order=standing.order, packages=standing.packages), row.version)
+            kept = replace(node, order=standing.order, packages=standing.packages, begun=has_begun(standing))
+            return node_change(kept, row.version)
 
         written = edit_row(self._table, Key(nodes_of(node.pool), node.name), f"node {node.name}", edit)
         if written is not None:

@@ -77,5 +77,6 @@ CHECKS: Mapping[str, Callable[[Any], object]] = {
     "requests": _check_requests,
     "machine": _check_machine,
     "worked": checks.flag,
+    "begun": checks.flag,
 }
 """Everything else: a field without a check is a hole in the wall, and a test looks for it."""

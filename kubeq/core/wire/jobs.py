@@ -118,6 +118,7 @@ def encode_node(node: Node) -> str:
                 "order": node.order,
                 "machine": node.machine and encode_machine(node.machine),
                 "worked": node.worked or None,
+                "begun": node.begun or None,
                 "packages": node.packages or None,
                 "requests": node.requests and encode_requests(node.requests),
             }
@@ -151,6 +152,7 @@ def decode_node(name: NodeName, body: str) -> Node:
             order=optional(NodeOrder, document.get("order")),
             machine=decode_machine(machine) if machine else None,
             worked=document.get("worked", False),
+            begun=document.get("begun", False),
             packages=document.get("packages", 0),
             requests=_requests_of(document),
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from kubeq.actions.fleet import fleet_of
+from kubeq.actions.fleet import fleet_of, withdrawn
 from kubeq.actions.launching import (
     add_nodes,
     ensure_nodes,
@@ -246,6 +246,19 @@ def test_a_node_whose_agent_speaks_up_at_that_very_moment_is_let_finish(
     done = retarget(session, pool, job, 1)
     assert (done.ended, done.leaving, done.finishing) == ([], list(named(pool, 1)), [])
     assert all(seen.alive for _, seen in provider.nodes.values())
+
+
+def test_an_agent_that_was_started_again_is_let_deliver_what_its_earlier_life_has_left(
+    session: Session, provider: FakeProvider, pool: Pool, work: Work, job: Job
+) -> None:
+    add_nodes(session, pool, 2)
+    come(work, pool, 1, 2)
+    run_on(work, pool, 1), run_on(work, pool, 2)
+    come(work, pool, 2, state=NodeState.STARTING)
+    done = retarget(session, pool, job, 1)
+    assert (done.ended, done.leaving) == ([], list(named(pool, 2)))
+    assert all(seen.alive for _, seen in provider.nodes.values()), "its agent hears of it once it has come up"
+    assert not session.queue.withdraw(withdrawn(pool, named(pool, 2)[0], "too late", session.queue.now()))
 
 
 def test_an_agent_that_comes_up_although_it_was_given_up_is_told_to_leave(

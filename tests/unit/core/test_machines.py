@@ -70,9 +70,11 @@ def test_the_machine_of_a_node_comes_back(machine: Machine | None) -> None:
         requested_at=1.0,
         machine=machine,
         worked=True,
+        begun=True,
     )
     assert wire.decode_node(node.name, wire.encode_node(node)) == node
-    assert not wire.decode_node(node.name, wire.encode_node(replace(node, worked=False))).worked
+    fresh = wire.decode_node(node.name, wire.encode_node(replace(node, worked=False, begun=False)))
+    assert (fresh.worked, fresh.begun) == (False, False)
 
 
 def test_a_part_of_a_machines_memory_is_left_to_its_system() -> None:

@@ -358,6 +358,18 @@ def test_a_look_tells_of_orders_cancels_and_takeovers(queue: Queue, submit: Subm
     assert queue.report(node).order is NodeOrder.FINISH, "a report never overwrites an order"
 
 
+def test_that_a_node_has_begun_stays_in_its_row_whatever_it_and_others_say_later(queue: Queue, clock: Any) -> None:
+    node = Node(
+        name=NODE, pool=POOL, number=1, provider="local", state=NodeState.STARTING, host="h", requested_at=clock.now()
+    )
+    assert not queue.report(node).begun
+    assert queue.report(replace(node, state=NodeState.ACTIVE)).begun
+    assert queue.report(node).begun, "its agent was started again"
+    assert queue.record_end(replace(node, state=NodeState.GONE)).begun
+    assert queue.report(node).begun
+    assert not queue.withdraw(replace(node, state=NodeState.GONE, order=NodeOrder.SHRINK))
+
+
 def test_an_order_never_takes_the_place_of_a_stronger_one(queue: Queue, clock: Any) -> None:
     node = Node(
         name=NODE, pool=POOL, number=1, provider="local", state=NodeState.ACTIVE, host="h", requested_at=clock.now()
