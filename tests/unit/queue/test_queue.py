@@ -420,7 +420,7 @@ def test_a_forgotten_job_is_gone_with_its_tasks(queue: Queue, submit: Submit) ->
 def test_a_submission_whose_job_is_removed_meanwhile_leaves_no_rows(queue: Queue, submit: Submit) -> None:
     job = submit(5, seal=False)
     queue.forget(job)
-    queue.add_tasks(job, ['{"schema":1,"state":"pending","values":["6"]}'], first=6)
+    queue.add_tasks(job, ['{"schema":1,"state":"pending","values":["6"]}'])
     with pytest.raises(NotFound, match="removed while it was being submitted"):
         queue.seal(job)
     assert queue.outcomes(job.id) == {}
