@@ -14,9 +14,10 @@ from kubeq.actions.launching import fleet_now, nodes_for, number_missing, observ
 from kubeq.actions.nodes import still_running
 from kubeq.actions.session import Session
 from kubeq.actions.starting import AS_THE_POOL, Numbered, Say, Wish, nobody, start_numbered
+from kubeq.actions.wishes import Asked, check_asked, wished
 from kubeq.core.model import UNFINISHED, Job, Node, NodeName, NodeOrder, NodeState, Pool
 from kubeq.core.nodes import has_begun
-from kubeq.errors import Conflict
+from kubeq.errors import Conflict, UsageError
 
 MOST_LOOKS = 5
 """Nodes begin while they are looked at. What another client numbers by the number of before, it withdraws itself: it
@@ -65,6 +66,24 @@ def missing_nodes(session: Session, pool: Pool, job: Job, target: int) -> int:
     """How many nodes would be started if the job were to have so many."""
     present, _ = _present(session, pool)
     return max(0, _wanted(session, pool, replace(job, nodes=target)) - len(present))
+
+
+def wished_for_missing(
+    session: Session, pool: Pool, job: Job, target: int, asked: Asked, say: Say
+) -> tuple[Pool, Wish, int]:
+    """The pool, which may have grown by hosts, what is wished of new nodes, and how many would be started.
+
+    Raises UsageError for a wish that cannot be, or that is about no node as none is missing, BackendError if none of
+    its hosts can be used; then nothing has changed.
+    """
+    check_asked(session, pool, asked)
+    missing = missing_nodes(session, pool, job, target)
+    if not missing and (asked.machines or asked.hosts):
+        raise UsageError(
+            f"no node would be started for job {job.id} now, and -m, --spot and --hosts are about new nodes only",
+            hint=f"leave them out, or start nodes whatever there is: kubeq addnodes 1 {job.id}",
+        )
+    return (*wished(session, pool, asked, say), missing)
 
 
 def retarget(

@@ -73,8 +73,7 @@ def _set(settings: Globals, number: str, text: str, asked: Asked) -> None:
     from kubeq.actions.finding import find_job
     from kubeq.actions.launching import pool_of_job
     from kubeq.actions.nodes import check_count
-    from kubeq.actions.targets import check_target, missing_nodes, retarget
-    from kubeq.actions.wishes import wished
+    from kubeq.actions.targets import check_target, retarget, wished_for_missing
     from kubeq.cli.spending import agree_to_more
     from kubeq.cli.starting import hinting
     from kubeq.cli.views_sub import RetargetedView
@@ -87,8 +86,8 @@ def _set(settings: Globals, number: str, text: str, asked: Asked) -> None:
         )
     count, job = check_count(number), find_job(session, text)
     check_target(job)
-    pool, wish = wished(session, pool_of_job(session, job), asked, output.warn)
-    if missing := missing_nodes(session, pool, job, count):
+    pool, wish, missing = wished_for_missing(session, pool_of_job(session, job), job, count, asked, output.warn)
+    if missing:
         agree_to_more(settings, pool, missing, wish)
     most = None if settings.yes or pool.machines is None else missing
     with hinting(job):

@@ -11,6 +11,7 @@ import pytest
 from kubeq.actions.launching import add_nodes, ensure_nodes, fleet_now, number_missing, observe_pool, pool_of_request
 from kubeq.actions.session import Session
 from kubeq.actions.starting import AS_THE_POOL, start_numbered
+from kubeq.actions.targets import wished_for_missing
 from kubeq.actions.wishes import Asked, check_asked, wished
 from kubeq.core.machines import MachineType
 from kubeq.core.model import GoneReason, NodeName, Pool, PoolId, Reach
@@ -259,6 +260,33 @@ def test_hosts_are_refused_where_nodes_are_on_this_machine_and_beside_machines_o
         check_asked(session, pool_of_request(session, private=False), Asked(hosts=("c",)))
     with pytest.raises(UsageError, match="--hosts goes neither with -m nor with --spot"):
         check_asked(far, pool_of_request(far, private=False), Asked(hosts=("c",), spot=True))
+
+
+def test_what_is_wished_of_nodes_of_which_none_is_missing_is_refused_and_no_host_joins_for_it(
+    near: Session, clock: FakeClock
+) -> None:
+    pool = pool_of_request(near, private=False)
+    job = Work(near, clock).submit([("1",), ("2",), ("3",)], ["n"], pool=pool.id)
+    ensure_nodes(near, pool)
+    with pytest.raises(UsageError, match=r"no node would be started for job .* now"):
+        wished_for_missing(near, pool, job, 1, Asked(hosts=("c",)), said_nothing)
+    standing = near.queue.pool(pool.id)
+    assert standing is not None
+    assert standing.hosts == pool.hosts
+    grown, wish, missing = wished_for_missing(near, pool, job, 2, Asked(hosts=("c",)), said_nothing)
+    assert (len(grown.hosts), missing) == (3, 1)
+    assert wish.hosts is not None
+    assert wished_for_missing(near, grown, job, 1, Asked(), said_nothing) == (grown, AS_THE_POOL, 0)
+
+
+def test_a_type_and_spot_are_refused_too_where_no_machine_is_missing(far: Session, clock: FakeClock) -> None:
+    pool = pool_of_request(far, private=False)
+    job = Work(far, clock).submit([("1",), ("2",)], ["n"], pool=pool.id)
+    ensure_nodes(far, pool)
+    for asked in (Asked(types=("m.large",)), Asked(spot=True), Asked(spot=False)):
+        with pytest.raises(UsageError, match="are about new nodes only"):
+            wished_for_missing(far, pool, job, 1, asked, said_nothing)
+    assert wished_for_missing(far, pool, job, 2, Asked(spot=True), said_nothing)[2] == 1
 
 
 def test_hosts_may_join_a_pool_of_machines_and_none_that_fails_is_waited_for(
