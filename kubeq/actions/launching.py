@@ -85,6 +85,7 @@ def pool_of_job(session: Session, job: Job) -> Pool:
     check_store_of(job, session.store)
     standing = session.queue.pool(job.pool)
     if standing is not None:
+        session.follow(standing)
         return standing
     shared = pool_of_request(session, private=False)
     return Pool(
@@ -129,6 +130,9 @@ def _unseen(session: Session, pool: PoolId, quiet: Iterable[Node]) -> tuple[tupl
     """Which of the nodes that nobody hears may be well, and why nobody knows; none where other machines do answer."""
     silent = session.provider_of(pool).silent(pool)
     standing = session.queue.pool(pool) if silent else None
+    if standing is not None and session.follow(standing):
+        session.provider_of(pool).observe(pool)
+        silent = session.provider_of(pool).silent(pool)
     if standing is None or len(silent) < len(standing.hosts):
         return (), ""
     told = {node.name: silent.get(node.address or "") for node in quiet if not _is_leaving(node)}

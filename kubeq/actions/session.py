@@ -41,6 +41,7 @@ class Session:
         self.clock = clock or SystemClock()
         self._providers: dict[PoolId, NodeProvider] = {}
         self._own_hosts: dict[PoolId, NodeProvider] = {}
+        self._lines: dict[PoolId, tuple[str, ...]] = {}
 
     def beside(self, config: Config) -> Session:
         """A session of another configuration of the same queue and stores, which are not opened again."""
@@ -125,6 +126,7 @@ class Session:
 
     def adopt(self, pool: Pool, *, anew: bool = False) -> Pool:
         """The same pool, of which it is known from now on where its nodes come from; `anew`: it has grown."""
+        self._lines[pool.id] = pool.hosts
         if anew:
             self._own_hosts.pop(pool.id, None)
         if pool.hosts and pool.provider != HOSTS and pool.id not in self._own_hosts:
@@ -138,6 +140,13 @@ class Session:
                 self.here if pool.provider == HERE else self._open_provider(pool.provider, pool.hosts, region)
             )
         return pool
+
+    def follow(self, pool: Pool) -> bool:
+        """Look for nodes also on hosts that have joined the pool, whose row this is now; whether any have."""
+        grown = self._lines.get(pool.id, ()) != pool.hosts
+        if grown:
+            self.adopt(pool, anew=True)
+        return grown
 
     def providers_of(self, pool: PoolId) -> Sequence[NodeProvider]:
         """Its own, the user's hosts that it has besides, and this machine, whose agents may serve any pool."""

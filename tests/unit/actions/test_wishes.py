@@ -8,16 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from kubeq.actions.launching import add_nodes, ensure_nodes, fleet_now, number_missing, observe_pool, pool_of_request
+from kubeq.actions.launching import (
+    SEEN_RECENTLY_S,
+    add_nodes,
+    ensure_nodes,
+    fleet_now,
+    number_missing,
+    observe_pool,
+    pool_of_request,
+)
 from kubeq.actions.session import Session
 from kubeq.actions.starting import AS_THE_POOL, start_numbered
 from kubeq.actions.targets import wished_for_missing
+from kubeq.actions.tending import tending_of
 from kubeq.actions.wishes import Asked, check_asked, wished
 from kubeq.core.machines import MachineType
 from kubeq.core.model import GoneReason, NodeName, Pool, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.errors import BackendError, UsageError
-from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeProvider, NodeRequest, Refused
+from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeProvider, NodeRequest, Observation, Refused
 from kubeq.queue.queue import Queue
 from kubeq.queue.rows import POOLS
 from tests.jobs import FakeClock, MemorySession, Work, session_in
@@ -34,6 +43,7 @@ class Lab:
     def __init__(self) -> None:
         self.on: dict[str, NodeName] = {}
         self.broken: dict[str, str] = {}
+        self.silent: dict[str, str] = {}
 
 
 class LabHosts(FakeProvider):
@@ -49,6 +59,13 @@ class LabHosts(FakeProvider):
 
     def look(self, pool: PoolId) -> Sequence[HostSeen]:
         return [HostSeen(name=host, address=host, problem=self.lab.broken.get(host)) for host in self.hosts]
+
+    def observe(self, pool: PoolId) -> Mapping[NodeName, Observation]:
+        hidden = {self.lab.on[host] for host in self.lab.silent if host in self.lab.on}
+        return {name: seen for name, seen in super().observe(pool).items() if name not in hidden}
+
+    def silent(self, pool: PoolId) -> Mapping[str, str]:
+        return {host: self.lab.silent[host] for host in self.hosts if host in self.lab.silent}
 
     def launch(self, request: NodeRequest, names: Mapping[NodeName, int]) -> Mapping[NodeName, Launched | Refused]:
         free = [host for host in self.hosts if host not in self.lab.on and host not in self.lab.broken]
@@ -232,6 +249,30 @@ def test_a_host_of_the_pool_is_no_second_one_and_none_under_its_name_joins(near:
         wished(near, pool, Asked(hosts=(str(hosts),)), said_nothing)
 
 
+@pytest.mark.parametrize("joined", ["before", "meanwhile"])
+def test_nodes_go_on_by_themselves_where_no_host_answers_also_of_a_pool_that_has_grown(
+    near: Session, lab: Lab, clock: FakeClock, joined: str
+) -> None:
+    pool = pool_of_request(near, private=False)
+    other = LabSession(near.config, clock)
+    vars(other).update(table=near.table, store=near.store, inputs_store=near.inputs_store, lab=lab)
+    if joined == "before":
+        wished(other, pool, Asked(hosts=("c",)), said_nothing)
+    work, said = Work(near, clock), list[str]()
+    job = work.submit([("1",), ("2",)], ["n"], pool=pool.id)
+    ensure_nodes(near, pool, 1, job=job)
+    tending = tending_of(near, job, said.append)
+    if joined == "meanwhile":
+        wished(other, pool, Asked(hosts=("c",)), said_nothing)
+    work.report_node(name=NodeName(f"{pool.id}-1"), pool=pool.id, address="c")
+    clock.advance(SEEN_RECENTLY_S + 1)
+    lab.silent = dict.fromkeys("abc", "the network is unreachable")
+    nodes = observe_pool(near, pool.id)
+    assert nodes.unseen == (NodeName(f"{pool.id}-1"),)
+    tending(job, near.queue.outcomes(job.id), nodes)
+    assert said == ["its nodes go on by themselves while they cannot be reached: the network is unreachable"]
+
+
 def test_two_clients_that_add_hosts_at_the_same_time_add_both(near: Session, lab: Lab) -> None:
     pool = pool_of_request(near, private=False)
     look = LabHosts.look
@@ -270,13 +311,13 @@ def test_what_is_wished_of_nodes_of_which_none_is_missing_is_refused_and_no_host
     ensure_nodes(near, pool)
     with pytest.raises(UsageError, match=r"no node would be started for job .* now"):
         wished_for_missing(near, pool, job, 1, Asked(hosts=("c",)), said_nothing)
+    assert wished_for_missing(near, pool, job, 1, Asked(), said_nothing) == (pool, AS_THE_POOL, 0)
     standing = near.queue.pool(pool.id)
     assert standing is not None
     assert standing.hosts == pool.hosts
     grown, wish, missing = wished_for_missing(near, pool, job, 2, Asked(hosts=("c",)), said_nothing)
     assert (len(grown.hosts), missing) == (3, 1)
     assert wish.hosts is not None
-    assert wished_for_missing(near, grown, job, 1, Asked(), said_nothing) == (grown, AS_THE_POOL, 0)
 
 
 def test_a_type_and_spot_are_refused_too_where_no_machine_is_missing(far: Session, clock: FakeClock) -> None:
