@@ -58,8 +58,9 @@ class Agent:
         self._signs = Signs(node.config.run_dir, node.clock.monotonic)
         self._ended = threading.Event()
         self._renewer = Renewer(
-            claims, node.clock, held=self._held, describe=self.describe, ordered=self._ordered, told=self._heard
-        )
+            claims, node.clock, held=self._held, describe=self.describe, ordered=self._ordered, told=self._heard,
+            silence=self._intake.silence, wake=self._wake,
+        )  # fmt: skip
 
     def run(self, housekeep: Callable[[], None]) -> GoneReason:
         """Work until there is a reason to leave; answers with it. `housekeep` is called now and then."""
@@ -205,9 +206,12 @@ class Agent:
                 self._claims.wait(self._config.poll_s)
             except BackendError:
                 self._ended.wait(self._config.poll_s)
-            with self._news:
-                self._intake.hungry = True
-                self._news.notify_all()
+            self._wake()
+
+    def _wake(self) -> None:
+        with self._news:
+            self._intake.hungry = True
+            self._news.notify_all()
 
     def _out_of_patience(self) -> bool:
         """Whether this agent, which is to give back what it has, need not wait for its outcomes any longer."""
@@ -220,9 +224,8 @@ class Agent:
     def _settled_to_leave(self) -> bool:
         """Leave for want of work, unless work came just now.
 
-        The row says that this node leaves before the queue is asked a last time. A submitter seals its job first and
-        counts nodes afterwards, so either it sees a node that leaves, or this node sees its job. An order to leave that
-        the row held is final.
+        The row says that this node leaves before the queue, unless the row holds an order, is asked a last time. A
+        submitter seals its job first and counts nodes afterwards: it sees a node that leaves, or this node its job.
         """
         self._announce(GoneReason.IDLE)
         if self._parting.reason is not GoneReason.IDLE or not self._ask():

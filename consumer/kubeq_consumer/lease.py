@@ -17,6 +17,7 @@ from kubeq.core.model import Node, NodeOrder, NodeState, Reach
 from kubeq.core.outcome import Stop
 from kubeq.errors import BackendError
 from kubeq.queue.claims import Claims, Grant
+from kubeq_consumer.silence import Silence
 
 log = logging.getLogger(__name__)
 LOOK_S = 0.5
@@ -70,6 +71,9 @@ def confirm(claims: Claims, one: Held, monotonic: float) -> bool:
 class Renewer:
     """Renews what `held` answers, reports what `describe` answers, and hands on the user's orders, and which package
     the node's row says is the newest.
+
+    Until the queue has taken the row of a node that has begun, nothing is claimed, and `silence` is of the reports;
+    then `wake` is called, once, and what claims are answered counts alone.
     """
 
     def __init__(
@@ -81,6 +85,8 @@ class Renewer:
         describe: Callable[[], Node],
         ordered: Callable[[NodeOrder], None],
         told: Callable[[int], None],
+        silence: Silence,
+        wake: Callable[[], None],
     ) -> None:
         self._claims = claims
         self._clock = clock
@@ -88,6 +94,8 @@ class Renewer:
         self._describe = describe
         self._ordered = ordered
         self._told = told
+        self._silence = silence
+        self._wake = wake
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="renewer", daemon=True)
         self._guard = threading.Thread(target=self._guard_exclusive, name="exclusive guard", daemon=True)
@@ -179,7 +187,12 @@ class Renewer:
 
     def _report(self, now: float) -> None:
         with self._reporting:
-            self._report_news(now)
+            try:
+                self._report_news(now)
+            except BackendError as error:
+                if not self.introduced:
+                    self._silence.go_on(error)
+                raise
 
     def _report_news(self, now: float) -> None:
         node = self._describe()
@@ -193,7 +206,15 @@ class Renewer:
         self._told(written.packages)
         if written.order is not None:
             self._ordered(written.order)
-        self.introduced = self.introduced or node.state is not NodeState.STARTING
+        if not self.introduced:
+            self._silence.end()
+            self._introduce(node)
+
+    def _introduce(self, node: Node) -> None:
+        """The queue has taken that row; if it says that the node has begun, there may be claims from now on."""
+        if node.state is not NodeState.STARTING:
+            self.introduced = True
+            self._wake()
 
     def _guard_exclusive(self) -> None:
         """Stop exclusive commands whose lease is about to end, from a thread that no request can hold up."""

@@ -63,6 +63,7 @@ from kubeq_consumer.remotes import Remotes
 from kubeq_consumer.runtimes.base import Execution, Leftover, Sink
 from kubeq_consumer.settings import AgentConfig
 from kubeq_consumer.shipping import Shipper
+from kubeq_consumer.silence import LOST_S, REFUSED_S
 from kubeq_consumer.spool import Spool
 
 POOL, NODE = PoolId("p"), NodeName("n1")
@@ -169,6 +170,15 @@ class Act:
     def remove(self) -> None: ...
 
 
+class Leaping(SystemClock):
+    """Time that passes as it does, and at once when the test says so."""
+
+    leapt_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.leapt_s
+
+
 class Flaky(Queue):
     """A queue that can be out of reach, all of it or some calls."""
 
@@ -178,11 +188,19 @@ class Flaky(Queue):
         self.takes: frozenset[NodeState] = frozenset(NodeState)
         """The rows that it takes when a node reports itself: those in one of these states."""
         self.refused = 0
+        self.says = BackendError("the queue is away", transient=True)
+        self.deaf = False
+        """Whether it tells nobody that it has changed."""
 
     def _there(self, what: str) -> None:
         if what in self.away:
             self.refused += 1
-            raise BackendError("the queue is away", transient=True)
+            raise self.says
+
+    def wait(self, seconds: float) -> None:
+        if self.deaf:
+            threading.Event().wait(seconds)
+        super().wait(seconds)
 
     def claim(self, pool: PoolId, node: NodeName, room: Room) -> Claimed:
         self._there("claim")
@@ -199,7 +217,7 @@ class Flaky(Queue):
     def report(self, node: NodeRow) -> NodeRow:
         self._there("report")
         if node.state not in self.takes:
-            raise BackendError("the queue is away", transient=True)
+            raise self.says
         return super().report(node)
 
 
@@ -209,6 +227,7 @@ class Theatre:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.stage = Stage()
+        self.clock = Leaping()
         self.queue = Flaky(MemoryTable())
         self.store = MemoryStore()
         self.blobs = Blobs(self.store)
@@ -238,7 +257,7 @@ class Theatre:
         cache = BlobCache(self.root / "cache", self.blobs)
         node = Node(
             config=self.config,
-            clock=SystemClock(),
+            clock=self.clock,
             now=self.queue.now,
             requests=lambda: Requests(queue=self.queue.requests, store=self.store.requests),
             claims=self.queue,
@@ -615,8 +634,8 @@ def test_nothing_is_claimed_before_the_node_is_ready_and_its_row_says_that_it_st
 
 
 def test_nothing_is_claimed_before_the_queue_has_taken_the_row_of_a_node_that_works(theatre: Theatre) -> None:
-    theatre.queue.away = {"report"}
-    theatre.told(until_idle=False, linger_s=60.0)
+    theatre.queue.away, theatre.queue.deaf = {"report"}, True
+    theatre.told(until_idle=False, linger_s=60.0, poll_s=600.0)
     theatre.submit(1)
     theatre.play()
     eventually(lambda: theatre.queue.refused >= 2, "it has had time to look for work, and reports itself again")
@@ -747,6 +766,15 @@ def test_an_agent_whose_queue_stays_away_for_too_long_leaves(theatre: Theatre) -
     theatre.told(lost_after_s=0.3)
     theatre.queue.away = {"claim"}
     theatre.play()
+    assert theatre.end() is GoneReason.LOST
+
+
+def test_an_agent_that_is_refused_before_it_may_claim_leaves_as_soon_as_any_other(theatre: Theatre) -> None:
+    theatre.queue.away, theatre.queue.says = {"report"}, AccessDenied("the relay has let this node go")
+    theatre.told(until_idle=False, linger_s=LOST_S)
+    theatre.play()
+    eventually(lambda: theatre.queue.refused, "it has been refused")
+    theatre.clock.leapt_s = REFUSED_S + 1
     assert theatre.end() is GoneReason.LOST
 
 

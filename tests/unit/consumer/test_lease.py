@@ -9,12 +9,14 @@ from dataclasses import replace
 import pytest
 
 from kubeq.core.clock import SystemClock
-from kubeq.core.model import Node, NodeName, NodeOrder, NodeState, Policy, PoolId
+from kubeq.core.model import Node, NodeName, NodeOrder, NodeState, Policy, PoolId, Reach
 from kubeq.core.outcome import Stop
-from kubeq.errors import BackendError
+from kubeq.errors import AccessDenied, BackendError
 from kubeq.queue.claims import Grant
 from kubeq.queue.queue import Queue
 from kubeq_consumer.lease import Renewer
+from kubeq_consumer.silence import REFUSED_S, Silence
+from tests.jobs import FakeClock
 
 
 class Held:
@@ -52,6 +54,8 @@ def renewer(queue: object, held: Sequence[Held], orders: list[NodeOrder]) -> Ren
         describe=node,
         ordered=orders.append,
         told=lambda number: None,
+        silence=Silence(SystemClock()),
+        wake=lambda: None,
     )
 
 
@@ -156,3 +160,84 @@ def test_a_queue_that_is_away_for_long_is_not_told_with_every_try(caplog: pytest
     assert [record.getMessage() for record in caplog.records] == [
         "leases could not be renewed; what runs goes on: no route"
     ]
+
+
+class Door:
+    """A queue that takes a node's row, or refuses it."""
+
+    reach = Reach.NETWORK
+
+    def __init__(self) -> None:
+        self.refuses = False
+
+    def report(self, node: Node) -> Node:
+        if self.refuses:
+            raise AccessDenied("let go")
+        return node
+
+
+class Comer:
+    """A node that reports itself to a Door, in the state and with the note that the test says."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.door = Door()
+        self.silence = Silence(self.clock)
+        self.row = node()
+        self.woken = 0
+        self.renewer = Renewer(
+            self.door,  # type: ignore[arg-type]
+            self.clock,
+            held=tuple,
+            describe=lambda: self.row,
+            ordered=lambda order: None,
+            told=lambda number: None,
+            silence=self.silence,
+            wake=self._wake,
+        )
+
+    def _wake(self) -> None:
+        assert self.renewer.introduced, "who is woken finds that it may claim"
+        self.woken += 1
+
+    def report(self, state: NodeState = NodeState.ACTIVE, note: str | None = None) -> None:
+        self.row = replace(self.row, state=state, note=note)
+        self.renewer.report()
+
+
+def test_a_node_is_woken_once_when_the_queue_has_first_taken_that_it_has_begun() -> None:
+    comer = Comer()
+    comer.report(NodeState.STARTING)
+    assert (comer.renewer.introduced, comer.woken) == (False, 0)
+    comer.door.refuses = True
+    comer.report()
+    assert (comer.renewer.introduced, comer.woken) == (False, 0)
+    comer.door.refuses = False
+    comer.report()
+    comer.report(note="news")
+    assert (comer.renewer.introduced, comer.woken) == (True, 1)
+
+
+def test_a_no_to_a_node_that_may_not_claim_yet_is_a_no_as_one_to_a_claim_is() -> None:
+    comer = Comer()
+    comer.report(NodeState.STARTING)
+    comer.clock.advance(REFUSED_S)
+    comer.report(NodeState.STARTING, "nearly")
+    comer.door.refuses = True
+    comer.report()
+    comer.clock.advance(REFUSED_S)
+    assert not comer.silence.is_final(holding=False)
+    comer.clock.advance(1)
+    assert comer.silence.is_final(holding=False)
+    comer.door.refuses = False
+    comer.report()
+    assert not comer.silence.is_final(holding=False)
+
+
+def test_once_a_node_may_claim_its_reports_say_nothing_of_how_long_the_queue_gives_it_nothing() -> None:
+    comer = Comer()
+    comer.report()
+    comer.silence.go_on(AccessDenied("no claims for you"))
+    comer.clock.advance(REFUSED_S + 1)
+    comer.report(note="news")
+    assert comer.silence.is_final(holding=False)
