@@ -50,9 +50,9 @@ class Lookout:
         self._ending.set()
 
     def nodes(self) -> Nodes:
-        """What was seen last. Raises what the last look raised."""
+        """What was seen last. Raises what the last look raised, unless that may pass and something was seen before."""
         if self._is_cheap:
-            return observe_pool(self._session, self._pool)
+            self._look_once()
         seen = self._seen[1]
         if isinstance(seen, KubeqError):
             raise seen
@@ -66,7 +66,7 @@ class Lookout:
     @property
     def is_fresh(self) -> bool:
         """Whether that look began after the caller had changed anything last."""
-        return self._is_cheap or self._seen[0] >= self._acted_at
+        return self._seen[0] >= self._acted_at
 
     def acted(self) -> None:
         """The caller may have changed something: what was seen so far says too little."""
@@ -74,15 +74,18 @@ class Lookout:
 
     def _look(self) -> None:
         while not self._ending.is_set():
-            began = self._session.clock.monotonic()
-            try:
-                self._seen = (began, observe_pool(self._session, self._pool))
-                self._asked.answered()
-            except KubeqError as error:
-                if not (isinstance(error, BackendError) and error.transient and isinstance(self._seen[1], Nodes)):
-                    self._seen = (began, error)
-                else:  # what was seen last holds until a cloud that is away for a while answers again
-                    self._asked.failed(error, began)
-                    log.info("the nodes cannot be looked at now: %s", error.message)
+            self._look_once()
             self._first.set()
             self._ending.wait(self._provider.capabilities.look_every_s)
+
+    def _look_once(self) -> None:
+        began = self._session.clock.monotonic()
+        try:
+            self._seen = (began, observe_pool(self._session, self._pool))
+            self._asked.answered()
+        except KubeqError as error:
+            if not (isinstance(error, BackendError) and error.transient and isinstance(self._seen[1], Nodes)):
+                self._seen = (began, error)
+            else:  # what was seen last holds until a cloud that is away for a while answers again
+                self._asked.failed(error, began)
+                log.info("the nodes cannot be looked at now: %s", error.message)

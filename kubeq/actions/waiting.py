@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from kubeq.actions.disowning import disown_gone
@@ -80,7 +81,7 @@ def follow(session: Session, job: Job, *, tend: Tend | None = None) -> Iterator[
 
 
 def _follow(session: Session, job: Job, lookout: Lookout, tend: Tend | None) -> Iterator[Tick]:
-    queue, seen = session.queue, _Seen(session, job, lookout)
+    seen = _Seen(session, job, lookout)
     before: Mapping[Outcome, int] | None = None
     while True:
         around = seen.ask(patient=before is not None)
@@ -93,9 +94,11 @@ def _follow(session: Session, job: Job, lookout: Lookout, tend: Tend | None) -> 
             before = seen.outcomes
             yield seen.tick()
         time.sleep(min(max(SHORTEST_WAIT_S, seen.count_at - session.clock.monotonic()), LOOK_AROUND_S))
-        queue.wait(LONGEST_WAIT_S[queue.reach])
-    last = seen.tick()
-    yield replace(last, job=queue.refresh(seen.job), outcomes=queue.outcomes(job.id, consistent=True), ended=True)
+        seen.wait()
+    while (last := seen.last(patient=before is not None)) is None:
+        yield seen.tick()
+        time.sleep(LOOK_AROUND_S)
+    yield last
 
 
 class _Seen:
@@ -124,19 +127,43 @@ class _Seen:
         """
         began = self._session.clock.monotonic()
         counts, around = began >= self.count_at or not self.job.open, began - self._looked_at >= LOOK_AROUND_S
-        try:
+        with self._outlasting(patient=patient):
             if counts:
                 self._count(began)
             if around and not self.ended:
                 self._look_around(began)
+            if counts or around:
+                self._asked.answered()
+            return around
+        return True
+
+    def wait(self) -> None:
+        """Until the queue may have changed, for a while at most, also if it is silent."""
+        queue = self._session.queue
+        with self._outlasting(patient=True):
+            queue.wait(LONGEST_WAIT_S[queue.reach])
+            return
+        time.sleep(LONGEST_WAIT_S[queue.reach])
+
+    def last(self, *, patient: bool) -> Tick | None:
+        """How the job ended, of which nothing may be missing; None while the queue is silent, if `patient`."""
+        queue = self._session.queue
+        with self._outlasting(patient=patient):
+            self.job, self.outcomes = queue.refresh(self.job), queue.outcomes(self.job.id, consistent=True)
+            self._asked.answered()
+            return replace(self.tick(), ended=True)
+        return None
+
+    @contextmanager
+    def _outlasting(self, *, patient: bool) -> Iterator[None]:
+        """Have the queue's silence on record, if the caller is `patient`; whatever else it raises is raised."""
+        began = self._session.clock.monotonic()
+        try:
+            yield
         except BackendError as error:
             if not error.transient or not patient:
                 raise
             self._asked.failed(error, began)
-            return True
-        if counts or around:
-            self._asked.answered()
-        return around
 
     def tick(self) -> Tick:
         """The same for whoever waits."""
@@ -163,8 +190,8 @@ class _Seen:
         self.nodes = self._lookout.nodes()
         ended = {seen.name for seen in self.nodes.dead if not seen.ending}
         if ended - self._buried:
-            self._buried |= ended
             disown_gone(self._session, self.job, self.nodes)
+            self._buried |= ended
 
 
 def pause_after(reach: Reach, outcomes: Mapping[Outcome, int], counting_s: float) -> float:

@@ -28,10 +28,26 @@ class FailingTable(MemoryTable):
 
     raises: BackendError | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.once: set[str] = set()
+        """What is away the next time that it is asked for."""
+
+    def _perhaps(self, what: str) -> None:
+        if what in self.once:
+            self.once.remove(what)
+            raise AWAY
+
     def count(self, job: JobId, consistent: bool) -> Mapping[Tally, int]:
         if self.raises is not None:
             raise self.raises
+        if consistent:
+            self._perhaps("sure count")
         return super().count(job, consistent)
+
+    def wait(self, seconds: float) -> None:
+        self._perhaps("wait")
+        super().wait(seconds)
 
 
 class FarProvider(FakeProvider):
@@ -125,3 +141,46 @@ def test_a_cloud_that_falls_silent_is_told_of_while_the_job_is_followed(session:
     assert next(tick for tick in islice(ticks, 100) if not tick.outages)
     work.run()
     assert list(islice(ticks, 100))[-1].ended
+
+
+def test_a_queue_that_is_away_just_after_the_last_task_has_ended_does_not_end_the_waiting(session: Session) -> None:
+    table, work = session.table, Work(session, RunningClock())
+    assert isinstance(table, FailingTable)
+    ticks = follow(session, work.submit())
+    next(ticks)
+    work.run()
+    table.once = {"wait", "sure count"}
+    seen = list(islice(ticks, 100))
+    assert table.once == set()
+    assert any(tick.stale for tick in seen[:-1])
+    assert (seen[-1].ended, seen[-1].stale, seen[-1].tasks[TaskState.SUCCEEDED]) == (True, False, 1)
+
+
+def test_the_claims_of_a_dead_node_are_ended_at_the_next_look_when_the_queue_was_away_at_the_first(
+    session: Session,
+) -> None:
+    table, provider, work = session.table, FakeProvider(), Work(session, RunningClock())
+    assert isinstance(table, FailingTable)
+    session.provider = provider  # type: ignore[misc]
+    job = work.submit()
+    name = NodeName(f"{job.pool}-1")
+    work.claim(1, node=name)
+    ticks = follow(session, job)
+    next(ticks)
+    provider.nodes[name] = (job.pool, Observation(name=name, alive=False))
+    table.once = {"sure count"}
+    assert any(tick.stale for tick in islice(ticks, 100)) and table.once == set()
+    assert any(not tick.tasks[TaskState.CLAIMED] for tick in islice(ticks, 100))
+
+
+def test_nodes_that_cannot_be_looked_at_from_here_for_a_while_are_not_a_silence_of_the_queue(session: Session) -> None:
+    class NearProvider(FarProvider):
+        capabilities = FakeProvider.capabilities
+
+    provider, work = NearProvider(), Work(session, RunningClock())
+    session.provider = provider  # type: ignore[misc]
+    ticks = follow(session, work.submit())
+    next(ticks)
+    provider.raises = BackendError("the engine is busy", transient=True)
+    silent = next(tick for tick in islice(ticks, 100) if tick.outages)
+    assert (silent.outages[0].why, silent.stale) == ("the engine is busy", False)
