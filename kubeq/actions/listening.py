@@ -6,6 +6,7 @@ agent that cannot reach its queue can tell nobody else.
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 
 from kubeq.actions.session import Session
@@ -17,17 +18,22 @@ LISTEN_AFTER_S = 20.0
 """No boot text fails sooner: the machine has to come up, and each step is tried again."""
 LISTEN_EVERY_S = 15.0
 """A machine whose cloud forgets its console stays for three times as long (`machine_boot.GCE`)."""
+STILL_HOLDS_S = 600.0
+"""A machine that was asked for no longer than this before the waiting began, and has spoken, shows what holds now: who
+waits has asked for machines first. What worked yesterday shows nothing: credentials may have been taken back since."""
 _SAYS_WHY = "error: "
 
 
 class Listening:
-    """Listens to a pool's machines until one of them has spoken to the queue; then they can become nodes."""
+    """Listens to a pool's machines in turns, until a recent one has spoken to the queue: then they can become nodes."""
 
     def __init__(self, session: Session, pool: Pool) -> None:
         self._session = session
         self._pool = pool
         self._next_at = float("-inf")
+        self._since = session.queue.now() - STILL_HOLDS_S
         self._done = False
+        self._listened: Counter[NodeName] = Counter()
         self._heard: dict[NodeName, str] = {}
 
     def why(self, name: NodeName) -> str | None:
@@ -41,7 +47,7 @@ class Listening:
             return None
         self._next_at = now + LISTEN_EVERY_S
         rows = sorted(self._session.queue.peers(self._pool.id), key=lambda node: node.number)
-        self._done = any(node.seen_at is not None for node in rows)
+        self._done = any(node.seen_at is not None and node.requested_at >= self._since for node in rows)
         before = self._session.queue.now() - LISTEN_AFTER_S
         silent = [
             node for node in rows if node.state is NodeState.REQUESTED and node.requested_at <= before
@@ -49,7 +55,8 @@ class Listening:
         ]  # fmt: skip
         if self._done or not silent:
             return None
-        node, printed = silent[0], None
+        node, printed = min(silent, key=lambda node: self._listened[node.name]), None
+        self._listened[node.name] += 1
         with suppress(BackendError):  # the console is asked for again
             printed = self._session.provider_of(self._pool.id).console(node.name)
         words = last_words(printed or "")

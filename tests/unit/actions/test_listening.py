@@ -70,6 +70,34 @@ def test_each_machine_is_heard_once_and_none_any_more_once_one_has_spoken_to_the
     assert (listening.why(first), listening.why(second)) == ("the agent cannot be fetched", None)
 
 
+def test_that_a_machine_worked_yesterday_does_not_keep_those_of_today_from_being_heard(
+    far: Session, cloud: FakeCloud, pool: Pool, work: Work, clock: FakeClock
+) -> None:
+    (old,) = ensure_nodes(far, pool, 1)
+    work.report_node(name=old, pool=pool.id)
+    cloud.nodes.clear()
+    clock.advance(24 * 3600)
+    (new,) = ensure_nodes(far, pool, 1)
+    cloud.consoles = {new: FAILS}
+    listening = Listening(far, pool)
+    clock.advance(LISTEN_AFTER_S)
+    assert listening.news() is not None
+    assert listening.why(new) == "the agent cannot be fetched"
+
+
+def test_a_machine_whose_console_stays_empty_does_not_hide_the_others(
+    far: Session, cloud: FakeCloud, pool: Pool, clock: FakeClock
+) -> None:
+    _, second = ensure_nodes(far, pool, 2)
+    cloud.consoles = {second: FAILS}
+    listening = Listening(far, pool)
+    clock.advance(LISTEN_AFTER_S)
+    assert listening.news() is None
+    clock.advance(LISTEN_EVERY_S)
+    assert listening.news() is not None
+    assert listening.why(second) == "the agent cannot be fetched"
+
+
 def test_why_machines_failed_is_told_though_the_cloud_forgets_them_with_their_consoles(
     far: Session, cloud: FakeCloud, pool: Pool, work: Work, clock: FakeClock
 ) -> None:
