@@ -29,6 +29,12 @@ _ENGINE_SOCKETS = (
     "/run/containerd/containerd.sock",
     "/run/podman/podman.sock",
 )
+NETWORK_FILE_SYSTEMS = frozenset(
+    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "gpfs", "beegfs", "orangefs"]
+    + [f"fuse.{name}" for name in ("sshfs", "s3fs", "gcsfuse", "rclone", "glusterfs", "ceph-fuse", "mount-s3")]
+)
+"""File system names of /proc/self/mountinfo that several machines may have mounted at a time."""
+MOUNTS = _PROC / "self/mountinfo"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +77,14 @@ def has_ended(mark: ProcessMark) -> bool:
     """Whether that process has certainly ended; looked up anew at every call.
 
     Of a process in another pid namespace (an agent in a container) nothing can be known before the next boot, so the
-    answer is no.
+    answer is no. So it is of one that /proc does not show to this user but that is there: proc(5), "hidepid".
     """
     if mark.boot != _boot():
         return True
-    return mark.namespace == pid_namespace() and mark_of(mark.pid) != mark
+    if mark.namespace != pid_namespace():
+        return False
+    standing = mark_of(mark.pid)
+    return standing != mark and (standing is not None or not _is_hidden(mark.pid))
 
 
 def stat_of(pid: int) -> list[str] | None:
@@ -86,6 +95,19 @@ def stat_of(pid: int) -> list[str] | None:
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return None
     return text.rpartition(")")[2].split()
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process of that number lives although nothing can be read of it."""
+    if stat_of(pid) is not None:
+        return False
+    try:
+        os.kill(pid, 0)  # sends nothing: kill(2), "If sig is 0"
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return stat_of(pid) is None
 
 
 def living_pids() -> list[int]:
@@ -113,6 +135,19 @@ def _reading(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise BackendError(f"{what} cannot be read from /proc: {error.strerror}", transient=True) from error
+
+
+def network_file_system(folder: Path, mounts: Path = MOUNTS) -> str | None:
+    """The name of the network file system that the folder is on; None if it is on none that we know of."""
+    device = folder.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    if not mounts.exists():
+        return None
+    for line in mounts.read_text(errors="replace").splitlines():
+        left, _, right = line.partition(" - ")
+        if left.split()[2:3] == [number] and right.split()[0] in NETWORK_FILE_SYSTEMS:
+            return right.split()[0]
+    return None
 
 
 def runs_architecture(architecture: str, engine: str) -> bool:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from kubeq.core.model import Node, NodeName, PoolId, Reach
 from kubeq.core.resources import Resources
 from kubeq.errors import BackendError
-from kubeq.machine import ProcessMark, has_ended, mark_of, pid_namespace, whole_machine
+from kubeq.machine import MOUNTS, ProcessMark, has_ended, mark_of, network_file_system, pid_namespace, whole_machine
 from kubeq.nodes.base import HostSeen, Launched, NodeCapabilities, NodeRequest, NoMachines, Observation, Refused
 from kubeq.nodes.boot import LOG_HERE, agent_command, agent_environment, node_directory, whole_environment
 from kubeq.nodes.leavings import agent_has_ended, has_undelivered, is_of, last_change
@@ -41,8 +41,9 @@ class LocalProvider(NoMachines):
     name: ClassVar[str] = "local"
     capabilities: NodeCapabilities = NodeCapabilities(reach=Reach.HOST, costs_money=False)
 
-    def __init__(self, state_dir: Path, command: Sequence[str] | None = None) -> None:
+    def __init__(self, state_dir: Path, command: Sequence[str] | None = None, mounts: Path = MOUNTS) -> None:
         self._state_dir = state_dir
+        self._mounts = mounts
         self._command = command
         self._children: list[subprocess.Popen[bytes]] = []
 
@@ -123,6 +124,11 @@ class LocalProvider(NoMachines):
 
     def _start(self, request: NodeRequest, name: NodeName, number: int, directory: Path) -> int:
         """The pid of a new agent, which begins to run when its record is durable."""
+        if (kind := network_file_system(directory, self._mounts)) is not None:
+            raise BackendError(
+                f"{self._state_dir} is on a network file system ({kind}), and agents of several machines that share "
+                "it would take each other for dead; set state_dir to a folder on a disk of this machine"
+            )
         own = agent_environment(request, name, number, self.name) | LOG_HERE
         command = self._command if self._command is not None else agent_command()
         with (directory / PRINTED).open("ab") as printed:

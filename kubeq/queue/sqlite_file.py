@@ -17,6 +17,7 @@ from math import ceil
 from pathlib import Path
 
 from kubeq.errors import BackendError, VersionMismatch
+from kubeq.machine import network_file_system
 from kubeq.queue.sqlite_errors import damaged, denied, explain_os_error, replaced
 
 SCHEMA = 1
@@ -30,11 +31,6 @@ TABLES = (
     "CREATE INDEX due ON rows (partition, claimable_at, name) WHERE claimable_at IS NOT NULL",
     "CREATE INDEX tallies ON rows (partition, tally) WHERE tally IS NOT NULL",
 )
-NETWORK_FILE_SYSTEMS = frozenset(
-    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "gpfs", "beegfs", "orangefs"]
-    + [f"fuse.{name}" for name in ("sshfs", "s3fs", "gcsfuse", "rclone", "glusterfs", "ceph-fuse", "mount-s3")]
-)
-"""File system names of /proc/self/mountinfo where SQLite's WAL cannot work: it needs memory shared by all users."""
 LONGEST_PAUSE_S = 0.002
 """Between two tries to get the turn: a durable commit takes about as long."""
 
@@ -182,19 +178,6 @@ class Session:
             transient=True,
             waited=True,
         )
-
-
-def network_file_system(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str | None:
-    """The name of the network file system that the folder is on; None if it is on none that we know of."""
-    device = folder.stat().st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
-    if not mounts.exists():
-        return None
-    for line in mounts.read_text(errors="replace").splitlines():
-        left, _, right = line.partition(" - ")
-        if left.split()[2:3] == [number] and right.split()[0] in NETWORK_FILE_SYSTEMS:
-            return right.split()[0]
-    return None
 
 
 def _require_a_folder_of_this_machine(folder: Path) -> None:

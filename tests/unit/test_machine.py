@@ -8,6 +8,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from kubeq.machine import ProcessMark, count_gpus, has_ended, mark_of, own_mark, whole_machine
 
 
@@ -57,6 +59,21 @@ def test_what_cannot_be_looked_up_is_never_taken_for_dead() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == f"True process {os.getpid()} cannot be read from /proc: Too many open files\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount /proc otherwise")
+def test_a_process_that_proc_hides_from_this_user_has_not_ended() -> None:
+    program = (
+        "import os, sys; from kubeq.machine import ProcessMark, has_ended, own_mark\n"
+        "own_mark(), os.setgroups([]), os.setgid(65534), os.setuid(65534)\n"
+        "living = ProcessMark.parse(sys.argv[1])\n"
+        "print(os.path.exists(f'/proc/{living.pid}'), has_ended(living))"
+    )
+    hide = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
+    words = ["unshare", "--mount", "sh", "-c", hide, "sh", sys.executable, "-c", program, str(own_mark())]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
 
 
 def test_the_whole_machine_is_what_this_process_may_use() -> None:

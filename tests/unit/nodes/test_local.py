@@ -84,6 +84,16 @@ def test_a_node_runs_in_a_session_of_its_own_at_the_root_without_stdin(provider:
     assert provider.observe(POOL)[NAME].alive
 
 
+def test_no_node_is_started_where_several_machines_share_the_state(state: Path) -> None:
+    state.mkdir()
+    device = state.stat().st_dev
+    mounts = state / "mountinfo"
+    mounts.write_text(f"36 35 {os.major(device)}:{os.minor(device)} / /home rw - nfs4 server:/home rw\n")
+    refused = LocalProvider(state, ["true"], mounts).launch(request_in(state), {NAME: 1})[NAME]
+    assert isinstance(refused, Refused)
+    assert "network file system (nfs4)" in refused.reason and "state_dir" in refused.reason
+
+
 def test_a_node_is_told_its_own_variables_and_none_of_the_callers(provider: LocalProvider, state: Path) -> None:
     os.environ["KUBEQ_IMAGE"] = "callers"
     try:

@@ -19,11 +19,11 @@ import pytest
 
 from kubeq.core.model import Policy
 from kubeq.errors import AccessDenied, BackendError, VersionMismatch
+from kubeq.machine import NETWORK_FILE_SYSTEMS, network_file_system
 from kubeq.queue import sqlite as statements
 from kubeq.queue.base import Change, Key, Partition, Row, Tally
 from kubeq.queue.sqlite import SqliteTable
 from kubeq.queue.sqlite_errors import explain
-from kubeq.queue.sqlite_file import NETWORK_FILE_SYSTEMS, network_file_system
 from kubeq.queue.swaps import insist
 
 PARTITION = Partition("tasks:job")
