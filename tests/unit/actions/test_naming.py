@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kubeq.actions.naming import default_name, is_job_id, new_job_id, private_pool_id, shared_pool_id
-from kubeq.core.model import NAME
+from kubeq.core.names import JOB_NAME
 
 
 def test_an_id_is_the_time_in_utc_and_four_letters() -> None:
@@ -36,7 +36,7 @@ def test_ids_of_one_second_differ() -> None:
 )
 def test_a_job_without_a_name_is_called_after_its_first_file_or_word(command: list[str], name: str) -> None:
     assert default_name(command) == name
-    assert NAME.fullmatch(name)
+    assert JOB_NAME.fullmatch(name)
 
 
 def test_a_shared_pool_is_the_digest_of_what_its_nodes_are_asked_for() -> None:
