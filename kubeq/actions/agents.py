@@ -31,9 +31,9 @@ from kubeq.nodes.forms import (
     boot_from_image,
     boot_from_store,
     boot_here,
+    endpoint_variables,
     image_command,
     image_name,
-    places,
 )
 from kubeq.nodes.packages import COMPILED, extras_of
 from kubeq.relay.admissions import write_private
@@ -103,7 +103,7 @@ def agent_by_hand(session: Session, pool: Pool) -> ByHand:
         return ByHand(node=node, command=command, boot=boot_here(Boot(environment=own), command))
     config = session.config
     extras = extras_of(config.queue_url, config.store_url, config.blobs_url)
-    told = agent_environment(request, node, number, BY_HAND) | places(extras, config.place.environ)
+    told = agent_environment(request, node, number, BY_HAND) | endpoint_variables(extras, config.place.environ)
     boot = Boot(environment={name: told[name] for name in told if name not in _OF_THIS_MACHINE}, extras=extras)
     image = _image_form(image_name(config.consumer_image), boot)
     machines = _machine_boot(session, pool, node, number)

@@ -18,7 +18,7 @@ from kubeq.core.wire import encode_machines
 from kubeq.errors import BackendError, UsageError
 from kubeq.extras import extra
 from kubeq.nodes.base import NodeRequest
-from kubeq.nodes.forms import places
+from kubeq.nodes.forms import endpoint_variables
 
 CLUSTER = "cluster"
 """The label that holds `cluster_name`."""
@@ -81,7 +81,7 @@ def machine_request(session: Session, pool: Pool, request: NodeRequest) -> NodeR
         request,
         machines=pool.machines,
         agent=agent,
-        environ=places(agent.extras, session.config.place.environ),
+        environ=endpoint_variables(agent.extras, session.config.place.environ),
         key=_key_of(session, pool),
         owner=owner_of(session),
     )

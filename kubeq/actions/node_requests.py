@@ -7,7 +7,7 @@ from kubeq.actions.session import Session
 from kubeq.core.model import Job, Pool
 from kubeq.core.wire import decode_spec
 from kubeq.nodes.base import NodeRequest
-from kubeq.nodes.forms import places
+from kubeq.nodes.forms import endpoint_variables
 from kubeq.nodes.packages import extras_of
 
 
@@ -29,7 +29,7 @@ def node_request(session: Session, pool: Pool, job: Job | None = None) -> NodeRe
         until_idle=pool.private,
         outfit=pool.outfit,
         relay=relaying(session, pool) if relayed else None,
-        environ={} if relayed else places(extras_of(*urls), config.place.environ),
+        environ={} if relayed else endpoint_variables(extras_of(*urls), config.place.environ),
         containers=job is not None and _in_containers(session, pool, job),
     )
 

@@ -25,8 +25,8 @@ from kubeq.actions.naming import new_job_id
 from kubeq.actions.outfits import Dressing
 from kubeq.actions.plan import Plan
 from kubeq.actions.session import Session
+from kubeq.actions.submit_lock import one_at_a_time
 from kubeq.actions.trees import Source
-from kubeq.actions.turns import one_at_a_time
 from kubeq.core import wire
 from kubeq.core.digest import Digest
 from kubeq.core.manifest import Remote

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubeq.actions.session import Session
-from kubeq.actions.turns import one_at_a_time
+from kubeq.actions.submit_lock import one_at_a_time
 from kubeq.core.digest import Digest
 from kubeq.core.model import Job, JobId
 from kubeq.core.overlay import Overlay

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from kubeq.actions.facts import skipped_of
 from kubeq.actions.logs import last_lines
-from kubeq.actions.looking import skipped_of
 from kubeq.actions.outages import Announcer
 from kubeq.actions.output_feed import OutputFeed, Printed
 from kubeq.actions.session import Session

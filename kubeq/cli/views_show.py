@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kubeq.actions.looking import JobFacts, TaskFacts
+from kubeq.actions.facts import JobFacts, TaskFacts
 from kubeq.actions.status import JobSummary
 from kubeq.cli.output import columns
 from kubeq.cli.shown import count, iso, moment, one_line, pairs

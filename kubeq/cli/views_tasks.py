@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kubeq.actions.looking import TaskFacts
+from kubeq.actions.facts import TaskFacts
 from kubeq.cli.output import columns
 from kubeq.cli.shown import cell, count, iso, one_line
 from kubeq.core.model import Attempt, JobId, Reason, Task, TaskState

@@ -94,7 +94,7 @@ def image_name(repository: str = IMAGE_REPOSITORY) -> str:
     return repository if ":" in last or "@" in last else f"{repository}:{this_release().replace('+', '-')}"
 
 
-def places(extras: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
+def endpoint_variables(extras: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that say where a cloud is to be found, where they are set; no secret is among them."""
     names = [name for extra in extras for name in _PLACES.get(extra, ())]
     return {name: environ[name] for name in names if environ.get(name) and "@" not in environ[name]}

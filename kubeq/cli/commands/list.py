@@ -24,8 +24,8 @@ def command(settings: Globals, /, job: str, fields: str | None, params_only: boo
     In --where, a name is a field (index state reason exit signal attempt failures losses node wall_s cpu_s
     peak_memory_bytes) or else a parameter; param.NAME is always the parameter.
     """
+    from kubeq.actions.facts import list_tasks
     from kubeq.actions.finding import find_stored, tasks_of
-    from kubeq.actions.looking import list_tasks
     from kubeq.cli.views_tasks import ParametersView, TasksView, check_fields
 
     choice, session = choice_of(flags), settings.session

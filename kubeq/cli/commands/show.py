@@ -15,8 +15,8 @@ from kubeq.errors import UsageError
 @click.pass_obj
 def command(settings: Globals, text: str) -> None:
     """Show the whole record of JOB, or of the task JOB/17 with its attempts and what it stored."""
+    from kubeq.actions.facts import inputs_of, job_facts, list_tasks, nodes_during, result_of, skipped_of
     from kubeq.actions.finding import find_stored
-    from kubeq.actions.looking import inputs_of, job_facts, list_tasks, nodes_during, result_of, skipped_of
     from kubeq.actions.status import summarize
     from kubeq.cli.views_show import JobShowView, TaskShowView
 

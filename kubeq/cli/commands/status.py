@@ -50,8 +50,8 @@ def command(settings: Globals, jobs: tuple[str, ...], tasks: bool, failed: bool)
 
 
 def _tasks(session: Session, summary: JobSummary, choice: Choice) -> TasksView:
+    from kubeq.actions.facts import list_tasks
     from kubeq.actions.finding import Chosen
-    from kubeq.actions.looking import list_tasks
     from kubeq.cli.views_tasks import TasksView
     from kubeq.core.selectors import Indexes
 

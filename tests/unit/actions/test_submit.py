@@ -19,7 +19,7 @@ from kubeq.actions.plan import Plan, make_plan
 from kubeq.actions.resume import resume
 from kubeq.actions.session import Session
 from kubeq.actions.submit import Submitted, complete, submit
-from kubeq.actions.turns import one_at_a_time
+from kubeq.actions.submit_lock import one_at_a_time
 from kubeq.config import with_flags
 from kubeq.core.model import Job, NodeName, Reach, TaskId, TaskState
 from kubeq.core.resources import Resources

@@ -19,9 +19,9 @@ from kubeq.nodes.forms import (
     boot_from_image,
     boot_from_store,
     choose_form,
+    endpoint_variables,
     image_command,
     image_name,
-    places,
 )
 from kubeq.release import this_release
 
@@ -83,9 +83,12 @@ def test_only_where_a_cloud_is_goes_along_never_who_the_user_is() -> None:
         "GOOGLE_CLOUD_PROJECT": "p",
         "HOME": "/root",
     }
-    assert places(("aws",), environ) == {"AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL_S3": "http://minio:9000"}
-    assert places(("gcp",), environ) == {"GOOGLE_CLOUD_PROJECT": "p"}
-    assert places((), environ) == {}
+    assert endpoint_variables(("aws",), environ) == {
+        "AWS_REGION": "eu-west-1",
+        "AWS_ENDPOINT_URL_S3": "http://minio:9000",
+    }
+    assert endpoint_variables(("gcp",), environ) == {"GOOGLE_CLOUD_PROJECT": "p"}
+    assert endpoint_variables((), environ) == {}
 
 
 def test_the_archives_line_is_one_that_a_shell_reads_back() -> None:

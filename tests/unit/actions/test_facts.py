@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kubeq.actions.facts import nodes_during
 from kubeq.actions.launching import SEEN_RECENTLY_S
-from kubeq.actions.looking import nodes_during
 from kubeq.actions.session import Session
 from kubeq.core.model import Job, NodeName, NodeState, PoolId
 from kubeq.core.requests import Requests
