@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +44,7 @@ from kubeq.queue.sqlite import SqliteTable
 from kubeq.store.blobs import Blobs
 from kubeq.store.memory import MemoryStore
 from tests.jobs import FakeClock
+from tests.queued import submitted
 from tests.relays import POOL, served
 
 BIG = Resources(cpu=64.0, memory=10**12)
@@ -75,23 +75,15 @@ class Setting:
     def submit(self, tasks: int = 1, *, image: str | None = None, id: str = "j1", **policy: Any) -> Job:
         resources = Resources(cpu=1.0)
         spec = JobSpec(command=("true",), columns=("x",), image=image, resources=resources, log_limit=1000)
-        job = Job(
-            id=JobId(id),
-            name=id,
-            pool=POOL,
-            user="u",
-            host="h",
-            submitted_at=self.clock.now(),
-            total=tasks,
+        return submitted(
+            self.queue,
+            tasks,
+            id=id,
             spec=self.blobs.put_bytes(wire.encode_spec(spec)),
-            columns=("x",),
             resources=resources,
             policy=Policy(lease_s=TERM_S, **policy),
-            results_url="",
+            at=self.clock.now(),
         )
-        self.queue.begin(job)
-        self.queue.add_tasks(job, (wire.pending_body(json.dumps([str(index)])) for index in range(1, tasks + 1)))
-        return self.queue.seal(job)
 
     def claim(self, starts: int = 1, name: str = "n1", **room: Any) -> list[Grant]:
         return list(self.agent(name).claim(POOL, NodeName(name), wide(starts, **room)).grants)

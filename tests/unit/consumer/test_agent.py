@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import time
@@ -65,6 +64,7 @@ from kubeq_consumer.settings import AgentConfig
 from kubeq_consumer.shipping import Shipper
 from kubeq_consumer.silence import LOST_S, REFUSED_S
 from kubeq_consumer.spool import Spool
+from tests.queued import submitted
 
 POOL, NODE = PoolId("p"), NodeName("n1")
 TOTAL = Resources(cpu=2.0, memory=10**9, gpus=2)
@@ -293,23 +293,8 @@ class Theatre:
     def submit(self, tasks: int, policy: Policy | None = None, gpus: int = 0, **more: object) -> Job:
         resources = Resources(cpu=0.5 if gpus else 1.0, gpus=gpus)
         spec = JobSpec(command=("true", "{x}"), columns=("x",), resources=resources, log_limit=10_000, **more)  # type: ignore[arg-type]
-        job = Job(
-            id=JobId("j1"),
-            name="j1",
-            pool=POOL,
-            user="u",
-            host="h",
-            submitted_at=self.queue.now(),
-            total=tasks,
-            spec=self.blobs.put_bytes(wire.encode_spec(spec)),
-            columns=("x",),
-            resources=resources,
-            policy=policy or Policy(),
-            results_url="",
-        )
-        self.queue.begin(job)
-        self.queue.add_tasks(job, (wire.pending_body(json.dumps([str(index)])) for index in range(1, tasks + 1)))
-        return self.queue.seal(job)
+        written = self.blobs.put_bytes(wire.encode_spec(spec))
+        return submitted(self.queue, tasks, id="j1", pool=POOL, spec=written, resources=resources, policy=policy)
 
     def play(self) -> None:
         self._thread.start()

@@ -31,6 +31,7 @@ def test_without_a_folder_and_with_one_that_is_gone_an_agent_works_all_the_same(
         signs = Signs(folder, FakeClock().monotonic)
         signs.alive()
         signs.registered()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pulse_is_still_for_as_long_as_no_new_sign_has_come(tmp_path: Path) -> None:

@@ -1,38 +1,18 @@
-"""A clock that the test moves, a table that counts, and jobs made in one line."""
+"""A table that counts, and jobs made in one line."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from kubeq.core import wire
-from kubeq.core.digest import Digest
-from kubeq.core.model import Job, JobId, Policy, PoolId
-from kubeq.core.resources import Resources
+from kubeq.core.model import Job, Policy, PoolId
 from kubeq.queue.memory import MemoryTable
 from kubeq.queue.queue import Queue
-
-
-class FakeClock:
-    """Wall and monotonic time that stand still until `advance`."""
-
-    def __init__(self) -> None:
-        self.wall = 1_000_000.0
-        self.steady = 500.0
-
-    def now(self) -> float:
-        return self.wall
-
-    def monotonic(self) -> float:
-        return self.steady
-
-    def advance(self, seconds: float) -> None:
-        self.wall += seconds
-        self.steady += seconds
+from tests.jobs import FakeClock
+from tests.queued import submitted
 
 
 class Counting:
@@ -77,22 +57,6 @@ def queue(table: Counting, clock: FakeClock) -> Queue:
 @pytest.fixture
 def submit(queue: Queue, clock: FakeClock) -> Callable[..., Job]:
     def make(tasks: int, *, id: str = "j1", pool: str = "p", policy: Policy | None = None, seal: bool = True) -> Job:
-        job = Job(
-            id=JobId(id),
-            name=id,
-            pool=PoolId(pool),
-            user="u",
-            host="h",
-            submitted_at=clock.now(),
-            total=tasks,
-            spec=Digest.of(b"spec"),
-            columns=("x",),
-            resources=Resources(cpu=1.0),
-            policy=policy or Policy(),
-            results_url="",
-        )
-        queue.begin(job)
-        queue.add_tasks(job, (wire.pending_body(json.dumps([str(index)])) for index in range(1, tasks + 1)))
-        return queue.seal(job) if seal else job
+        return submitted(queue, tasks, id=id, pool=PoolId(pool), policy=policy, at=clock.now(), seal=seal)
 
     return make

@@ -5,7 +5,6 @@ The rows are in our own stand-in, which does on order what the service does now 
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -18,16 +17,11 @@ import grpc
 import pytest
 from google.cloud.datastore_v1.types import datastore as messages
 
-from kubeq.core import wire
 from kubeq.core.clock import SystemClock
-from kubeq.core.digest import Digest
-from kubeq.core.model import Ending, Exit, Job, JobId, NodeName, Policy, PoolId, TaskId, TaskState
-from kubeq.core.resources import Resources
-from kubeq.core.transitions import Report
+from kubeq.core.model import TaskId, TaskState
 from kubeq.errors import AccessDenied, BackendError
 from kubeq.metering import Meter
 from kubeq.queue.base import Change, Key, Partition, Row, Standing, Swapped, Tally
-from kubeq.queue.claims import Final, Grant, Room
 from kubeq.queue.datastore import DatastoreTable
 from kubeq.queue.datastore_entities import SHARDS, Place, entity_of, name_of
 from kubeq.queue.datastore_requests import Requests
@@ -35,14 +29,13 @@ from kubeq.queue.datastore_writing import COMMIT_ROWS, Versions, Wish, Writer
 from kubeq.queue.patience import Patience
 from kubeq.queue.queue import Queue
 from kubeq.queue.rows import tasks_of
+from tests.queued import claim, finish, states, submitted
 from tests.stand_ins.datastore import Open
 from tests.stand_ins.datastore_emulator import DatastoreEmulator
 from tests.stand_ins.datastore_storage import Storage
 
 TASKS, SMALL = Partition("job/20260101-abc"), Partition("pool/p/jobs")
 PENDING, CLAIMED = Tally("pending//"), Tally("claimed//")
-POOL = PoolId("p")
-BIG = Resources(cpu=1000.0)
 CODE = grpc.StatusCode
 MODE = messages.CommitRequest.Mode
 
@@ -82,42 +75,6 @@ def made(change: Change) -> Row:
 
 def mutations(recorded: Iterable[tuple[str, Any]]) -> list[Any]:
     return [mutation for kind, request in recorded if kind == "Commit" for mutation in request.mutations]
-
-
-def submitted(queue: Queue, tasks: int, id: str = "20260101-abc") -> Job:
-    job = Job(
-        id=JobId(id),
-        name=id,
-        pool=POOL,
-        user="u",
-        host="h",
-        submitted_at=time.time(),
-        total=tasks,
-        spec=Digest.of(b"spec"),
-        columns=("x",),
-        resources=Resources(cpu=1.0),
-        policy=Policy(),
-        results_url="",
-    )
-    queue.begin(job)
-    queue.add_tasks(job, (wire.pending_body(json.dumps([str(index)])) for index in range(1, tasks + 1)))
-    return queue.seal(job)
-
-
-def claim(queue: Queue, starts: int, node: str = "n1") -> list[Grant]:
-    return list(queue.claim(POOL, NodeName(node), Room(free=BIG, total=BIG, starts=starts)).grants)
-
-
-def finish(queue: Queue, grants: Sequence[Grant]) -> None:
-    report = Report(ended_at=time.time(), exit=Exit(code=0))
-    queue.finish([Final(grant=grant, ending=Ending.SUCCEEDED, report=report) for grant in grants])
-
-
-def states(queue: Queue, job: Job) -> dict[TaskState, int]:
-    counts: Counter[TaskState] = Counter()
-    for outcome, tasks in queue.outcomes(job.id, consistent=True).items():
-        counts[outcome.state] += tasks
-    return dict(counts)
 
 
 # what is asked for

@@ -9,7 +9,6 @@ import json
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,23 +22,20 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.httpsession import URLLib3Session
 
 from kubeq import aws
-from kubeq.core import wire as records
 from kubeq.core.clock import SystemClock
-from kubeq.core.digest import Digest
-from kubeq.core.model import Ending, Exit, Job, JobId, Node, NodeName, NodeState, Policy, PoolId, TaskState
+from kubeq.core.model import JobId, Node, NodeName, NodeState, TaskState
 from kubeq.core.provisioning import Permission
-from kubeq.core.resources import Resources
-from kubeq.core.transitions import Report
 from kubeq.errors import AccessDenied, BackendError
 from kubeq.metering import Meter
 from kubeq.queue.base import LARGE, Change, Key, Partition, Row, Standing, Swapped, Tally
-from kubeq.queue.claims import Final, Grant, Room
+from kubeq.queue.claims import Room
 from kubeq.queue.dynamodb import NEW, UNCHANGED, DynamoDbTable
 from kubeq.queue.dynamodb_calls import Calls
 from kubeq.queue.dynamodb_items import SHARDS, hash_key
 from kubeq.queue.dynamodb_setup import DynamoDbSetup
 from kubeq.queue.queue import Queue
 from kubeq.queue.rows import jobs_of, tasks_of
+from tests.queued import BIG, POOL, claim, finish, states, submitted
 from tests.stand_ins.dynamodb import made_table
 from tests.stand_ins.ministack import REGION, Cloud, emulated
 from tests.stand_ins.wire import Reply, Wire, answer, cut, lose_the_answer, through
@@ -48,8 +44,6 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 TASKS, SMALL = Partition(f"{LARGE}20260101-abc"), Partition("pool/p/jobs")
-POOL = PoolId("p")
-BIG = Resources(cpu=1000.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,42 +99,6 @@ def sent(request: AWSPreparedRequest) -> dict[str, Any]:
     """What a request asks for."""
     asked: dict[str, Any] = json.loads(request.body)  # type: ignore[arg-type]
     return asked
-
-
-def submitted(queue: Queue, tasks: int, id: str = "20260101-abc") -> Job:
-    job = Job(
-        id=JobId(id),
-        name=id,
-        pool=POOL,
-        user="u",
-        host="h",
-        submitted_at=time.time(),
-        total=tasks,
-        spec=Digest.of(b"spec"),
-        columns=("x",),
-        resources=Resources(cpu=1.0),
-        policy=Policy(),
-        results_url="",
-    )
-    queue.begin(job)
-    queue.add_tasks(job, (records.pending_body(json.dumps([str(index)])) for index in range(1, tasks + 1)))
-    return queue.seal(job)
-
-
-def claim(queue: Queue, starts: int, node: str = "n1") -> list[Grant]:
-    return list(queue.claim(POOL, NodeName(node), Room(free=BIG, total=BIG, starts=starts)).grants)
-
-
-def finish(queue: Queue, grants: list[Grant]) -> None:
-    report = Report(ended_at=time.time(), exit=Exit(code=0))
-    queue.finish([Final(grant=grant, ending=Ending.SUCCEEDED, report=report) for grant in grants])
-
-
-def states(queue: Queue, job: Job) -> dict[TaskState, int]:
-    counts: Counter[TaskState] = Counter()
-    for outcome, tasks in queue.outcomes(job.id, consistent=True).items():
-        counts[outcome.state] += tasks
-    return dict(counts)
 
 
 def test_all_threads_have_one_client(rig: Rig) -> None:
