@@ -12,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [*sorted((ROOT / "kubeq").rglob("*.py")), *sorted((ROOT / "consumer").rglob("*.py"))]
+LONGEST_MODULE = 300
+LONGEST_FUNCTION = 46
 SDK_HOMES = {
     "docker": ("kubeq/actions/images.py", "consumer/kubeq_consumer/runtimes/docker_engine.py"),
     "boto3": ("kubeq/aws.py",),
@@ -130,6 +132,16 @@ def test_asking_for_the_version_loads_nothing_heavy() -> None:
     loaded = set(json.loads(done.stdout))
     for module in ("docker", "sqlite3", "http.client", "kubeq.queue", "kubeq.store", "kubeq.actions"):
         assert module not in loaded, module
+
+
+def test_a_module_fits_on_a_few_screens_and_a_function_on_one() -> None:
+    for name, tree in _trees():
+        lines = len((ROOT / name).read_text(encoding="utf-8").splitlines())
+        assert lines <= LONGEST_MODULE, f"{name} has {lines} lines: give its second purpose a module"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= LONGEST_FUNCTION, f"{name}: {node.name} has {length} lines"
 
 
 def test_every_module_says_what_lives_in_it() -> None:
