@@ -18,7 +18,7 @@ from kubeq.release import this_release
 
 PLAIN = Path(sys.base_prefix) / "bin/python3"
 """The Python below the virtual environment of the tests."""
-NOT_TOLD = "error: the agent cannot start: KUBEQ_AGENT_NODE is not set"
+NOT_TOLD = "error: the agent cannot start: KUBEQ_AGENT_POOL is not set"
 IMPORT_ALL = """
 import importlib, json, sys
 sys.path[0] = sys.argv[1]

@@ -60,7 +60,7 @@ def test_every_backplanes_packages_are_in_it_and_nothing_of_the_command_line(age
 
 def test_it_starts_the_agent_which_finds_itself_to_be_that_release(agent_image: str) -> None:
     done = run(agent_image, options=("--env", f"KUBEQ_AGENT_RELEASE={this_release()}"))
-    assert (done.returncode, done.stderr[:58]) == (2, "error: the agent cannot start: KUBEQ_AGENT_NODE is not set")
+    assert (done.returncode, done.stderr[:58]) == (2, "error: the agent cannot start: KUBEQ_AGENT_POOL is not set")
     done = run(agent_image, "--supervise", options=("--env", "KUBEQ_AGENT_RELEASE=9.9.9+0123456789ab"))
     assert done.returncode == 5
     assert done.stderr.startswith(f"error: this agent is of kubeq {this_release()}, and whoever started it wants")
