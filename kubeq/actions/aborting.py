@@ -32,7 +32,7 @@ def abort(session: Session, job: Job) -> Stopped:
 def others_need(session: Session, job: Job) -> bool:
     """Whether another open job shares the pool."""
     others = [entry for entry in session.queue.entries() if entry.pool == job.pool and entry.id != job.id]
-    return any(other.open and not other.paused for other in session.queue.jobs(others))
+    return any(other.open and not other.paused and not other.cancelled for other in session.queue.jobs(others))
 
 
 def stop_nodes(session: Session, pool: PoolId, names: tuple[NodeName, ...] | None = None) -> Stopped:

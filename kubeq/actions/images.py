@@ -24,7 +24,8 @@ RELEASE_LABEL = "kubeq.release"
 ANSWER_S = 60
 """The engine asks a registry for us; slower than this, it does not answer."""
 _WITHOUT_REGISTRY = (
-    "without a registry: build or load one here (docker load; `make images` in kubeq's sources), or --image none"
+    "without a registry: name an image that is here (docker load, or `make images` in kubeq's sources, which prints "
+    "the names of its own), or --image none"
 )
 _UNREACHABLE = ("dial tcp", "no such host", "timeout", "refused", "unreachable", "proxyconnect", "misbehaving", "eof")
 

@@ -193,7 +193,7 @@ def _interrupted(session: Session, job: Job, output: Output) -> Interrupted:
         )
     output.note(f"pausing job {job.id} and stopping its nodes; interrupt again to leave at once")
     stopped = abort(session, job)
-    kept = "" if stopped.asked else "; its nodes serve other jobs too and go on"
+    kept = "" if stopped.asked else "; its nodes serve other jobs too, so they and what they run of it go on"
     late = f"; still leaving: {', '.join(stopped.left_over)}" if stopped.left_over else ""
     return Interrupted(f"job {job.id} ({job.name}) is paused{kept}{late}", hint=f"kubeq resume {job.id} goes on")
 

@@ -240,7 +240,7 @@ class _Unknown(paramiko.MissingHostKeyPolicy):
         if not self._login.accept_new:
             raise AccessDenied(
                 f"nobody knows the host key of {self._login} ({key.get_name()} SHA256:{print_})",
-                hint=f"if it is right: ssh {self._login} once, or set ssh_host_keys = accept-new",
+                hint=f"if it is right: ssh ssh://{self._login} once, or set ssh_host_keys = accept-new",
             )
         path = self._login.known_hosts[0]
         with self._writing:

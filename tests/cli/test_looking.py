@@ -145,6 +145,18 @@ def test_a_job_that_is_paused_and_what_its_status_says_then(
     snapshot(here("status", *MODES[mode]), f"paused-status-{mode}")
 
 
+@pytest.mark.parametrize("command", ["pause", "kill"])
+def test_nodes_that_another_job_needs_are_not_stopped_with_the_first(
+    here: Callable[..., Ran], work: Work, command: str
+) -> None:
+    work.submit([("1",)], ["n"])
+    other = work.submit([("1",)], ["n"], name="other")
+    ran = here(command, "demo", "--stop-nodes")
+    assert ran.code == 0 and "its nodes serve other jobs too and go on" in ran.stderr
+    work.session.queue.cancel_job(other)
+    assert "stopped nodes: none was there" in here(command, "demo", "--stop-nodes").stderr
+
+
 REFUSED: dict[str, tuple[int, tuple[str, ...]]] = {
     "unknown-job": (4, ("status", "nope")),
     "near-job": (4, ("show", "swep")),

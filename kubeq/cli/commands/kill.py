@@ -10,7 +10,7 @@ from kubeq.cli.job_options import job_argument
 
 @click.command(short_help="Cancel a job or some of its tasks.")
 @global_options
-@click.option("--stop-nodes", is_flag=True, help="Then stop the nodes of its pool; what else they run is given back.")
+@click.option("--stop-nodes", is_flag=True, help="Then stop its nodes, unless another job needs them.")
 @job_argument("texts", many=True, metavar="JOB|TASK")
 @click.pass_obj
 def command(settings: Globals, texts: tuple[str, ...], stop_nodes: bool) -> None:
@@ -24,6 +24,6 @@ def command(settings: Globals, texts: tuple[str, ...], stop_nodes: bool) -> None
     from kubeq.cli.views_changes import ChangesView
 
     session = settings.session
-    pools = [chosen.job.pool for chosen in find_chosen(session, texts)] if stop_nodes else []
+    jobs = [chosen.job for chosen in find_chosen(session, texts)] if stop_nodes else []
     settings.output.show(ChangesView("killed", kill(session, texts)))
-    stop_pools(session, settings.output, pools)
+    stop_pools(session, settings.output, jobs)

@@ -11,7 +11,7 @@ from kubeq.cli.job_options import job_argument
 @click.command(short_help="Let nothing more of a job start, for now.")
 @global_options
 @click.option(
-    "--stop-nodes", is_flag=True, help="Then stop the nodes of its pool; what runs there is given back, to run later."
+    "--stop-nodes", is_flag=True, help="Then stop its nodes, unless another job needs them; what runs is given back."
 )
 @job_argument("texts", many=True)
 @click.pass_obj
@@ -26,6 +26,6 @@ def command(settings: Globals, texts: tuple[str, ...], stop_nodes: bool) -> None
     from kubeq.cli.views_changes import PausedView
 
     session = settings.session
-    pools = [job.pool for job in find_jobs(session, texts)] if stop_nodes else []
+    jobs = find_jobs(session, texts) if stop_nodes else []
     settings.output.show(PausedView(pause(session, texts)))
-    stop_pools(session, settings.output, pools)
+    stop_pools(session, settings.output, jobs)
