@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kubeq.errors import NotFound
 from tests.e2e.clouds import containers_of
 from tests.homes import Home, eventually
 from tests.stand_ins.ministack import REGION
@@ -165,14 +166,22 @@ def test_an_interrupted_submission_is_completed_by_resume(ready: Home) -> None:
     process = ready.start(
         "sub", "-n", "cut", "--image", "none", "-u", "in.txt", "--seq", "400", "sh", "-c", "true {index}"
     )
-    eventually(lambda: list(ready.state.glob("submissions/*.jsonl")), "it has begun", ready)
+    (draft,) = eventually(lambda: list(ready.state.glob("submissions/*.jsonl")), "it is drafted", ready)
+    eventually(lambda: _is_in_the_queue(ready, draft.stem), "it has begun", ready)
     process.kill()
     process.communicate()
-    (found,) = eventually(lambda: ready.json("status")["jobs"], "the job is seen", ready)
+    (found,) = ready.json("status")["jobs"]
     if found["status"] == "incomplete":
         ready.run("resume", found["id"])
     assert sum(ready.status("cut")["tasks"].values()) == 400
     ready.run("kill", "cut")
+
+
+def _is_in_the_queue(home: Home, job: str) -> bool:
+    try:
+        return bool(home.stands(job))
+    except NotFound:
+        return False
 
 
 def test_what_is_not_set_up_is_told_before_anything_is_stored(make_home: MakeHome, cloud: Cloud) -> None:
