@@ -9,17 +9,13 @@ from kubeq.core.model import Job
 from kubeq.errors import NotFound
 from kubeq.queue.base import Change, Key, RecordTable, Row
 from kubeq.queue.rows import job_change, job_of, jobs_of
-from kubeq.queue.swaps import edit_row, insist
-from kubeq.queue.sweeping import close_if_done
+from kubeq.queue.swaps import edit_row
 
 
 class Gates:
-    """The part of a queue that changes job rows after their seal. The table and the time are the queue's."""
+    """The part of a queue that changes job rows after their seal. The table is the queue's."""
 
     _table: RecordTable
-
-    def now(self) -> float:
-        raise NotImplementedError
 
     def pause(self, job: Job) -> Job:
         """No new claims."""
@@ -32,16 +28,6 @@ class Gates:
     def set_nodes(self, job: Job, nodes: int) -> Job:
         """The job is to have so many nodes at most from now on, whoever keeps them up."""
         return self._edit_job(job, lambda old: replace(old, nodes=nodes))
-
-    def close_if_done(self, job: Job) -> bool:
-        """Close the job's gate if nothing of it is unfinished."""
-        row = insist(lambda: self._table.get([Key(jobs_of(job.pool), job.id)]))[0]
-        if row is None:
-            return False
-        standing = job_of(row)
-        if standing.sealed_at is None or not standing.open:
-            return not standing.open
-        return close_if_done(self._table, standing, row.version, self.now())
 
     def _edit_job(self, job: Job, edit: Callable[[Job], Job]) -> Job:
         """The job row as it stands after `edit`."""

@@ -37,7 +37,7 @@ from kubeq.queue.rows import (
     tasks_of,
 )
 from kubeq.queue.swaps import batches, edit_row, edit_tasks, get_all, insist, pages_of, swap_all
-from kubeq.queue.sweeping import state_of_row, sweep
+from kubeq.queue.sweeping import close_if_done, state_of_row, sweep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +176,16 @@ class Queue(Granting, Looking, Pools, Gates):
         if not job.paused and not job.cancelled:
             return 0
         return sweep(self._table, job, self.now(), overdue_s=job.policy.lease_s)
+
+    def close_if_done(self, job: Job) -> bool:
+        """Close the job's gate if nothing of it is unfinished."""
+        row = insist(lambda: self._table.get([Key(jobs_of(job.pool), job.id)]))[0]
+        if row is None:
+            return False
+        standing = job_of(row)
+        if standing.sealed_at is None or not standing.open:
+            return not standing.open
+        return close_if_done(self._table, standing, row.version, self.now())
 
     def forget(self, job: Job) -> None:
         """Remove the job's records: its tasks, then its row, then its entry; safe to repeat after a crash."""
